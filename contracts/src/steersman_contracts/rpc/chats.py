@@ -1,0 +1,162 @@
+"""What people do with chats. Every request carries the actor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from steersman_contracts.chats import Chat, ChatSnapshot, Message, QueuedMessage
+from steersman_contracts.ids import ChatId, MessageId, ModelName
+from steersman_contracts.parts import Parts
+from steersman_contracts.rpc import Actor, Method, Nothing
+
+BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
+Delivery: TypeAlias = Literal["started", "queued"]
+
+MAX_QUEUED: Final = 20
+"""Messages in the queue of one chat."""
+MAX_PAGE: Final = 200
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
+ClientKey = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Start a chat, with a first message or without."""
+
+    actor: Actor
+    model: ModelName | None = None
+    """None takes the deployment's default."""
+    title: str = ""
+    system_prompt: str = ""
+    parts: Parts = ()
+    """The first user message; empty for none."""
+    client_key: ClientKey | None = None
+    """The same key again returns the chat that it made: makes a repeated request harmless."""
+
+
+class GetChat(msgspec.Struct, frozen=True):
+    """Read one chat."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
+class ListChats(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The actor's chats, most recently changed first."""
+
+    actor: Actor
+    limit: Limit = 50
+    before: tuple[datetime, ChatId] | None = None
+    """The position after which to go on: `updated_at` and id of the last chat seen."""
+    archived: bool | None = False
+
+
+class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Change what is set. The model takes effect with the next step."""
+
+    actor: Actor
+    chat_id: ChatId
+    title: str | None = None
+    model: ModelName | None = None
+    system_prompt: str | None = None
+
+
+class DeleteChat(msgspec.Struct, frozen=True):
+    """Remove a chat, its messages, its queue and its events, for good."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
+class ListMessages(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page of messages, oldest first. At most one of the three positions may be set."""
+
+    actor: Actor
+    chat_id: ChatId
+    limit: Limit = 50
+    before_id: MessageId | None = None
+    after_id: MessageId | None = None
+    after_revision: int | None = None
+    """Everything that changed after this revision, ordered by it, deleted messages included."""
+
+
+class SendMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Start a turn or join the queue; the store decides which."""
+
+    actor: Actor
+    chat_id: ChatId
+    parts: Parts
+    busy_behavior: BusyBehavior = "queue"
+    model: ModelName | None = None
+    """Changes the chat's model from this message on."""
+    client_key: ClientKey | None = None
+    """The same key again changes nothing and returns the first reply."""
+
+
+class Interrupt(msgspec.Struct, frozen=True):
+    """End the running turn early. On an idle chat: nothing happens."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that a client needs to begin watching, from one moment."""
+
+    actor: Actor
+    chat_id: ChatId
+    limit: Limit = 100
+
+
+class ChatReply(msgspec.Struct, frozen=True):
+    """The chat after the change."""
+
+    chat: Chat
+
+
+class ChatPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Chats, and where to go on (None at the end)."""
+
+    chats: tuple[Chat, ...]
+    next: tuple[datetime, ChatId] | None = None
+
+
+class MessagePage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Messages, oldest first."""
+
+    messages: tuple[Message, ...]
+    has_more: bool = False
+    """There are more in the direction that was asked for."""
+
+
+class SendReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the message went."""
+
+    delivery: Delivery
+    chat: Chat
+    message: Message | None = None
+    """Set when it started a turn."""
+    queued: QueuedMessage | None = None
+    """Set when it joined the queue."""
+
+
+class SnapshotReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A snapshot without preview: the preview comes from the event log."""
+
+    snapshot: ChatSnapshot
+    attempt_started_at: datetime | None = None
+    """When the present episode began, by the store's clock; None when none is running."""
+
+
+CREATE: Final = Method("store", "chats.create", CreateChat, SendReply)
+GET: Final = Method("store", "chats.get", GetChat, ChatReply)
+LIST: Final = Method("store", "chats.list", ListChats, ChatPage)
+UPDATE: Final = Method("store", "chats.update", UpdateChat, ChatReply)
+DELETE: Final = Method("store", "chats.delete", DeleteChat, Nothing)
+LIST_MESSAGES: Final = Method("store", "chats.list_messages", ListMessages, MessagePage)
+SEND_MESSAGE: Final = Method("store", "chats.send_message", SendMessage, SendReply)
+INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply)
+SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply)

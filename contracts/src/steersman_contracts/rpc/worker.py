@@ -1,0 +1,226 @@
+"""What a chatloop does with the chats that it owns. Every write is fenced."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from steersman_contracts.chats import (
+    ChatError,
+    Message,
+    Outcome,
+    Role,
+    Status,
+    StopReason,
+    Usage,
+    Visibility,
+)
+from steersman_contracts.ids import ChatId, ModelName, RunnerId, UserId
+from steersman_contracts.parts import Parts
+from steersman_contracts.rpc import Method, Nothing
+from steersman_contracts.rpc.models import ProviderType
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """What a worker believes about a chat; the store refuses the write when it is no longer so."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+    history_version: int
+    status: Status
+
+
+class Acquire(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Become the owner of a runnable chat that nobody owns."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)]
+    known_revision: int = 0
+    """The caller has all messages up to this revision already (0: none)."""
+
+
+class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How to reach the chat's model. Holds the key: it goes to chatloop and nowhere else."""
+
+    name: ModelName
+    provider_type: ProviderType
+    provider_id: str
+    model_id: str
+    base_url: str | None = None
+    api_key: str | None = None
+    account: str = ""
+    """A digest of base URL and key, to tell whose encrypted blocks are whose."""
+    context_limit: int | None = None
+    max_output_tokens: int = 32_000
+    disabled: Literal["provider_disabled", "missing_key", "config"] | None = None
+    """Why the model cannot be called, if it cannot."""
+
+
+class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the owner needs to know of a chat, besides its messages."""
+
+    chat_id: ChatId
+    owner_id: UserId
+    status: Status
+    snapshot_version: int
+    history_version: int
+    generation_attempt: int
+    model: ModelAccess
+    system_prompt: str = ""
+    steps: int = 0
+    """Model steps committed in the present turn."""
+    attempt_started_at: datetime | None = None
+
+
+class WorkContext(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An owned chat and the messages that changed since the revision that the worker knew."""
+
+    chat: OwnedChat
+    messages: tuple[Message, ...]
+    """Ordered by revision, then id; deleted ones are tombstones."""
+    complete: bool = True
+    """False: more were changed than fit; ask `load_history` for the rest."""
+
+
+class LoadHistory(msgspec.Struct, frozen=True):
+    """The next page of changed messages of a chat that the caller owns."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+    after: tuple[int, int]
+    """Revision and id of the last message seen."""
+
+
+class HistoryPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Ordered by revision, then id."""
+
+    messages: tuple[Message, ...]
+    complete: bool = True
+
+
+class BeginAttempt(msgspec.Struct, frozen=True):
+    """Open a new episode."""
+
+    fence: Fence
+
+
+class AttemptBegun(msgspec.Struct, frozen=True):
+    """Deltas of this episode may be published from here on."""
+
+    attempt: int
+    snapshot_version: int
+
+
+class RecordRetry(msgspec.Struct, frozen=True):
+    """The attempt failed for a passing reason, and the owner will try again."""
+
+    fence: Fence
+    attempt: int
+    delay_ms: Annotated[int, msgspec.Meta(ge=0)]
+    error: ChatError
+
+
+class NewMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message to append to the history."""
+
+    role: Role
+    parts: Parts
+    visibility: Visibility = Visibility.BOTH
+    model: ModelName | None = None
+    usage: Usage | None = None
+    stop: StopReason | None = None
+
+
+class CommitStep(msgspec.Struct, frozen=True):
+    """Append what a step produced: the assistant message, or the results of its tools."""
+
+    fence: Fence
+    messages: Annotated[tuple[NewMessage, ...], msgspec.Meta(min_length=1, max_length=50)]
+
+
+class FinishTurn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The model is done. Appends its last messages; the next queued message starts its turn."""
+
+    fence: Fence
+    messages: tuple[NewMessage, ...] = ()
+    outcome: Outcome = "completed"
+
+
+class FinishInterruption(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The interrupted work has stopped. Appends what it produced; then as `FinishTurn`."""
+
+    fence: Fence
+    messages: tuple[NewMessage, ...] = ()
+
+
+class FinishError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The turn ends with an error. Nothing queued is promoted."""
+
+    fence: Fence
+    error: ChatError
+    messages: tuple[NewMessage, ...] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The chat after the transition."""
+
+    chat: OwnedChat
+    messages: tuple[Message, ...]
+    """What was appended, and after it a promoted message, if there is one."""
+    released: bool = False
+    """The caller no longer owns the chat: it rests."""
+
+
+class Abandon(msgspec.Struct, frozen=True):
+    """Give a chat back unfinished; another worker takes it over at once."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """Renew all leases of a runner in one call."""
+
+    runner_id: RunnerId
+    chat_ids: Annotated[tuple[ChatId, ...], msgspec.Meta(max_length=1000)]
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)]
+
+
+class HeldLease(msgspec.Struct, frozen=True):
+    """A lease that is still the caller's, with what the caller may have missed."""
+
+    chat_id: ChatId
+    status: Status
+    history_version: int
+
+
+class Renewed(msgspec.Struct, frozen=True):
+    """Leases that are still held. Every other chat is lost: write nothing more to it."""
+
+    held: tuple[HeldLease, ...]
+
+
+class Control(msgspec.Struct, frozen=True):
+    """Told to the owner of a chat, without a reply: look at the chat again."""
+
+    chat_id: ChatId
+    status: Status
+    history_version: int
+    deleted: bool = False
+
+
+ACQUIRE: Final = Method("store", "worker.acquire", Acquire, WorkContext)
+LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, HistoryPage)
+BEGIN_ATTEMPT: Final = Method("store", "worker.begin_attempt", BeginAttempt, AttemptBegun)
+RECORD_RETRY: Final = Method("store", "worker.record_retry", RecordRetry, Nothing)
+COMMIT_STEP: Final = Method("store", "worker.commit_step", CommitStep, Committed)
+FINISH_TURN: Final = Method("store", "worker.finish_turn", FinishTurn, Committed)
+FINISH_INTERRUPTION: Final = Method(
+    "store", "worker.finish_interruption", FinishInterruption, Committed
+)
+FINISH_ERROR: Final = Method("store", "worker.finish_error", FinishError, Committed)
+ABANDON: Final = Method("store", "worker.abandon", Abandon, Nothing)
+RENEW: Final = Method("store", "worker.renew", Renew, Renewed)

@@ -1,0 +1,68 @@
+"""What the loop asks of a provider, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from steersman_contracts.chats import ChatError, Message, StopReason, Usage
+from steersman_contracts.deltas import Delta, PartClosed
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc.tools import ToolSpec
+from steersman_contracts.rpc.worker import ModelAccess
+
+
+class StepRequest(msgspec.Struct, frozen=True):
+    """One model call."""
+
+    chat_id: ChatId
+    model: ModelAccess
+    system: str
+    messages: tuple[Message, ...]
+    """Already prepared by `prompt.prepare`: paired, visible to the model, ending with input."""
+    tools: tuple[ToolSpec, ...]
+
+
+class StepEnded(msgspec.Struct, frozen=True):
+    """The last event of a stream. A stream that ends without it was cut."""
+
+    stop: StopReason
+    usage: Usage | None = None
+    response_id: str = ""
+
+
+StepEvent: TypeAlias = Delta | PartClosed | StepEnded
+
+
+class ProviderFailed(Exception):  # noqa: N818
+    """The model call failed. Raised by adapters for every failure but cancellation.
+
+    Attributes:
+        error: Classified, with a sentence for people and no secrets.
+        retry_after_s: Seconds that the provider asks to wait, if it said so.
+    """
+
+    def __init__(self, error: ChatError, *, retry_after_s: float | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.retry_after_s = retry_after_s
+
+
+class Provider(Protocol):
+    """One wire format, with its pool of clients."""
+
+    def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
+        """Yield one step as events, `StepEnded` last.
+
+        Iterate inside `aclosing`: leaving early closes the request at once.
+
+        Raises:
+            ProviderFailed: For every failure, also in the middle of the stream.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the clients."""
+        ...
