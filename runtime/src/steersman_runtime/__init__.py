@@ -1,0 +1,1 @@
+"""How a service of Steersman runs: settings, logging, NATS and RPC, health, lifecycle."""

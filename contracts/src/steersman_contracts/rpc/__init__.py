@@ -42,6 +42,7 @@ class Method(Generic[Q, R]):
         request: The type of the request body.
         reply: The type of the reply body.
         deadline_s: Seconds that a caller waits unless it says otherwise.
+        safe: Asking twice is the same as asking once, so a lost request is simply asked again.
     """
 
     service: str
@@ -49,6 +50,7 @@ class Method(Generic[Q, R]):
     request: type[Q]
     reply: type[R]
     deadline_s: float = 10.0
+    safe: bool = False
 
     @property
     def subject(self) -> str:
@@ -56,8 +58,10 @@ class Method(Generic[Q, R]):
         return subjects.rpc(self.service, self.name)
 
 
-ERROR_HEADER: Final = "Steersman-Error"
-"""Set on a reply whose body is a `WireError`; the value is its code."""
+ERROR_HEADER: Final = "Nats-Service-Error-Code"
+"""Set on a reply whose body is a `WireError`; the value is its code (NATS micro protocol)."""
+ERROR_TEXT_HEADER: Final = "Nats-Service-Error"
+"""The message of the error, for generic NATS tools."""
 FRAME_HEADER: Final = "Steersman-Frame"
 """Set on every frame of a streamed reply but the last: `progress` or `heartbeat`."""
 DEADLINE_HEADER: Final = "Steersman-Deadline-Ms"

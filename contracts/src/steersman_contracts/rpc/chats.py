@@ -152,11 +152,11 @@ class SnapshotReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 CREATE: Final = Method("store", "chats.create", CreateChat, SendReply)
-GET: Final = Method("store", "chats.get", GetChat, ChatReply)
-LIST: Final = Method("store", "chats.list", ListChats, ChatPage)
+GET: Final = Method("store", "chats.get", GetChat, ChatReply, safe=True)
+LIST: Final = Method("store", "chats.list", ListChats, ChatPage, safe=True)
 UPDATE: Final = Method("store", "chats.update", UpdateChat, ChatReply)
 DELETE: Final = Method("store", "chats.delete", DeleteChat, Nothing)
-LIST_MESSAGES: Final = Method("store", "chats.list_messages", ListMessages, MessagePage)
+LIST_MESSAGES: Final = Method("store", "chats.list_messages", ListMessages, MessagePage, safe=True)
 SEND_MESSAGE: Final = Method("store", "chats.send_message", SendMessage, SendReply)
-INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply)
-SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply)
+INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply, safe=True)
+SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply, safe=True)

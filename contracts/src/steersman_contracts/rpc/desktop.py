@@ -24,4 +24,4 @@ class Desktop(msgspec.Struct, frozen=True):
     state: str
 
 
-GET_DESKTOP: Final = Method("desktop", "sessions.get", GetDesktop, Desktop)
+GET_DESKTOP: Final = Method("desktop", "sessions.get", GetDesktop, Desktop, safe=True)

@@ -47,5 +47,5 @@ class NewToken(msgspec.Struct, frozen=True):
     token: str
 
 
-AUTHENTICATE: Final = Method("store", "identity.authenticate", Authenticate, Identity)
+AUTHENTICATE: Final = Method("store", "identity.authenticate", Authenticate, Identity, safe=True)
 REDEEM_SIGN_IN: Final = Method("store", "identity.redeem_sign_in", RedeemSignIn, NewToken)

@@ -112,8 +112,10 @@ class ModelReply(msgspec.Struct, frozen=True):
     model: Model
 
 
-LIST_MODELS: Final = Method("store", "models.list", ListModels, ModelList)
-LIST_PROVIDERS: Final = Method("store", "models.list_providers", ListProviders, ProviderList)
-PUT_PROVIDER: Final = Method("store", "models.put_provider", PutProvider, ProviderReply)
+LIST_MODELS: Final = Method("store", "models.list", ListModels, ModelList, safe=True)
+LIST_PROVIDERS: Final = Method(
+    "store", "models.list_providers", ListProviders, ProviderList, safe=True
+)
+PUT_PROVIDER: Final = Method("store", "models.put_provider", PutProvider, ProviderReply, safe=True)
 DELETE_PROVIDER: Final = Method("store", "models.delete_provider", DeleteProvider, Nothing)
-PUT_MODEL: Final = Method("store", "models.put_model", PutModel, ModelReply)
+PUT_MODEL: Final = Method("store", "models.put_model", PutModel, ModelReply, safe=True)

@@ -85,7 +85,7 @@ class CancelCall(msgspec.Struct, frozen=True):
     call_id: str
 
 
-LIST_TOOLS: Final = Method("tools", "catalog.list", ListTools, Catalog)
+LIST_TOOLS: Final = Method("tools", "catalog.list", ListTools, Catalog, safe=True)
 CALL_TOOL: Final = Method("tools", "calls.run", CallTool, CallResult, deadline_s=MAX_TIMEOUT_S)
 """A streamed reply: progress and heartbeat frames, then the result."""
 CANCEL_CALL: Final = Method("tools", "calls.cancel", CancelCall, Nothing)

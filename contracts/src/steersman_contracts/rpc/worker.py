@@ -213,7 +213,7 @@ class Control(msgspec.Struct, frozen=True):
 
 
 ACQUIRE: Final = Method("store", "worker.acquire", Acquire, WorkContext)
-LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, HistoryPage)
+LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, HistoryPage, safe=True)
 BEGIN_ATTEMPT: Final = Method("store", "worker.begin_attempt", BeginAttempt, AttemptBegun)
 RECORD_RETRY: Final = Method("store", "worker.record_retry", RecordRetry, Nothing)
 COMMIT_STEP: Final = Method("store", "worker.commit_step", CommitStep, Committed)
@@ -222,5 +222,5 @@ FINISH_INTERRUPTION: Final = Method(
     "store", "worker.finish_interruption", FinishInterruption, Committed
 )
 FINISH_ERROR: Final = Method("store", "worker.finish_error", FinishError, Committed)
-ABANDON: Final = Method("store", "worker.abandon", Abandon, Nothing)
-RENEW: Final = Method("store", "worker.renew", Renew, Renewed)
+ABANDON: Final = Method("store", "worker.abandon", Abandon, Nothing, safe=True)
+RENEW: Final = Method("store", "worker.renew", Renew, Renewed, safe=True)

@@ -1,0 +1,390 @@
+"""RPC over NATS: typed methods, deadlines, errors that keep their class, streamed replies.
+
+Servers are NATS micro services: `nats micro ls` finds them. nats-py runs the requests of an
+endpoint one after the other; here each gets a task of its own, and a bound keeps their number sane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import structlog
+from nats.micro import add_service  # pyright: ignore[reportUnknownVariableType]  # untyped kwargs
+from nats.micro.request import Request
+from nats.micro.service import EndpointConfig, Service
+from prometheus_client import Counter, Histogram
+from steersman_contracts.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    SteersmanError,
+    Unavailable,
+    WireError,
+    from_wire,
+)
+from steersman_contracts.rpc import (
+    DEADLINE_HEADER,
+    ERROR_HEADER,
+    ERROR_TEXT_HEADER,
+    FRAME_HEADER,
+    HEARTBEAT_S,
+    REQUEST_ID_HEADER,
+    TRACE_HEADER,
+    Method,
+)
+
+from steersman_runtime.jetstream import NO_RESPONDERS
+from steersman_runtime.nats_client import NatsClient, encode_headers, header, status
+from steersman_runtime.tasks import TaskGroup
+
+log = structlog.stdlib.get_logger()
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+P = TypeVar("P", bound=msgspec.Struct)
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+_PROGRESS: Final = b"progress"
+_ERROR_NAME: Final = ERROR_HEADER.encode()
+_FRAME_NAME: Final = FRAME_HEADER.encode()
+
+REQUESTS = Counter("steersman_rpc_requests", "RPC requests answered", ["method", "code"])
+SECONDS = Histogram(
+    "steersman_rpc_seconds",
+    "Seconds from receiving an RPC request to its answer",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+)
+
+
+class _ConnectionLost(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the connection to NATS was lost during the request")
+
+
+class Frames(Protocol):
+    """Where a handler of a streamed reply sends what comes before the reply."""
+
+    def progress(self, frame: msgspec.Struct) -> None:
+        """Send one frame."""
+        ...
+
+
+class RpcClient:
+    """Calls methods of other services."""
+
+    def __init__(self, client: NatsClient, *, wait_for_service_s: float = 2.0) -> None:
+        """Use a connection.
+
+        Args:
+            client: The connection.
+            wait_for_service_s: Seconds to go on asking when nobody answers: a restart is short.
+        """
+        self._client = client
+        self._wait_for_service_s = wait_for_service_s
+        self._decoders: dict[type, Callable[[bytes], Any]] = {}
+        self._in_flight: set[asyncio.Future[tuple[bytes, bytes]]] = set()
+        client.on_disconnect.append(self._on_disconnect)
+
+    def _on_disconnect(self) -> None:
+        # Replies die with the connection; waiting out the deadline would only hide that.
+        for future in self._in_flight:
+            if not future.done():
+                future.set_exception(_ConnectionLost())
+
+    async def call(self, method: Method[Q, R], request: Q, *, deadline_s: float | None = None) -> R:
+        """Call a method and wait for its reply.
+
+        Raises:
+            SteersmanError: What the server raised, as the same class.
+            Unavailable: No instance of the service answers; or the connection was lost meanwhile
+                (then whether it took effect is unknown, and `safe` methods are asked again).
+            DeadlineExceeded: No reply in time; whether it took effect is unknown.
+        """
+        deadline = deadline_s or method.deadline_s
+        body = _encode(request)
+        until = time.monotonic() + min(deadline, self._wait_for_service_s)
+        pause = 0.02
+        while True:
+            try:
+                headers, payload = await self._exchange(method, body, deadline)
+            except _ConnectionLost:
+                if not method.safe:
+                    raise
+                continue
+            if not headers:
+                return self._decode(method.reply, payload)
+            if status(headers) != NO_RESPONDERS:
+                raise _error(headers, payload)
+            if time.monotonic() + pause > until:
+                raise Unavailable(f"no {method.service} service answers", service=method.service)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    async def _exchange(
+        self, method: Method[Any, Any], body: bytes, deadline_s: float
+    ) -> tuple[bytes, bytes]:
+        future: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+
+        def on_reply(_: bytes, __: bytes, headers: bytes, payload: bytes) -> None:
+            if not future.done():
+                future.set_result((headers, payload))
+
+        reply = self._client.open_reply(on_reply)
+        self._in_flight.add(future)
+        try:
+            self._client.send(
+                method.subject, body, reply=reply, headers=_request_headers(deadline_s)
+            )
+            async with asyncio.timeout(deadline_s):
+                return await future
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"{method.service} did not answer {method.name} within {deadline_s:g} s",
+                method=method.name,
+            ) from error
+        finally:
+            self._in_flight.discard(future)
+            self._client.close_reply(reply)
+
+    async def stream(
+        self,
+        method: Method[Q, R],
+        request: Q,
+        progress: type[P],
+        *,
+        deadline_s: float | None = None,
+    ) -> AsyncGenerator[P | R]:
+        """Call a method with a streamed reply: yields frames of `progress`, then the reply.
+
+        Raises:
+            Unavailable: No instance answers, or the one that did has gone silent (no frame for
+                two heartbeats). Whether it took effect is unknown in the latter case.
+            DeadlineExceeded: As for `call`.
+        """
+        deadline = deadline_s or method.deadline_s
+        frames: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
+        reply = self._client.open_reply(lambda _, __, h, p: frames.put_nowait((h, p)))
+        headers = _request_headers(deadline)
+        end = time.monotonic() + deadline
+        try:
+            self._client.send(method.subject, _encode(request), reply=reply, headers=headers)
+            while True:
+                frame, payload = await _next_frame(frames, method, end)
+                kind = header(frame, _FRAME_NAME) if frame else None
+                if kind == _PROGRESS:
+                    yield self._decode(progress, payload)
+                elif kind is None:
+                    if frame:
+                        _raise_stream_error(method, frame, payload)
+                    yield self._decode(method.reply, payload)
+                    return
+        finally:
+            self._client.close_reply(reply)
+
+    def _decode(self, kind: type[T], payload: bytes) -> T:
+        decode = self._decoders.get(kind)
+        if decode is None:
+            decode = self._decoders[kind] = msgspec.json.Decoder(kind).decode
+        try:
+            return decode(payload)
+        except msgspec.DecodeError as error:
+            raise InternalError(f"unreadable reply: {error}") from error
+
+
+async def _next_frame(
+    frames: asyncio.Queue[tuple[bytes, bytes]], method: Method[Any, Any], end: float
+) -> tuple[bytes, bytes]:
+    silence = 2 * HEARTBEAT_S
+    left = end - time.monotonic()
+    try:
+        async with asyncio.timeout(min(silence, left)):
+            return await frames.get()
+    except TimeoutError as error:
+        if left <= silence:
+            raise DeadlineExceeded(
+                f"{method.service} did not finish {method.name} in time", method=method.name
+            ) from error
+        raise Unavailable(
+            f"{method.service} went silent during {method.name}", service=method.service
+        ) from error
+
+
+def _raise_stream_error(method: Method[Any, Any], frame: bytes, payload: bytes) -> None:
+    if status(frame) == NO_RESPONDERS:
+        raise Unavailable(f"no {method.service} service answers", service=method.service)
+    raise _error(frame, payload)
+
+
+def _error(headers: bytes, payload: bytes) -> SteersmanError:
+    if header(headers, _ERROR_NAME) is None:
+        return InternalError("a reply with unexpected headers")
+    try:
+        return from_wire(msgspec.json.decode(payload, type=WireError))
+    except msgspec.DecodeError:
+        return InternalError("an unreadable error from a peer")
+
+
+def _request_headers(deadline_s: float) -> bytes:
+    headers = {DEADLINE_HEADER: str(int(deadline_s * 1000))}
+    bound = structlog.contextvars.get_contextvars()
+    if (request_id := bound.get("request_id")) is not None:
+        headers[REQUEST_ID_HEADER] = request_id
+    if (trace := bound.get("traceparent")) is not None:
+        headers[TRACE_HEADER] = trace
+    return encode_headers(headers)
+
+
+class _Endpoint:
+    """One method and its handler."""
+
+    def __init__(
+        self, method: Method[Any, Any], handler: Callable[..., Awaitable[Any]], *, streams: bool
+    ) -> None:
+        self.method = method
+        self.handler = handler
+        self.streams = streams
+        self.decode = msgspec.json.Decoder(method.request).decode
+        self.seconds = SECONDS.labels(method.name)
+
+
+class _Frames:
+    def __init__(self, client: NatsClient, reply: str) -> None:
+        self._client = client
+        self._reply = reply
+        self._progress = encode_headers({FRAME_HEADER: "progress"})
+        self._heartbeat = encode_headers({FRAME_HEADER: "heartbeat"})
+
+    def progress(self, frame: msgspec.Struct) -> None:
+        self._client.send(self._reply, _encode(frame), headers=self._progress)
+
+    async def heartbeats(self) -> None:
+        while True:
+            self._client.send(self._reply, b"", headers=self._heartbeat)
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+class RpcServer:
+    """Answers the methods of one service, on one of its instances."""
+
+    def __init__(
+        self, client: NatsClient, service: str, *, version: str, concurrency: int = 512
+    ) -> None:
+        self._client = client
+        self._name = service
+        self._version = version
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks = TaskGroup("rpc")
+        self._endpoints: list[_Endpoint] = []
+        self._service: Service | None = None
+
+    def add(self, method: Method[Q, R], handler: Callable[[Q], Awaitable[R]]) -> None:
+        """Answer a method; before `start`."""
+        self._endpoints.append(_Endpoint(method, handler, streams=False))
+
+    def add_stream(
+        self, method: Method[Q, R], handler: Callable[[Q, Frames], Awaitable[R]]
+    ) -> None:
+        """Answer a method with a streamed reply; heartbeats are sent meanwhile."""
+        self._endpoints.append(_Endpoint(method, handler, streams=True))
+
+    async def start(self) -> None:
+        """Begin to take requests; instances of a service share them."""
+        self._service = await add_service(
+            self._client, name=f"steersman-{self._name}", version=self._version
+        )
+        for endpoint in self._endpoints:
+            await self._service.add_endpoint(
+                EndpointConfig(
+                    name=endpoint.method.name.replace(".", "_"),
+                    subject=endpoint.method.subject,
+                    queue_group=self._name,
+                    handler=self._accept(endpoint),
+                )
+            )
+        await self._client.flush(timeout=5)
+
+    def _accept(self, endpoint: _Endpoint) -> Callable[[Request], Awaitable[None]]:
+        async def accept(request: Request) -> None:
+            self._tasks.start(self._serve(endpoint, request), name=endpoint.method.name)
+
+        return accept
+
+    async def _serve(self, endpoint: _Endpoint, request: Request) -> None:
+        started = time.perf_counter()
+        reply = request._msg.reply  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no getter
+        headers = request.headers or {}
+        bound: dict[str, str] = {}
+        if request_id := headers.get(REQUEST_ID_HEADER):
+            bound["request_id"] = request_id
+        if trace := headers.get(TRACE_HEADER):
+            bound["traceparent"] = trace
+        structlog.contextvars.bind_contextvars(**bound)
+        code = "ok"
+        try:
+            deadline_s = int(headers.get(DEADLINE_HEADER, "30000")) / 1000
+            async with asyncio.timeout(deadline_s), self._slots:
+                answer = await self._run(endpoint, request.data, reply)
+            self._client.send(reply, answer)
+        except TimeoutError:
+            code = "deadline_exceeded"
+            error = DeadlineExceeded(f"{endpoint.method.name} took longer than its caller waits")
+            self._refuse(reply, error)
+        except SteersmanError as error:
+            code = error.code
+            self._refuse(reply, error)
+        except Exception:  # the outermost loop: whatever happened, the caller gets an answer
+            code = "internal"
+            log.exception("rpc.failed", method=endpoint.method.name)
+            self._refuse(reply, InternalError(f"{endpoint.method.name} failed; the log says why"))
+        finally:
+            REQUESTS.labels(endpoint.method.name, code).inc()
+            endpoint.seconds.observe(time.perf_counter() - started)
+
+    async def _run(self, endpoint: _Endpoint, body: bytes, reply: str) -> bytes:
+        try:
+            request = endpoint.decode(body)
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"{endpoint.method.name}: {error}") from error
+        if not endpoint.streams:
+            return _encode(await endpoint.handler(request))
+        frames = _Frames(self._client, reply)
+        beating = asyncio.get_running_loop().create_task(frames.heartbeats())
+        try:
+            return _encode(await endpoint.handler(request, frames))
+        finally:
+            beating.cancel()
+
+    def _refuse(self, reply: str, error: SteersmanError) -> None:
+        headers = {ERROR_HEADER: error.code, ERROR_TEXT_HEADER: str(error)[:500]}
+        try:
+            self._client.send(reply, _encode(error.to_wire()), headers=encode_headers(headers))
+        except Unavailable:
+            log.warning("rpc.reply_lost", error_code=error.code)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new requests, and let those that run finish for at most `timeout_s`."""
+        if self._service is not None:
+            await self._service.stop()
+            self._service = None
+        if not await self._tasks.finish(timeout_s):
+            log.warning("rpc.drain_timeout", running=len(self._tasks))
+            await self._tasks.cancel()
+
+
+async def last_reply(
+    stream: AsyncGenerator[P | R], reply: type[R], on_progress: Callable[[P], None]
+) -> R:
+    """Consume a streamed reply: progress goes to `on_progress`, the reply is returned."""
+    async with aclosing(stream) as frames:
+        async for frame in frames:
+            if isinstance(frame, reply):
+                return frame
+            on_progress(frame)  # pyright: ignore[reportArgumentType]  # the other member of the union
+    raise Unavailable("the reply ended without a result")

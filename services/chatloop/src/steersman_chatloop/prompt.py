@@ -1,0 +1,196 @@
+"""From stored history to what a model is shown: visible, paired and ending with input.
+
+Pure. A well-formed history passes through as the same objects, so that the prefix of one request is
+the prefix of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from steersman_contracts.chats import Message, Role, Visibility
+from steersman_contracts.parts import (
+    ContextFilePart,
+    FilePart,
+    FileReferencePart,
+    Part,
+    Parts,
+    ReasoningPart,
+    SkillPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+INTERRUPTED: Final = "interrupted before it produced a result"
+CONTINUE: Final = "Continue."
+EARLIER: Final = "(The earlier conversation is not shown.)"
+
+_INPUT_PARTS: Final = (TextPart, FilePart, FileReferencePart, ContextFilePart, SkillPart)
+_OUTPUT_PARTS: Final = (
+    TextPart,
+    ReasoningPart,
+    ToolCallPart,
+    ToolResultPart,
+    SourcePart,
+    FilePart,
+)
+
+
+def prepare(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Make a history fit to be sent.
+
+    Drops what the model must not see and what is empty, gives every local tool call exactly one
+    result directly after its message, keeps provider-executed calls only with their results, and
+    lets the history begin and end with input.
+    """
+    visible = [
+        message
+        for message in messages
+        if not message.deleted and message.visibility is not Visibility.USER and message.parts
+    ]
+    return _framed(list(_paired(visible)))
+
+
+def _paired(messages: Sequence[Message]) -> Iterator[Message]:
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        if message.role is Role.TOOL:
+            continue  # not directly after the calls that it answers
+        if message.role is not Role.ASSISTANT:
+            yield from _kept(message, tuple(p for p in message.parts if _is_input(p)))
+            continue
+        results: list[Message] = []
+        while at < len(messages) and messages[at].role is Role.TOOL:
+            results.append(messages[at])
+            at += 1
+        # A paused turn ends with a call that its provider goes on with when it sees it again.
+        paused = message.stop == "pause" and at == len(messages)
+        parts = _own_parts(message.parts, keep_open=paused)
+        yield from _kept(message, parts)
+        calls = [p for p in parts if isinstance(p, ToolCallPart) and not p.provider_executed]
+        if calls:
+            yield _answers(message, calls, results)
+
+
+def _kept(message: Message, parts: Parts) -> Iterator[Message]:
+    if not parts:
+        return
+    same = len(parts) == len(message.parts)
+    yield message if same else msgspec.structs.replace(message, parts=parts)
+
+
+def _is_input(part: Part) -> bool:
+    return isinstance(part, _INPUT_PARTS) and not _is_blank(part)
+
+
+def _is_blank(part: Part) -> bool:
+    return (
+        isinstance(part, TextPart | ReasoningPart)
+        and not part.text.strip()
+        and part.provider_metadata is None
+    )
+
+
+def _own_parts(parts: Parts, *, keep_open: bool) -> Parts:
+    """What an assistant message may hold: each call once, provider-executed pairs whole."""
+    finished = _finished_by_provider(parts)
+    seen: set[str] = set()
+    kept: list[Part] = []
+    for part in parts:
+        match part:
+            case ToolCallPart():
+                known = part.provider_executed and part.call_id not in finished and not keep_open
+                if known or part.call_id in seen:
+                    continue
+                seen.add(part.call_id)
+            case ToolResultPart():
+                if not part.provider_executed or finished.get(part.call_id) is not part:
+                    continue
+            case _:
+                if not isinstance(part, _OUTPUT_PARTS) or _is_blank(part):
+                    continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _finished_by_provider(parts: Parts) -> dict[str, ToolResultPart]:
+    """The first result after each provider-executed call."""
+    calls: set[str] = set()
+    finished: dict[str, ToolResultPart] = {}
+    taken: set[str] = set()
+    for part in parts:
+        if isinstance(part, ToolCallPart) and part.call_id not in taken:
+            taken.add(part.call_id)
+            if part.provider_executed:
+                calls.add(part.call_id)
+        elif isinstance(part, ToolResultPart) and part.provider_executed and part.call_id in calls:
+            finished.setdefault(part.call_id, part)
+    return finished
+
+
+def _answers(message: Message, calls: Sequence[ToolCallPart], found: Sequence[Message]) -> Message:
+    """The tool message for `calls`: the stored one if it fits."""
+    by_id: dict[str, ToolResultPart] = {}
+    for part in _parts(found):
+        if isinstance(part, ToolResultPart) and not part.provider_executed:
+            by_id.setdefault(part.call_id, part)
+    results = tuple(by_id.get(call.call_id) or _interrupted(call) for call in calls)
+    if len(found) == 1 and _same(results, found[0].parts):
+        return found[0]
+    if found:
+        return msgspec.structs.replace(found[0], parts=results)
+    return Message(
+        id=message.id,
+        role=Role.TOOL,
+        parts=results,
+        revision=message.revision,
+        created_at=message.created_at,
+        visibility=message.visibility,
+    )
+
+
+def _parts(messages: Iterable[Message]) -> Iterator[Part]:
+    for message in messages:
+        yield from message.parts
+
+
+def _same(left: Parts, right: Parts) -> bool:
+    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
+
+
+def _interrupted(call: ToolCallPart) -> ToolResultPart:
+    text = INTERRUPTED if call.invalid is None else "the arguments were not a JSON object"
+    return ToolResultPart(call.call_id, call.tool, (TextPart(text),), is_error=True)
+
+
+def _framed(messages: list[Message]) -> tuple[Message, ...]:
+    """Begin and end with input, which no provider does without."""
+    if not messages:
+        return ()
+    at = next((i for i, m in enumerate(messages) if m.role is not Role.SYSTEM), len(messages))
+    if at == len(messages):
+        messages.append(_said(messages[-1], EARLIER))
+    elif messages[at].role is not Role.USER:
+        messages.insert(at, _said(messages[at], EARLIER))
+    last = messages[-1]
+    if last.role is Role.ASSISTANT and last.stop != "pause":
+        messages.append(_said(last, CONTINUE))
+    return tuple(messages)
+
+
+def _said(near: Message, text: str) -> Message:
+    return Message(
+        id=near.id,
+        role=Role.USER,
+        parts=(TextPart(text),),
+        revision=near.revision,
+        created_at=near.created_at,
+        visibility=Visibility.MODEL,
+    )
