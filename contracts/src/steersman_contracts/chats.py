@@ -140,6 +140,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     stop: StopReason | None = None
     content_version: int = CONTENT_VERSION
+    truncated: bool = False
+    """The parts were too large for the event log and are left out; read the message over REST."""
     deleted: bool = False
     """A tombstone, seen only by readers that ask for changes after a revision."""
 

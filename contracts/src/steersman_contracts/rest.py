@@ -109,6 +109,8 @@ class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):
     context_limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 32_000
     enabled: bool = True
+    tools: bool = True
+    """Offer tools to it. Turn it off for models that only stumble over them."""
     make_default: bool = False
 
 

@@ -224,9 +224,10 @@ async def ensure_consumer(client: NatsClient, stream: str, config: Mapping[str, 
         raise StreamFailed(f"consumer {name!r}: {answer['error'].get('description')}")
 
 
-async def purge_subject(client: NatsClient, stream: str, subject: str) -> None:
-    """Remove all messages of one subject from a stream."""
-    await _api(client, f"STREAM.PURGE.{stream}", {"filter": subject})
+async def purge_subject(client: NatsClient, stream: str, subject: str, *, keep: int = 0) -> None:
+    """Remove the messages of one subject from a stream, but for the newest `keep`."""
+    ask: dict[str, Any] = {"filter": subject} | ({"keep": keep} if keep else {})
+    await _api(client, f"STREAM.PURGE.{stream}", ask)
 
 
 async def last_sequence(client: NatsClient, stream: str, subject: str) -> int:

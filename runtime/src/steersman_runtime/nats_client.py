@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.protocol.parser import Parser
-from steersman_contracts.errors import Unavailable
+from steersman_contracts.errors import PayloadTooLarge, Unavailable
 
 log = structlog.stdlib.get_logger()
 
@@ -178,7 +178,15 @@ class NatsClient(Client):
             payload: The body.
             reply: Where an answer goes.
             headers: From `encode_headers`, or empty.
+
+        Raises:
+            PayloadTooLarge: The server would answer by closing the connection.
         """
+        if len(headers) + len(payload) > self._max_payload:
+            raise PayloadTooLarge(
+                f"a message of {len(payload)} bytes is over the limit of NATS",
+                limit=self._max_payload,
+            )
         if headers:
             head = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(payload)}\r\n"
             self.write(b"".join((head.encode(), headers, payload, _CRLF)))

@@ -212,7 +212,9 @@ async def _next_frame(
                 f"{method.service} did not finish {method.name} in time", method=method.name
             ) from error
         raise Unavailable(
-            f"{method.service} went silent during {method.name}", service=method.service
+            f"{method.service} went silent during {method.name}",
+            service=method.service,
+            started=True,
         ) from error
 
 
@@ -284,8 +286,8 @@ class RpcServer:
         self._endpoints: list[_Endpoint] = []
         self._service: Service | None = None
 
-    def add(self, method: Method[Q, R], handler: Callable[[Q], Awaitable[R]]) -> None:
-        """Answer a method; before `start`."""
+    def add(self, method: Method[Q, R], handler: Callable[[Q], Awaitable[R | msgspec.Raw]]) -> None:
+        """Answer a method; before `start`. A `Raw` reply is JSON that is sent as it is."""
         self._endpoints.append(_Endpoint(method, handler, streams=False))
 
     def add_stream(

@@ -142,8 +142,12 @@ class _Server(uvicorn.Server):
         self._runtime = runtime
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not the base class: it would raise the signal again after the end, and a service that
+        # stopped as it was told to would look killed.
         self._runtime.begin_stop()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
 
 def listening_socket(listen: str) -> socket.socket:

@@ -41,6 +41,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     context_limit: int | None = None
     """Tokens that fit, prompt and answer together; None when unknown."""
     max_output_tokens: int = 32_000
+    tools: bool = True
+    """Whether tools are offered to it; very small models only stumble over them."""
 
 
 class ListModels(msgspec.Struct, frozen=True):
@@ -97,6 +99,7 @@ class PutModel(msgspec.Struct, frozen=True):
     context_limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 32_000
     enabled: bool = True
+    tools: bool = True
     make_default: bool = False
 
 

@@ -55,6 +55,7 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     """A digest of base URL and key, to tell whose encrypted blocks are whose."""
     context_limit: int | None = None
     max_output_tokens: int = 32_000
+    tools: bool = True
     disabled: Literal["provider_disabled", "missing_key", "config"] | None = None
     """Why the model cannot be called, if it cannot."""
 

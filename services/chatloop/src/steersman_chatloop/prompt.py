@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
-
 from steersman_contracts.chats import Message, Role, Visibility
 from steersman_contracts.parts import (
     ContextFilePart,
@@ -64,7 +63,8 @@ def _paired(messages: Sequence[Message]) -> Iterator[Message]:
         if message.role is Role.TOOL:
             continue  # not directly after the calls that it answers
         if message.role is not Role.ASSISTANT:
-            yield from _kept(message, tuple(p for p in message.parts if _is_input(p)))
+            parts = tuple(p for p in message.parts if isinstance(p, _INPUT_PARTS))
+            yield from _kept(message, parts)
             continue
         results: list[Message] = []
         while at < len(messages) and messages[at].role is Role.TOOL:
@@ -80,14 +80,10 @@ def _paired(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _kept(message: Message, parts: Parts) -> Iterator[Message]:
-    if not parts:
+    if all(_is_blank(part) for part in parts):
         return
     same = len(parts) == len(message.parts)
     yield message if same else msgspec.structs.replace(message, parts=parts)
-
-
-def _is_input(part: Part) -> bool:
-    return isinstance(part, _INPUT_PARTS) and not _is_blank(part)
 
 
 def _is_blank(part: Part) -> bool:
@@ -114,7 +110,7 @@ def _own_parts(parts: Parts, *, keep_open: bool) -> Parts:
                 if not part.provider_executed or finished.get(part.call_id) is not part:
                     continue
             case _:
-                if not isinstance(part, _OUTPUT_PARTS) or _is_blank(part):
+                if not isinstance(part, _OUTPUT_PARTS):
                     continue
         kept.append(part)
     return tuple(kept)

@@ -1,0 +1,1 @@
+"""The truth: chats in PostgreSQL, changed only by transitions and announced by an outbox."""

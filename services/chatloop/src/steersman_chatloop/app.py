@@ -1,0 +1,50 @@
+"""The chatloop service: everything is wired here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from litestar import Litestar
+from steersman_contracts.ids import RunnerId
+from steersman_runtime.jetstream import Publisher
+from steersman_runtime.rpc import RpcClient
+from steersman_runtime.service import Runtime, create_service
+from steersman_runtime.tasks import running
+
+from steersman_chatloop.providers.registry import Providers
+from steersman_chatloop.settings import Settings
+from steersman_chatloop.toolbox import Toolbox
+from steersman_chatloop.turn import Surroundings
+from steersman_chatloop.worker import Worker
+
+
+def create_app(runtime: Runtime, settings: Settings) -> Litestar:
+    """Build the service; nothing runs before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(runtime: Runtime) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(runtime.nats())
+            rpc = RpcClient(client)
+            providers = Providers(
+                first_event_s=settings.first_event_timeout_s,
+                idle_s=settings.idle_timeout_s,
+            )
+            stack.push_async_callback(providers.aclose)
+            around = Surroundings(
+                rpc=rpc,
+                publisher=Publisher(client),
+                providers=providers,
+                toolbox=Toolbox(rpc),
+                settings=settings,
+                runner_id=RunnerId(f"{runtime.instance}-{secrets.token_hex(6)}"),
+            )
+            worker = Worker(client, around)
+            for work, name in ((worker.renew, "leases"), (worker.pull, "work")):
+                await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
+            stack.push_async_callback(worker.drain, settings.shutdown_timeout_s)
+            yield
+
+    return create_service(runtime, lifespan)

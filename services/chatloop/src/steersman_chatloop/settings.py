@@ -1,0 +1,28 @@
+"""Settings of the chatloop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from steersman_runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, frozen=True, kw_only=True):
+    """Read from `STEERSMAN_CHATLOOP_…`, `STEERSMAN_…` or the table `chatloop` of the TOML file."""
+
+    max_concurrent_turns: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 256
+    """Chats that this process works on at the same time."""
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 15.0
+    """How long a chat stays this process's without a renewal; renewed every third of it."""
+    delta_interval_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.025
+    """What a model streams within this time is joined into one event; the first goes at once."""
+    max_steps: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1200
+    """Model calls in one turn."""
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 25
+    """Attempts at one model call."""
+    first_event_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    """Seconds without anything from a provider that has begun to answer."""
+    cached_histories: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
+    """Chats whose messages are kept in memory between turns."""

@@ -1,0 +1,177 @@
+"""The worker: takes runnable chats, as many as it has room for, and keeps its leases alive."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+from prometheus_client import Gauge
+from steersman_contracts import subjects
+from steersman_contracts.chats import Status
+from steersman_contracts.errors import (
+    AlreadyOwned,
+    NotFound,
+    SteersmanError,
+    TransitionRefused,
+)
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc import worker as rpc
+from steersman_runtime.jetstream import PullConsumer
+from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.tasks import TaskGroup
+
+from steersman_chatloop.history import Histories
+from steersman_chatloop.turn import ChatRun, Surroundings, load
+
+log = structlog.stdlib.get_logger()
+
+OWNED = Gauge("steersman_chats_owned", "Chats that this process works on")
+
+_decode_control = msgspec.json.Decoder(rpc.Control).decode
+
+
+class Worker:
+    """Everything that this process works on."""
+
+    def __init__(self, client: NatsClient, around: Surroundings) -> None:
+        self._client = client
+        self._around = around
+        self._histories = Histories(around.settings.cached_histories)
+        self._runs: dict[ChatId, ChatRun] = {}
+        self._starting: set[ChatId] = set()
+        self._again: set[ChatId] = set()
+        self._draining = False
+        self._tasks = TaskGroup("turn")
+        self._pull = PullConsumer(
+            client,
+            subjects.WORK_STREAM,
+            subjects.WORK_CONSUMER,
+            on_message=self._on_hint,
+            free=self._free,
+        )
+
+    def _free(self) -> int:
+        if self._draining:
+            return 0
+        busy = len(self._runs) + len(self._starting)
+        return self._around.settings.max_concurrent_turns - busy
+
+    async def pull(self) -> None:
+        """Take work until cancelled."""
+        sid = self._client.listen(subjects.control(self._around.runner_id), self._on_control)
+        try:
+            await self._pull.run()
+        finally:
+            self._client.unlisten(sid)
+
+    async def _on_hint(self, subject: str) -> None:
+        chat_id = subjects.chat_of(subject)
+        if chat_id in self._runs or chat_id in self._starting:
+            # Perhaps the run is just ending; then this hint is the only one there will be.
+            self._again.add(chat_id)
+            return
+        self._starting.add(chat_id)
+        self._tasks.start(self._work(chat_id))
+
+    def _on_control(self, _: bytes, __: bytes, ___: bytes, payload: bytes) -> None:
+        control = _decode_control(payload)
+        run = self._runs.get(control.chat_id)
+        if run is None:
+            return
+        if control.deleted:
+            run.lose()
+        elif _is_interrupt(control.status, control.history_version, run):
+            run.interrupt()
+
+    async def _work(self, chat_id: ChatId) -> None:
+        try:
+            while True:
+                self._again.discard(chat_id)
+                await self._own(chat_id)
+                if self._draining or chat_id not in self._again:
+                    return
+        finally:
+            self._starting.discard(chat_id)
+            self._pull.capacity_changed()
+
+    async def _own(self, chat_id: ChatId) -> None:
+        structlog.contextvars.bind_contextvars(chat_id=chat_id)
+        history = self._histories.take(chat_id)
+        run: ChatRun | None = None
+        try:
+            context = await self._acquire(chat_id, history.revision)
+            if context is None:
+                return
+            await load(self._around, history, context)
+            run = ChatRun(self._around, context.chat, history)
+            self._runs[chat_id] = run
+            self._starting.discard(chat_id)
+            OWNED.inc()
+            await run.run()
+        except SteersmanError as error:
+            # Before the run: the lease ends, and the sweep calls the next worker.
+            log.warning("chat.not_loaded", error_code=error.code)
+        finally:
+            self._starting.add(chat_id)
+            if run is not None:
+                del self._runs[chat_id]
+                OWNED.dec()
+            self._histories.give_back(chat_id, history)
+
+    async def _acquire(self, chat_id: ChatId, known_revision: int) -> rpc.WorkContext | None:
+        settings = self._around.settings
+        request = rpc.Acquire(chat_id, self._around.runner_id, settings.lease_s, known_revision)
+        try:
+            return await self._around.rpc.call(rpc.ACQUIRE, request)
+        except (AlreadyOwned, TransitionRefused, NotFound) as error:
+            log.debug("chat.not_acquired", error_code=error.code)  # losing this race is normal
+            return None
+
+    async def renew(self) -> None:
+        """Renew all leases, again and again, until cancelled."""
+        settings = self._around.settings
+        while True:
+            await asyncio.sleep(settings.lease_s / 3)
+            runs = dict(self._runs)
+            chat_ids = list(runs)
+            for start in range(0, len(chat_ids), 1000):
+                await self._renew(tuple(chat_ids[start : start + 1000]), runs)
+
+    async def _renew(self, chat_ids: tuple[ChatId, ...], runs: dict[ChatId, ChatRun]) -> None:
+        settings = self._around.settings
+        request = rpc.Renew(self._around.runner_id, chat_ids, settings.lease_s)
+        try:
+            renewed = await self._around.rpc.call(
+                rpc.RENEW, request, deadline_s=settings.lease_s / 3
+            )
+        except SteersmanError as error:
+            log.warning("leases.not_renewed", error_code=error.code)
+            return
+        held = {lease.chat_id: lease for lease in renewed.held}
+        for chat_id in chat_ids:
+            run = runs[chat_id]
+            if self._runs.get(chat_id) is not run:
+                continue  # ended meanwhile
+            lease = held.get(chat_id)
+            if lease is None:
+                run.lose()
+            elif _is_interrupt(lease.status, lease.history_version, run):
+                run.interrupt()  # the control message was lost
+
+    async def drain(self, timeout_s: float) -> None:
+        """Hand everything over: at step boundaries, and after most of `timeout_s` at once."""
+        self._draining = True
+        for run in self._runs.values():
+            run.drain(at_once=False)
+        if not await self._tasks.finish(max(0.1, timeout_s - 3)):
+            for run in self._runs.values():
+                run.drain(at_once=True)
+            await self._tasks.finish(3)
+        await self._tasks.cancel()
+
+
+def _is_interrupt(status: Status, history_version: int, run: ChatRun) -> bool:
+    # An older version speaks of a turn that has ended meanwhile; a newer one of a commit of ours
+    # whose reply is still on its way.
+    return status is Status.INTERRUPTING and history_version >= run.chat.history_version

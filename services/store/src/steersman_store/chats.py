@@ -1,0 +1,163 @@
+"""What people do with chats: one call of a SQL function each, scoped by the actor."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import asyncpg
+import msgspec
+from steersman_contracts import subjects
+from steersman_contracts.errors import InvalidRequest
+from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import Parts, TextPart, encode_parts
+from steersman_contracts.rpc import chats as rpc
+from steersman_runtime.rpc import RpcServer
+
+from steersman_store.announce import Announcement, Announcer, announce
+from steersman_store.database import Database
+
+_TITLE_LENGTH = 60
+
+
+def new_chat_id() -> ChatId:
+    """A UUID of version 7 (RFC 9562): ordered by time, so that new rows land side by side."""
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return ChatId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+
+
+def title_of(parts: Parts) -> str:
+    """The first words of a message: what a chat is called until somebody finds a better title."""
+    text = next((part.text for part in parts if isinstance(part, TextPart)), "")
+    words = " ".join("".join(c if c.isprintable() else " " for c in text[:400]).split())
+    if len(words) <= _TITLE_LENGTH:
+        return words
+    return words[:_TITLE_LENGTH].rsplit(" ", 1)[0].rstrip(",.;:") + "…"
+
+
+class Chats:
+    """The handlers of the group `chats`."""
+
+    def __init__(self, database: Database, announcer: Announcer) -> None:
+        self._database = database
+        self._announcer = announcer
+
+    def serve(self, server: RpcServer) -> None:
+        """Answer the methods of this group."""
+        server.add(rpc.CREATE, self.create)
+        server.add(rpc.GET, self.get)
+        server.add(rpc.LIST, self.list)
+        server.add(rpc.UPDATE, self.update)
+        server.add(rpc.DELETE, self.delete)
+        server.add(rpc.LIST_MESSAGES, self.list_messages)
+        server.add(rpc.SEND_MESSAGE, self.send_message)
+        server.add(rpc.INTERRUPT, self.interrupt)
+        server.add(rpc.SNAPSHOT, self.snapshot)
+
+    async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
+        chat_id = new_chat_id()
+        return await self._transition(
+            chat_id,
+            "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8)",
+            request.actor.user_id,
+            chat_id,
+            subjects.partition(chat_id),
+            request.title or title_of(request.parts),
+            request.system_prompt,
+            request.model,
+            encode_parts(request.parts).decode() if request.parts else None,
+            request.client_key,
+        )
+
+    async def send_message(self, request: rpc.SendMessage) -> msgspec.Raw:
+        if not request.parts:
+            raise InvalidRequest("a message needs at least one part", field="parts")
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8)",
+            request.actor.user_id,
+            request.chat_id,
+            encode_parts(request.parts).decode(),
+            title_of(request.parts),
+            request.busy_behavior,
+            request.model,
+            request.client_key,
+            rpc.MAX_QUEUED,
+        )
+
+    async def interrupt(self, request: rpc.Interrupt) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM interrupt_chat($1, $2)",
+            request.actor.user_id,
+            request.chat_id,
+        )
+
+    async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM update_chat($1, $2, $3, $4, $5)",
+            request.actor.user_id,
+            request.chat_id,
+            request.title,
+            request.model,
+            request.system_prompt,
+        )
+
+    async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM delete_chat($1, $2)",
+            request.actor.user_id,
+            request.chat_id,
+        )
+
+    async def get(self, request: rpc.GetChat) -> msgspec.Raw:
+        return await self._database.raw(
+            "SELECT get_chat($1, $2)", request.actor.user_id, request.chat_id
+        )
+
+    async def list(self, request: rpc.ListChats) -> msgspec.Raw:
+        before, before_id = request.before or (None, None)
+        return await self._database.raw(
+            "SELECT list_chats($1, $2, $3, $4, $5)",
+            request.actor.user_id,
+            request.limit,
+            before,
+            before_id,
+            request.archived,
+        )
+
+    async def list_messages(self, request: rpc.ListMessages) -> msgspec.Raw:
+        positions = (request.before_id, request.after_id, request.after_revision)
+        if sum(position is not None for position in positions) > 1:
+            raise InvalidRequest(
+                "at most one of before_id, after_id and after_revision", field="before_id"
+            )
+        return await self._database.raw(
+            "SELECT list_messages($1, $2, $3, $4, $5, $6)",
+            request.actor.user_id,
+            request.chat_id,
+            request.limit,
+            *positions,
+        )
+
+    async def snapshot(self, request: rpc.Snapshot) -> msgspec.Raw:
+        return await self._database.raw(
+            "SELECT chat_snapshot($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.limit,
+        )
+
+    async def _transition(self, chat_id: ChatId, query: str, *arguments: object) -> msgspec.Raw:
+        row: asyncpg.Record | None = await self._database.row(query, *arguments)
+        assert row is not None  # a function call always has a row
+        what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
+        announce(self._announcer, chat_id, what)
+        reply: Any = row["reply"]
+        return msgspec.Raw(reply.encode())

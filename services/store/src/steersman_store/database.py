@@ -1,0 +1,159 @@
+"""The connection to PostgreSQL: a pool, and the mapping of its errors to ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import msgspec
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from steersman_contracts.errors import (
+    Conflict,
+    InternalError,
+    InvalidRequest,
+    SteersmanError,
+    Unavailable,
+    WireError,
+    from_wire,
+)
+
+log = structlog.stdlib.get_logger()
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+REFUSED: Final = "SM000"
+"""The SQLSTATE of the SQL function `refuse`: an error of ours with its code in the detail."""
+_QUERY_TIMEOUT_S: Final = 15.0
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    details: dict[str, Any] = {}
+
+
+class _Connection(asyncpg.Connection):
+    # A pool resets each connection with a query when it comes back. No query of ours leaves
+    # anything behind (no session settings, no cursors, no session locks), so it would be waste.
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """A pool of connections. Every method maps errors; nothing else sees asyncpg's."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+        self.reachable = True
+        """Whether the last query got through; for readiness."""
+
+    async def row(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """Run one statement and return its first row."""
+        async with self._errors():
+            return await self._pool.fetchrow(query, *arguments)
+
+    async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run one statement and return all its rows."""
+        async with self._errors():
+            return await self._pool.fetch(query, *arguments)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        """Run one statement and return the first column of its first row."""
+        async with self._errors():
+            return await self._pool.fetchval(query, *arguments)
+
+    async def raw(self, query: str, *arguments: object) -> msgspec.Raw:
+        """Run one statement whose only value is JSON, and pass it on as it is."""
+        text: str = await self.value(query, *arguments)
+        return msgspec.Raw(text.encode())
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+    ) -> AsyncGenerator[PoolConnectionProxy[asyncpg.Record]]:
+        """Several statements that belong together; for what is not on the path of a turn."""
+        async with self._errors(), self._pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[PoolConnectionProxy[asyncpg.Record]]:
+        """One connection for longer, for session locks."""
+        async with self._errors(), self._pool.acquire() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            self.reachable = not _is_outage(error)
+            raise _ours(error) from error
+        except ValueError as error:  # asyncpg found a parameter that PostgreSQL would refuse
+            raise InvalidRequest(f"not a value for the database: {error}") from error
+        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            self.reachable = False
+            log.warning("database.unreachable", error=type(error).__name__)
+            raise Unavailable("the database does not answer") from error
+        self.reachable = True
+
+
+def _is_outage(error: asyncpg.PostgresError) -> bool:
+    return (error.sqlstate or "")[:2] in ("08", "57", "53", "58")
+
+
+def _ours(error: asyncpg.PostgresError) -> SteersmanError:
+    state = error.sqlstate or ""
+    if state == REFUSED:
+        refusal = msgspec.json.decode(error.detail or "{}", type=_Refusal)
+        return from_wire(WireError(refusal.code, str(error.message), refusal.details))
+    if _is_outage(error):
+        log.warning("database.outage", sqlstate=state, error=str(error.message))
+        return Unavailable("the database cannot take this at the moment", sqlstate=state)
+    if state in ("40001", "40P01", "55P03"):
+        return Unavailable("the database was busy with a conflicting change", sqlstate=state)
+    if state == "25006":
+        return Unavailable("the database is read-only at the moment", sqlstate=state)
+    if state == "23505":
+        return Conflict("that exists already")
+    if state in ("22P02", "22P05", "22021", "22003"):
+        return InvalidRequest(f"the database cannot hold this value: {error.message}")
+    log.error("database.error", sqlstate=state, error=str(error.message))
+    return InternalError("the database refused a statement; the log says why")
+
+
+@asynccontextmanager
+async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
+    """Open a pool; closing waits for running statements for a short while.
+
+    Raises:
+        Unavailable: The database cannot be reached.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=min(2, size),
+            max_size=size,
+            command_timeout=_QUERY_TIMEOUT_S,
+            connection_class=_Connection,
+            server_settings={"timezone": "UTC", "application_name": "steersman-store"},
+            max_inactive_connection_lifetime=300,
+        )
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable(f"the database cannot be reached: {error}") from error
+    try:
+        yield Database(pool)
+    finally:
+        try:
+            await pool.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()
+
+
+def json_text(value: object) -> str:
+    """Encode a value for a parameter of type json."""
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,197 @@
+-- What every transition is made of. Replaced as a whole whenever this file changes.
+
+-- What a transition tells the process that called it.
+DROP TYPE IF EXISTS transition_result CASCADE;
+CREATE TYPE transition_result AS (
+    reply json,          -- the body of the RPC reply
+    hint boolean,        -- the chat is runnable and wants a worker
+    runner_id text,      -- the owner that must look at the chat again
+    control json         -- what it is told
+);
+
+CREATE OR REPLACE FUNCTION answer(
+    reply json, hint boolean DEFAULT false, runner_id text DEFAULT NULL, control json DEFAULT NULL
+) RETURNS transition_result LANGUAGE sql IMMUTABLE AS $$
+    SELECT ROW(reply, hint, runner_id, control)::transition_result
+$$;
+
+CREATE OR REPLACE FUNCTION refuse(code text, message text, details jsonb DEFAULT '{}')
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'SM000', MESSAGE = message,
+        DETAIL = jsonb_build_object('code', code, 'details', details)::text;
+END $$;
+
+-- The state machine. `backlog`: a queued message will be promoted.
+CREATE OR REPLACE FUNCTION next_status(present text, wanted text, backlog boolean DEFAULT false)
+RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found_status text;
+BEGIN
+    SELECT CASE WHEN backlog THEN m.next_with_backlog ELSE m.next_status END INTO found_status
+        FROM state_machine m WHERE m.status = present AND m.transition = wanted;
+    IF found_status IS NULL THEN
+        PERFORM refuse('transition_refused',
+            format('%L is not allowed while the chat is %L', wanted, present),
+            jsonb_build_object('status', present, 'transition', wanted));
+    END IF;
+    RETURN found_status;
+END $$;
+
+-- Whose chats an actor may read and change. Sharing and roles will change this one place.
+CREATE OR REPLACE FUNCTION may_use(c chats, actor uuid)
+RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT c.owner_id = actor $$;
+
+CREATE OR REPLACE FUNCTION lock_chat(p_chat uuid, p_actor uuid)
+RETURNS chats LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+BEGIN
+    SELECT * INTO c FROM chats WHERE id = p_chat FOR UPDATE;
+    IF c.id IS NULL OR NOT may_use(c, p_actor) THEN
+        PERFORM refuse('not_found', 'no such chat', jsonb_build_object('chat_id', p_chat));
+    END IF;
+    RETURN c;
+END $$;
+
+CREATE OR REPLACE FUNCTION read_chat(p_chat uuid, p_actor uuid)
+RETURNS chats LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    c chats;
+BEGIN
+    SELECT * INTO c FROM chats WHERE id = p_chat;
+    IF c.id IS NULL OR NOT may_use(c, p_actor) THEN
+        PERFORM refuse('not_found', 'no such chat', jsonb_build_object('chat_id', p_chat));
+    END IF;
+    RETURN c;
+END $$;
+
+-- The worker's lock: the row must still be what the worker believes.
+CREATE OR REPLACE FUNCTION lock_fenced(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text
+) RETURNS chats LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+BEGIN
+    SELECT * INTO c FROM chats WHERE id = p_chat FOR UPDATE;
+    IF c.id IS NULL THEN
+        PERFORM refuse('not_found', 'no such chat', jsonb_build_object('chat_id', p_chat));
+    END IF;
+    IF c.runner_id IS DISTINCT FROM p_runner OR c.history_version <> p_history_version
+        OR c.status <> p_status
+    THEN
+        PERFORM refuse('stale_fence', 'the chat has moved on', jsonb_build_object(
+            'status', c.status, 'history_version', c.history_version,
+            'owned', c.runner_id IS NOT DISTINCT FROM p_runner));
+    END IF;
+    RETURN c;
+END $$;
+
+CREATE OR REPLACE FUNCTION emit(c chats, event text, body json)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO outbox (chat_id, part, event, body) VALUES (c.id, c.part, event, body)
+$$;
+
+CREATE OR REPLACE FUNCTION chat_json(c chats)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'id', c.id, 'owner_id', c.owner_id, 'title', c.title, 'model', c.model, 'status', c.status,
+        'created_at', c.created_at, 'updated_at', c.updated_at,
+        'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
+        'queue_version', c.queue_version, 'generation_attempt', c.generation_attempt,
+        'archived', c.archived,
+        'queue_size', (SELECT count(*) FROM queued_messages q WHERE q.chat_id = c.id),
+        'system_prompt', c.system_prompt, 'last_error', c.last_error,
+        'last_outcome', c.last_outcome)
+$$;
+
+-- `internal`: with what providers need back; towards chatloop alone.
+CREATE OR REPLACE FUNCTION message_json(m messages, internal boolean DEFAULT false)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'id', m.id, 'role', m.role,
+        'parts', CASE WHEN m.deleted_at IS NOT NULL THEN '[]'
+            WHEN internal THEN m.content ELSE coalesce(m.public_content, m.content) END,
+        'revision', m.revision, 'created_at', m.created_at, 'visibility', m.visibility,
+        'model', m.model, 'usage', m.usage, 'stop', m.stop,
+        'content_version', m.content_version, 'deleted', m.deleted_at IS NOT NULL)
+$$;
+
+CREATE OR REPLACE FUNCTION queued_json(q queued_messages)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object('id', q.id, 'parts', q.content, 'created_at', q.created_at)
+$$;
+
+CREATE OR REPLACE FUNCTION queue_json(p_chat uuid)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT coalesce(json_agg(queued_json(q) ORDER BY q.position), '[]')
+        FROM queued_messages q WHERE q.chat_id = p_chat
+$$;
+
+CREATE OR REPLACE FUNCTION control_json(c chats)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'chat_id', c.id, 'status', c.status, 'history_version', c.history_version)
+$$;
+
+-- A message joins the history at the chat's present snapshot version, and the log hears of it.
+CREATE OR REPLACE FUNCTION append_message(
+    c chats, p_role text, p_content json, p_public json DEFAULT NULL,
+    p_visibility text DEFAULT 'both', p_model text DEFAULT NULL, p_usage json DEFAULT NULL,
+    p_stop text DEFAULT NULL
+) RETURNS messages LANGUAGE plpgsql AS $$
+DECLARE
+    m messages;
+BEGIN
+    INSERT INTO messages (chat_id, role, visibility, content, public_content, size, revision, model,
+            usage, stop)
+        VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
+            c.snapshot_version, p_model, p_usage, p_stop)
+        RETURNING * INTO m;
+    PERFORM emit(c, 'message.created', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+        'history_version', c.history_version, 'message', message_json(m)));
+    IF p_usage IS NOT NULL AND p_model IS NOT NULL THEN
+        PERFORM emit(c, 'usage.recorded', json_build_object(
+            'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'message_id', m.id,
+            'model', p_model, 'usage', p_usage));
+    END IF;
+    RETURN m;
+END $$;
+
+CREATE OR REPLACE FUNCTION emit_status(c chats, outcome text DEFAULT NULL)
+RETURNS void LANGUAGE sql AS $$
+    SELECT emit(c, 'chat.status', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'status', c.status,
+        'history_version', c.history_version, 'outcome', outcome))
+$$;
+
+CREATE OR REPLACE FUNCTION emit_queue(c chats)
+RETURNS void LANGUAGE sql AS $$
+    SELECT emit(c, 'queue.updated', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'queue_version', c.queue_version,
+        'queue', queue_json(c.id)))
+$$;
+
+CREATE OR REPLACE FUNCTION enqueue(c chats, p_content json, p_model text)
+RETURNS queued_messages LANGUAGE sql AS $$
+    INSERT INTO queued_messages (chat_id, position, content, model)
+        SELECT c.id, coalesce(max(q.position), 0) + 1, p_content, p_model
+            FROM queued_messages q WHERE q.chat_id = c.id
+        RETURNING *
+$$;
+
+-- The head of the queue becomes the message that the next turn answers.
+CREATE OR REPLACE FUNCTION promote_head(c chats)
+RETURNS messages LANGUAGE plpgsql AS $$
+DECLARE
+    q queued_messages;
+BEGIN
+    DELETE FROM queued_messages WHERE id = (
+            SELECT id FROM queued_messages WHERE chat_id = c.id ORDER BY position LIMIT 1)
+        RETURNING * INTO q;
+    IF q.model IS NOT NULL THEN
+        UPDATE chats SET model = q.model WHERE id = c.id;
+    END IF;
+    RETURN append_message(c, 'user', q.content);
+END $$;

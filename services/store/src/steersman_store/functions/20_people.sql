@@ -1,0 +1,278 @@
+-- Transitions and reads that people ask for. Each is one round trip, scoped by the actor.
+
+CREATE OR REPLACE FUNCTION check_model(p_model text)
+RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_model IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM models m JOIN providers p ON p.id = m.provider_id
+            WHERE m.name = p_model AND m.enabled AND p.enabled)
+    THEN
+        PERFORM refuse('unknown_model', format('no enabled model %L', p_model),
+            jsonb_build_object('field', 'model', 'model', p_model));
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION default_model()
+RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    chosen text;
+BEGIN
+    SELECT m.name INTO chosen FROM models m JOIN providers p ON p.id = m.provider_id
+        WHERE m.enabled AND p.enabled ORDER BY m.is_default DESC, m.name LIMIT 1;
+    IF chosen IS NULL THEN
+        PERFORM refuse('unknown_model', 'no model is configured; add a provider first',
+            jsonb_build_object('field', 'model'));
+    END IF;
+    RETURN chosen;
+END $$;
+
+CREATE OR REPLACE FUNCTION create_chat(
+    p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
+    p_content json, p_key text
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+    m messages;
+    starts boolean := p_content IS NOT NULL;
+BEGIN
+    PERFORM check_model(p_model);
+    INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key)
+        VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
+            coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
+            p_key)
+        ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
+        RETURNING * INTO c;
+    IF c.id IS NULL THEN  -- the same request again
+        SELECT * INTO c FROM chats WHERE owner_id = p_actor AND client_key = p_key;
+        SELECT * INTO m FROM messages WHERE chat_id = c.id ORDER BY id LIMIT 1;
+        RETURN answer(json_build_object('delivery', 'started', 'chat', chat_json(c), 'message',
+            CASE WHEN m.id IS NOT NULL THEN message_json(m) END));
+    END IF;
+    PERFORM emit(c, 'chat.created', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
+    IF starts THEN
+        m := append_message(c, 'user', p_content);
+    END IF;
+    RETURN answer(json_build_object('delivery', 'started', 'chat', chat_json(c), 'message',
+        CASE WHEN starts THEN message_json(m) END), starts);
+END $$;
+
+CREATE OR REPLACE FUNCTION send_message(
+    p_actor uuid, p_chat uuid, p_content json, p_title text, p_busy text, p_model text, p_key text,
+    p_max_queued integer
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    m messages;
+    q queued_messages;
+    result transition_result;
+    backlog integer;
+    idle boolean := c.status NOT IN ('running', 'interrupting', 'requires_action');
+    interrupts boolean := p_busy = 'interrupt' AND c.status = 'running';
+BEGIN
+    IF p_key IS NOT NULL THEN
+        SELECT reply INTO result.reply FROM client_keys
+            WHERE chat_id = c.id AND client_key = p_key;
+        IF FOUND THEN
+            RETURN answer(result.reply);
+        END IF;
+    END IF;
+    PERFORM check_model(p_model);
+    SELECT count(*) INTO backlog FROM queued_messages WHERE chat_id = c.id;
+    c.status := next_status(c.status, 'send_message');
+    IF interrupts THEN
+        c.status := next_status(c.status, 'interrupt');
+    END IF;
+    c.snapshot_version := c.snapshot_version + 1;
+    IF c.title = '' AND p_title <> '' THEN
+        c.title := p_title;
+        PERFORM emit(c, 'chat.updated', json_build_object(
+            'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
+    END IF;
+    IF idle THEN
+        c.history_version := c.snapshot_version;
+    END IF;
+
+    IF idle AND backlog = 0 THEN
+        c.model := coalesce(p_model, c.model);
+        m := append_message(c, 'user', p_content);
+    ELSE
+        IF backlog >= p_max_queued THEN
+            PERFORM refuse('queue_full', format('the queue holds its maximum of %s', p_max_queued),
+                jsonb_build_object('maximum', p_max_queued));
+        END IF;
+        q := enqueue(c, p_content, p_model);
+        c.queue_version := c.snapshot_version;
+        IF idle THEN  -- a backlog was left behind by an error: it goes on in order
+            PERFORM promote_head(c);
+            SELECT model INTO c.model FROM chats WHERE id = c.id;
+        END IF;
+        PERFORM emit_queue(c);
+    END IF;
+
+    UPDATE chats SET status = c.status, title = c.title, model = c.model,
+            snapshot_version = c.snapshot_version, history_version = c.history_version,
+            queue_version = c.queue_version, updated_at = now(),
+            steps = CASE WHEN idle THEN 0 ELSE steps END,
+            generation_attempt = CASE WHEN idle THEN 0 ELSE generation_attempt END,
+            attempt_started_at = CASE WHEN idle THEN NULL ELSE attempt_started_at END,
+            runner_id = CASE WHEN idle THEN NULL ELSE runner_id END,
+            last_error = CASE WHEN idle THEN NULL ELSE last_error END
+        WHERE id = c.id RETURNING * INTO c;
+    IF idle OR interrupts THEN
+        PERFORM emit_status(c);
+    END IF;
+
+    result.reply := json_build_object(
+        'delivery', CASE WHEN m.id IS NULL THEN 'queued' ELSE 'started' END,
+        'chat', chat_json(c),
+        'message', CASE WHEN m.id IS NOT NULL THEN message_json(m) END,
+        'queued', CASE WHEN q.id IS NOT NULL THEN queued_json(q) END);
+    result.hint := c.runner_id IS NULL AND c.status IN ('running', 'interrupting');
+    IF interrupts THEN
+        result.runner_id := c.runner_id;
+        result.control := control_json(c);
+    END IF;
+    IF p_key IS NOT NULL THEN
+        INSERT INTO client_keys (chat_id, client_key, reply) VALUES (c.id, p_key, result.reply);
+    END IF;
+    RETURN result;
+END $$;
+
+CREATE OR REPLACE FUNCTION interrupt_chat(p_actor uuid, p_chat uuid)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    wanted text := next_status(c.status, 'interrupt');
+BEGIN
+    IF wanted = c.status THEN  -- idle, or interrupting already: nothing changes
+        RETURN answer(json_build_object('chat', chat_json(c)));
+    END IF;
+    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit_status(c);
+    RETURN answer(json_build_object('chat', chat_json(c)), c.runner_id IS NULL, c.runner_id,
+        control_json(c));
+END $$;
+
+CREATE OR REPLACE FUNCTION update_chat(
+    p_actor uuid, p_chat uuid, p_title text, p_model text, p_system_prompt text
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    PERFORM next_status(c.status, 'update');
+    PERFORM check_model(p_model);
+    UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
+            system_prompt = coalesce(p_system_prompt, system_prompt),
+            snapshot_version = snapshot_version + 1, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit(c, 'chat.updated', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION delete_chat(p_actor uuid, p_chat uuid)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    DELETE FROM chats WHERE id = c.id;
+    DELETE FROM leases WHERE chat_id = c.id;
+    PERFORM emit(c, 'chat.deleted', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version + 1));
+    RETURN answer('{}'::json, false, c.runner_id, json_build_object(
+        'chat_id', c.id, 'status', c.status, 'history_version', c.history_version,
+        'deleted', true));
+END $$;
+
+CREATE OR REPLACE FUNCTION get_chat(p_actor uuid, p_chat uuid)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object('chat', chat_json(read_chat(p_chat, p_actor)))
+$$;
+
+CREATE OR REPLACE FUNCTION list_chats(
+    p_actor uuid, p_limit integer, p_before timestamptz, p_before_id uuid, p_archived boolean
+) RETURNS json LANGUAGE sql STABLE AS $$
+    WITH page AS (
+        SELECT c FROM chats c
+            WHERE c.owner_id = p_actor AND may_use(c, p_actor)
+                AND (p_archived IS NULL OR c.archived = p_archived)
+                AND (p_before IS NULL OR (c.updated_at, c.id) < (p_before, p_before_id))
+            ORDER BY c.updated_at DESC, c.id DESC LIMIT p_limit + 1
+    ), numbered AS (
+        SELECT c, row_number() OVER (ORDER BY (c).updated_at DESC, (c).id DESC) AS n FROM page
+    )
+    SELECT json_build_object(
+        'chats', coalesce(json_agg(chat_json(c) ORDER BY n) FILTER (WHERE n <= p_limit), '[]'),
+        'next', CASE WHEN count(*) > p_limit THEN
+            (SELECT json_build_array((c).updated_at, (c).id) FROM numbered WHERE n = p_limit) END)
+        FROM numbered
+$$;
+
+-- The newest messages before a position, oldest first. Out columns and not one JSON object: taking
+-- JSON apart again would trip over \u0000 in a text.
+CREATE OR REPLACE FUNCTION newest_messages(
+    p_chat uuid, p_limit integer, p_before_id bigint, OUT messages json, OUT has_more boolean
+) LANGUAGE sql STABLE AS $$
+    WITH found AS (
+        SELECT m FROM messages m WHERE m.chat_id = p_chat AND m.deleted_at IS NULL
+            AND m.visibility <> 'model' AND (p_before_id IS NULL OR m.id < p_before_id)
+            ORDER BY m.id DESC LIMIT p_limit + 1
+    ), numbered AS (
+        SELECT m, row_number() OVER (ORDER BY (m).id DESC) AS n FROM found
+    )
+    SELECT coalesce(json_agg(message_json(m) ORDER BY n DESC) FILTER (WHERE n <= p_limit), '[]'),
+        count(*) > p_limit FROM numbered
+$$;
+
+CREATE OR REPLACE FUNCTION list_messages(
+    p_actor uuid, p_chat uuid, p_limit integer, p_before_id bigint, p_after_id bigint,
+    p_after_revision bigint
+) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    c chats := read_chat(p_chat, p_actor);
+    page json;
+BEGIN
+    IF p_after_revision IS NOT NULL THEN
+        WITH found AS (
+            SELECT m FROM messages m WHERE m.chat_id = c.id AND m.revision > p_after_revision
+                AND m.visibility <> 'model' ORDER BY m.revision, m.id LIMIT p_limit + 1
+        ), numbered AS (
+            SELECT m, row_number() OVER (ORDER BY (m).revision, (m).id) AS n FROM found
+        )
+        SELECT json_build_object(
+            'messages',
+            coalesce(json_agg(message_json(m) ORDER BY n) FILTER (WHERE n <= p_limit), '[]'),
+            'has_more', count(*) > p_limit) INTO page FROM numbered;
+    ELSIF p_after_id IS NOT NULL THEN
+        WITH found AS (
+            SELECT m FROM messages m WHERE m.chat_id = c.id AND m.id > p_after_id
+                AND m.deleted_at IS NULL AND m.visibility <> 'model' ORDER BY m.id LIMIT p_limit + 1
+        ), numbered AS (
+            SELECT m, row_number() OVER (ORDER BY (m).id) AS n FROM found
+        )
+        SELECT json_build_object(
+            'messages',
+            coalesce(json_agg(message_json(m) ORDER BY n) FILTER (WHERE n <= p_limit), '[]'),
+            'has_more', count(*) > p_limit) INTO page FROM numbered;
+    ELSE
+        SELECT json_build_object('messages', n.messages, 'has_more', n.has_more) INTO page
+            FROM newest_messages(c.id, p_limit, p_before_id) n;
+    END IF;
+    RETURN page;
+END $$;
+
+-- STABLE: every part of it sees the same moment.
+CREATE OR REPLACE FUNCTION chat_snapshot(p_actor uuid, p_chat uuid, p_limit integer)
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    c chats := read_chat(p_chat, p_actor);
+BEGIN
+    RETURN (SELECT json_build_object(
+        'snapshot', json_build_object(
+            'chat', chat_json(c), 'messages', n.messages, 'has_more', n.has_more,
+            'queue', queue_json(c.id)),
+        'attempt_started_at', CASE WHEN c.status IN ('running', 'interrupting')
+            THEN c.attempt_started_at END) FROM newest_messages(c.id, p_limit, NULL) n);
+END $$;

@@ -1,0 +1,278 @@
+-- Transitions of the worker that owns a chat. Every write is fenced.
+
+DROP TYPE IF EXISTS worker_result CASCADE;
+CREATE TYPE worker_result AS (
+    chat json,           -- OwnedChat without its model
+    messages json,
+    complete boolean,
+    released boolean,
+    model text,          -- the rest says how to reach it
+    provider_id text,
+    provider_type text,
+    model_id text,
+    base_url text,
+    api_key bytea,
+    context_limit integer,
+    max_output_tokens integer,
+    tools boolean,
+    usable boolean
+);
+
+DROP TYPE IF EXISTS new_messages CASCADE;
+CREATE TYPE new_messages AS (
+    roles text[], visibilities text[], contents text[], publics text[], models text[],
+    usages text[], stops text[]
+);
+
+CREATE OR REPLACE FUNCTION owned_result(c chats, p_messages json, p_complete boolean)
+RETURNS worker_result LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    r worker_result;
+BEGIN
+    r.chat := json_build_object(
+        'chat_id', c.id, 'owner_id', c.owner_id, 'status', c.status,
+        'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
+        'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
+        'steps', c.steps, 'attempt_started_at', c.attempt_started_at);
+    r.messages := p_messages;
+    r.complete := p_complete;
+    r.released := c.runner_id IS NULL;
+    r.model := c.model;
+    SELECT m.provider_id, p.type, m.model_id, p.base_url, p.api_key, m.context_limit,
+            m.max_output_tokens, m.tools, m.enabled AND p.enabled
+        INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
+            r.max_output_tokens, r.tools, r.usable
+        FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
+    RETURN r;
+END $$;
+
+-- What changed after a revision (and id), as much as fits one reply. With nothing known, messages
+-- that were deleted are left out; otherwise they come as tombstones.
+CREATE OR REPLACE FUNCTION changed_messages(
+    p_chat uuid, p_revision bigint, p_id bigint, p_max_bytes bigint,
+    OUT page json, OUT complete boolean
+) LANGUAGE sql STABLE AS $$
+    WITH sized AS (
+        SELECT m, sum(m.size + 300) OVER (ORDER BY m.revision, m.id) AS total,
+                row_number() OVER (ORDER BY m.revision, m.id) AS n
+            FROM messages m
+            WHERE m.chat_id = p_chat AND (m.revision, m.id) > (p_revision, p_id)
+                AND (p_revision > 0 OR m.deleted_at IS NULL)
+    )
+    SELECT coalesce(json_agg(message_json(m, true) ORDER BY n)
+            FILTER (WHERE n = 1 OR total <= p_max_bytes), '[]'),
+        coalesce(bool_and(n = 1 OR total <= p_max_bytes), true)
+        FROM sized
+$$;
+
+CREATE OR REPLACE FUNCTION acquire(
+    p_chat uuid, p_runner text, p_lease_s double precision, p_known bigint, p_max_bytes bigint
+) RETURNS worker_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+    page json;
+    complete boolean;
+BEGIN
+    SELECT * INTO c FROM chats WHERE id = p_chat FOR UPDATE;
+    IF c.id IS NULL THEN
+        PERFORM refuse('not_found', 'no such chat', jsonb_build_object('chat_id', p_chat));
+    END IF;
+    PERFORM next_status(c.status, 'acquire');
+    IF c.runner_id <> p_runner AND EXISTS (
+        SELECT 1 FROM leases l WHERE l.chat_id = c.id AND l.runner_id = c.runner_id
+            AND l.expires_at > clock_timestamp())
+    THEN
+        PERFORM refuse('already_owned', 'another worker holds a live lease');
+    END IF;
+    UPDATE chats SET runner_id = p_runner, snapshot_version = snapshot_version + 1
+        WHERE id = c.id RETURNING * INTO c;
+    DELETE FROM leases WHERE chat_id = c.id AND runner_id <> p_runner;
+    INSERT INTO leases (chat_id, runner_id, expires_at)
+        VALUES (c.id, p_runner, clock_timestamp() + make_interval(secs => p_lease_s))
+        ON CONFLICT (chat_id, runner_id) DO UPDATE SET expires_at = excluded.expires_at;
+    SELECT f.page, f.complete INTO page, complete
+        FROM changed_messages(c.id, p_known, CASE WHEN p_known > 0 THEN 9223372036854775807 ELSE 0 END,
+            p_max_bytes) f;
+    RETURN owned_result(c, page, complete);
+END $$;
+
+CREATE OR REPLACE FUNCTION load_history(
+    p_chat uuid, p_runner text, p_revision bigint, p_id bigint, p_max_bytes bigint
+) RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    result json;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM chats WHERE id = p_chat AND runner_id = p_runner) THEN
+        PERFORM refuse('stale_fence', 'the chat has moved on', jsonb_build_object('owned', false));
+    END IF;
+    SELECT json_build_object('messages', f.page, 'complete', f.complete) INTO result
+        FROM changed_messages(p_chat, p_revision, p_id, p_max_bytes) f;
+    RETURN result;
+END $$;
+
+CREATE OR REPLACE FUNCTION begin_attempt(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text
+) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+BEGIN
+    PERFORM next_status(c.status, 'begin_attempt');
+    UPDATE chats SET snapshot_version = snapshot_version + 1,
+            generation_attempt = generation_attempt + 1, attempt_started_at = clock_timestamp()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit(c, 'attempt.started', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+        'history_version', c.history_version, 'attempt', c.generation_attempt, 'model', c.model));
+    RETURN json_build_object(
+        'attempt', c.generation_attempt, 'snapshot_version', c.snapshot_version);
+END $$;
+
+CREATE OR REPLACE FUNCTION record_retry(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_attempt integer,
+    p_delay_ms integer, p_kind text, p_message text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+BEGIN
+    PERFORM next_status(c.status, 'record_retry');
+    UPDATE chats SET snapshot_version = snapshot_version + 1, attempt_started_at = NULL
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit(c, 'retry.scheduled', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+        'history_version', c.history_version, 'attempt', p_attempt, 'delay_ms', p_delay_ms,
+        'retrying_at', clock_timestamp() + make_interval(secs => p_delay_ms / 1000.0),
+        'kind', p_kind, 'message', p_message));
+END $$;
+
+-- Appends what a worker produced; the history is at a new version from here on.
+CREATE OR REPLACE FUNCTION append_all(c chats, p_new new_messages)
+RETURNS json[] LANGUAGE plpgsql AS $$
+DECLARE
+    appended json[] := '{}';
+BEGIN
+    FOR i IN 1 .. coalesce(array_length(p_new.roles, 1), 0) LOOP
+        appended := appended || message_json(append_message(
+            c, p_new.roles[i], p_new.contents[i]::json, p_new.publics[i]::json,
+            p_new.visibilities[i], p_new.models[i], p_new.usages[i]::json, p_new.stops[i]), true);
+    END LOOP;
+    RETURN appended;
+END $$;
+
+CREATE OR REPLACE FUNCTION count_steps(p_new new_messages)
+RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+    SELECT count(*)::integer FROM unnest(p_new.roles) AS r WHERE r = 'assistant'
+$$;
+
+CREATE OR REPLACE FUNCTION commit_step(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages
+) RETURNS worker_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+    appended json[];
+BEGIN
+    UPDATE chats SET status = next_status(c.status, 'commit_step'),
+            snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
+            generation_attempt = 0, attempt_started_at = NULL,
+            steps = steps + count_steps(p_new), updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    appended := append_all(c, p_new);
+    RETURN owned_result(c, array_to_json(appended), true);
+END $$;
+
+-- The end of a turn, however it ended: `p_transition` is finish_turn or finish_interruption.
+CREATE OR REPLACE FUNCTION end_turn(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages,
+    p_transition text, p_outcome text
+) RETURNS worker_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+    backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
+    wanted text := next_status(c.status, p_transition, backlog);
+    appended json[];
+    changes boolean := backlog OR coalesce(array_length(p_new.roles, 1), 0) > 0;
+BEGIN
+    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
+            history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
+            queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
+            generation_attempt = 0, attempt_started_at = NULL, last_outcome = p_outcome,
+            steps = CASE WHEN backlog THEN 0 ELSE steps + count_steps(p_new) END,
+            runner_id = CASE WHEN backlog THEN runner_id END, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    appended := append_all(c, p_new);
+    PERFORM emit_status(c, p_outcome);
+    IF backlog THEN
+        appended := appended || message_json(promote_head(c), true);
+        PERFORM emit_queue(c);
+        SELECT model INTO c.model FROM chats WHERE id = c.id;
+    ELSE
+        DELETE FROM leases WHERE chat_id = c.id;
+    END IF;
+    RETURN owned_result(c, array_to_json(appended), true);
+END $$;
+
+CREATE OR REPLACE FUNCTION finish_error(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages,
+    p_error json
+) RETURNS worker_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+    appended json[];
+BEGIN
+    UPDATE chats SET status = next_status(c.status, 'finish_error'),
+            snapshot_version = snapshot_version + 1,
+            history_version = CASE WHEN count_steps(p_new) > 0
+                OR coalesce(array_length(p_new.roles, 1), 0) > 0
+                THEN snapshot_version + 1 ELSE history_version END,
+            generation_attempt = 0, attempt_started_at = NULL, last_outcome = 'error',
+            last_error = p_error, steps = steps + count_steps(p_new), runner_id = NULL,
+            updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    appended := append_all(c, p_new);
+    PERFORM emit(c, 'chat.error', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'error', p_error));
+    PERFORM emit_status(c, 'error');
+    DELETE FROM leases WHERE chat_id = c.id;
+    RETURN owned_result(c, array_to_json(appended), true);
+END $$;
+
+-- Returns whether the caller was the owner; the chat then wants another worker.
+CREATE OR REPLACE FUNCTION abandon(p_chat uuid, p_runner text)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+BEGIN
+    SELECT * INTO c FROM chats WHERE id = p_chat AND runner_id = p_runner FOR UPDATE;
+    IF c.id IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM next_status(c.status, 'abandon');
+    UPDATE chats SET runner_id = NULL, snapshot_version = snapshot_version + 1 WHERE id = c.id;
+    DELETE FROM leases WHERE chat_id = c.id AND runner_id = p_runner;
+    RETURN true;
+END $$;
+
+CREATE OR REPLACE FUNCTION renew_leases(p_runner text, p_chats uuid[], p_lease_s double precision)
+RETURNS json LANGUAGE sql AS $$
+    WITH mine AS (
+        SELECT id, status, history_version FROM chats
+            WHERE id = ANY (p_chats) AND runner_id = p_runner
+                AND status IN ('running', 'interrupting')
+    ), renewed AS (
+        INSERT INTO leases (chat_id, runner_id, expires_at)
+            SELECT id, p_runner, clock_timestamp() + make_interval(secs => p_lease_s) FROM mine
+            ON CONFLICT (chat_id, runner_id) DO UPDATE SET expires_at = excluded.expires_at
+    )
+    SELECT json_build_object('held', coalesce(json_agg(json_build_object(
+        'chat_id', id, 'status', status, 'history_version', history_version)), '[]')) FROM mine
+$$;
+
+-- Runnable chats that nobody works on, and the leases of the dead.
+CREATE OR REPLACE FUNCTION sweep_leases(p_limit integer)
+RETURNS SETOF uuid LANGUAGE sql AS $$
+    DELETE FROM leases WHERE expires_at < clock_timestamp() - interval '1 minute';
+    SELECT c.id FROM chats c
+        WHERE c.status IN ('running', 'interrupting') AND NOT EXISTS (
+            SELECT 1 FROM leases l WHERE l.chat_id = c.id AND l.runner_id = c.runner_id
+                AND l.expires_at > clock_timestamp())
+        ORDER BY c.updated_at LIMIT p_limit
+$$;

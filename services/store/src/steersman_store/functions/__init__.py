@@ -1,0 +1,1 @@
+"""SQL functions, replaced together whenever one of the files has changed."""

@@ -1,0 +1,184 @@
+"""The outbox relay: publishes events to the log, in order, and deletes them once they are stored.
+
+One relay per range of partitions is the leader, by an advisory lock; the others stand by. It is
+nudged after every commit, by this process or over NATS by another, and looks once a second anyway.
+An event that is published again after a crash is dropped by its message id or by its readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge
+from steersman_contracts import subjects
+from steersman_contracts.errors import PayloadTooLarge, SteersmanError, Unavailable
+from steersman_contracts.events import EVENT_HEADER
+from steersman_contracts.ids import ChatId
+from steersman_runtime.jetstream import Publisher, purge_subject
+from steersman_runtime.nats_client import NatsClient, encode_headers
+
+from steersman_store.database import Database
+
+log = structlog.stdlib.get_logger()
+
+_LOCKS: Final = 0x5732_0100
+_PARTITIONS: Final = 256
+_BATCH: Final = 500
+_LOOK_S: Final = 1.0
+
+RELAYED = Counter("steersman_outbox_relayed", "Events published from the outbox")
+LEADING = Gauge("steersman_outbox_leading", "Ranges of the outbox that this process relays")
+
+_SELECT: Final = """
+SELECT id, chat_id::text AS chat_id, event, body FROM outbox
+    WHERE part >= $1 AND part < $2 ORDER BY id LIMIT $3
+"""
+_DELETE: Final = "DELETE FROM outbox WHERE id = ANY ($1)"
+
+
+def range_of(part: int, ranges: int) -> int:
+    """The range that a partition belongs to."""
+    return part * ranges // _PARTITIONS
+
+
+class OutboxRelay:
+    """Relays all ranges that this process can get the lead of."""
+
+    def __init__(
+        self, database: Database, client: NatsClient, publisher: Publisher, *, ranges: int
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._publisher = publisher
+        self._ranges = ranges
+        self._nudges = [asyncio.Event() for _ in range(ranges)]
+        self._leads = [False] * ranges
+
+    def nudge(self, chat_id: ChatId) -> None:
+        """There is something in the outbox."""
+        mine = range_of(subjects.partition(chat_id), self._ranges)
+        if self._leads[mine]:
+            self._nudges[mine].set()
+            return
+        try:
+            self._client.send(subjects.relay_nudge(mine), b"")
+        except SteersmanError:
+            log.debug("relay.nudge_lost")
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        sid = self._client.listen(subjects.RELAY_NUDGES, self._on_nudge)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self._ranges):
+                    group.create_task(self._keep_leading(number), name=f"relay-{number}")
+        finally:
+            self._client.unlisten(sid)
+
+    def _on_nudge(self, subject: bytes, _: bytes, __: bytes, ___: bytes) -> None:
+        number = int(subject.rsplit(b".", 1)[1])
+        if number < self._ranges:
+            self._nudges[number].set()
+
+    async def _keep_leading(self, number: int) -> None:
+        while True:
+            try:
+                await self._lead(number)
+            except SteersmanError as error:
+                log.warning("relay.paused", range=number, error_code=error.code, error=str(error))
+            finally:
+                if self._leads[number]:
+                    self._leads[number] = False
+                    LEADING.dec()
+            await asyncio.sleep(_LOOK_S)
+
+    async def _lead(self, number: int) -> None:
+        # The lock belongs to the session: it is free at once when this process or its host dies.
+        async with self._database.session() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCKS + number):
+                return
+            try:
+                self._leads[number] = True
+                LEADING.inc()
+                log.info("relay.leading", range=number)
+                await self._relay(number, connection)
+            finally:
+                await _unlock(connection, number)
+
+    async def _relay(self, number: int, connection: Any) -> None:
+        low = -(-number * _PARTITIONS // self._ranges)
+        high = -(-(number + 1) * _PARTITIONS // self._ranges)
+        nudged = self._nudges[number]
+        while True:
+            nudged.clear()
+            rows = await connection.fetch(_SELECT, low, high, _BATCH)
+            if rows:
+                await self._publish(rows)
+                await connection.execute(_DELETE, [row["id"] for row in rows])
+                RELAYED.inc(len(rows))
+                await self._forget_deleted(rows)
+            if len(rows) < _BATCH:
+                try:
+                    async with asyncio.timeout(_LOOK_S):
+                        await nudged.wait()
+                except TimeoutError:
+                    continue
+
+    async def _publish(self, rows: list[asyncpg.Record]) -> None:
+        waiting = [self._send(row) for row in rows]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                # Nothing of this batch is deleted: it is published again, in the same order.
+                if isinstance(result, SteersmanError):
+                    raise result
+                raise Unavailable("the event log cannot be written") from result
+
+    def _send(self, row: asyncpg.Record) -> asyncio.Future[int]:
+        chat_id = ChatId(row["chat_id"])
+        headers = encode_headers(
+            {
+                "ce-specversion": "1.0",
+                EVENT_HEADER: row["event"],
+                "ce-source": f"/chats/{chat_id}",
+                "ce-id": f"{chat_id}/{row['id']}",
+                "Nats-Msg-Id": f"{chat_id}/{row['id']}",
+            }
+        )
+        subject = subjects.chat_events(chat_id)
+        body: bytes = row["body"].encode()
+        try:
+            return self._publisher.publish(subject, body, headers=headers)
+        except PayloadTooLarge:
+            return self._publisher.publish(subject, without_parts(body), headers=headers)
+
+    async def _forget_deleted(self, rows: list[asyncpg.Record]) -> None:
+        for row in rows:
+            if row["event"] == "chat.deleted":
+                subject = subjects.chat_events(ChatId(row["chat_id"]))
+                await purge_subject(self._client, subjects.EVENT_STREAM, subject, keep=1)
+
+
+async def _unlock(connection: Any, number: int) -> None:
+    try:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCKS + number)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        # The session is gone, and the lock with it.
+        log.debug("relay.unlock_skipped", range=number)
+
+
+def without_parts(body: bytes) -> bytes:
+    """An event that is too large for the log, with the parts of its message left out."""
+    event = msgspec.json.decode(body, type=dict[str, Any])
+    for key in ("message", "queue"):
+        held = event.get(key)
+        items: list[dict[str, Any]] = [held] if isinstance(held, dict) else held or []
+        for item in items:
+            item["parts"] = []
+            if key == "message":
+                item["truncated"] = True
+    return msgspec.json.encode(event)

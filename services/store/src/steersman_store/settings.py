@@ -1,0 +1,31 @@
+"""Settings of the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from steersman_runtime.settings import Secret, ServiceSettings
+
+
+class Settings(ServiceSettings, frozen=True, kw_only=True):
+    """Read from `STEERSMAN_STORE_…`, `STEERSMAN_…` or the table `store` of the TOML file."""
+
+    database_url: Secret
+    """`postgresql://…`; a socket is `postgresql://user:password@/name?host=/path`."""
+    secret_key: Secret
+    """32 random bytes in base64: encrypts provider keys. Losing it loses them."""
+    pool_size: Annotated[int, msgspec.Meta(ge=2, le=200)] = 8
+    relay_ranges: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """Into how many ranges of partitions the outbox is split; the same for all replicas."""
+    sweep_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """Seconds between looks for runnable chats that nobody works on."""
+    event_max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 86_400.0
+    event_max_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = 8 * 2**30
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    """JetStream replicas of the streams."""
+    local_model_url: str | None = None
+    local_model_key: Secret | None = None
+    anthropic_api_key: Secret | None = None
+    openai_api_key: Secret | None = None
+    gemini_api_key: Secret | None = None

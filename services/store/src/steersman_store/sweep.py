@@ -1,0 +1,66 @@
+"""The safety net: repeats the hint of every runnable chat that nobody works on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+from steersman_contracts.errors import SteersmanError
+from steersman_contracts.ids import ChatId
+from steersman_runtime.nats_client import NatsClient
+
+from steersman_store.announce import Announcer
+from steersman_store.database import Database
+from steersman_store.settings import Settings
+from steersman_store.streams import ensure_streams
+
+log = structlog.stdlib.get_logger()
+
+_MOST: Final = 1000
+
+SWEPT = Counter("steersman_chats_swept", "Hints repeated for chats that nobody worked on")
+
+
+class Sweep:
+    """Looks at regular intervals, and at once after a reconnect to NATS."""
+
+    def __init__(
+        self, database: Database, client: NatsClient, announcer: Announcer, settings: Settings
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._announcer = announcer
+        self._settings = settings
+        self._now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        self._client.on_reconnect.append(self._now.set)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._settings.sweep_s):
+                        await self._now.wait()
+                    self._now.clear()
+                    # NATS may have come back without its store.
+                    await ensure_streams(self._client, self._settings)
+                except TimeoutError:
+                    pass
+                except SteersmanError as error:
+                    log.warning("streams.not_ensured", error_code=error.code, error=str(error))
+                    continue
+                await self._sweep()
+        finally:
+            self._client.on_reconnect.remove(self._now.set)
+
+    async def _sweep(self) -> None:
+        try:
+            rows = await self._database.rows("SELECT sweep_leases($1)::text AS id", _MOST)
+        except SteersmanError as error:
+            log.warning("sweep.failed", error_code=error.code)
+            return
+        for row in rows:
+            self._announcer.runnable(ChatId(row["id"]))
+        SWEPT.inc(len(rows))

@@ -1,0 +1,239 @@
+"""What chatloops do with the chats that they own: one call of a SQL function each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import msgspec
+from steersman_contracts.chats import Status
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.parts import encode_parts, strip_internal
+from steersman_contracts.rpc import Nothing
+from steersman_contracts.rpc import worker as rpc
+from steersman_runtime.rpc import RpcServer
+
+from steersman_store.announce import Announcer
+from steersman_store.database import Database, json_text
+from steersman_store.secrets import Vault, account_of
+
+MAX_PAGE_BYTES: Final = 600_000
+"""Bytes of history in one reply; NATS refuses messages above 1 MB unless told otherwise."""
+
+_CHAT: Final = (
+    "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
+    "api_key, context_limit, max_output_tokens, tools, usable"
+)
+
+
+class _ChatRow(msgspec.Struct):
+    """`OwnedChat` without its model, as the SQL functions build it."""
+
+    chat_id: ChatId
+    owner_id: UserId
+    status: Status
+    snapshot_version: int
+    history_version: int
+    generation_attempt: int
+    system_prompt: str
+    steps: int
+    attempt_started_at: datetime | None
+
+
+class _RawContext(msgspec.Struct):
+    chat: rpc.OwnedChat
+    messages: msgspec.Raw
+    complete: bool
+
+
+class _RawCommitted(msgspec.Struct):
+    chat: rpc.OwnedChat
+    messages: msgspec.Raw
+    released: bool
+
+
+_decode_chat = msgspec.json.Decoder(_ChatRow).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Worker:
+    """The handlers of the group `worker`."""
+
+    def __init__(self, database: Database, announcer: Announcer, vault: Vault) -> None:
+        self._database = database
+        self._announcer = announcer
+        self._vault = vault
+
+    def serve(self, server: RpcServer) -> None:
+        """Answer the methods of this group."""
+        server.add(rpc.ACQUIRE, self.acquire)
+        server.add(rpc.LOAD_HISTORY, self.load_history)
+        server.add(rpc.BEGIN_ATTEMPT, self.begin_attempt)
+        server.add(rpc.RECORD_RETRY, self.record_retry)
+        server.add(rpc.COMMIT_STEP, self.commit_step)
+        server.add(rpc.FINISH_TURN, self.finish_turn)
+        server.add(rpc.FINISH_INTERRUPTION, self.finish_interruption)
+        server.add(rpc.FINISH_ERROR, self.finish_error)
+        server.add(rpc.ABANDON, self.abandon)
+        server.add(rpc.RENEW, self.renew)
+
+    async def acquire(self, request: rpc.Acquire) -> msgspec.Raw:
+        row = await self._row(
+            f"SELECT {_CHAT} FROM acquire($1, $2, $3, $4, $5)",  # constant columns
+            request.chat_id,
+            request.runner_id,
+            request.lease_s,
+            request.known_revision,
+            MAX_PAGE_BYTES,
+        )
+        context = _RawContext(
+            self._owned(row), msgspec.Raw(row["messages"].encode()), row["complete"]
+        )
+        return msgspec.Raw(_encode(context))
+
+    async def load_history(self, request: rpc.LoadHistory) -> msgspec.Raw:
+        return await self._database.raw(
+            "SELECT load_history($1, $2, $3, $4, $5)",
+            request.chat_id,
+            request.runner_id,
+            *request.after,
+            MAX_PAGE_BYTES,
+        )
+
+    async def begin_attempt(self, request: rpc.BeginAttempt) -> msgspec.Raw:
+        reply = await self._database.raw(
+            "SELECT begin_attempt($1, $2, $3, $4)", *_fence(request.fence)
+        )
+        self._announcer.changed(request.fence.chat_id)
+        return reply
+
+    async def record_retry(self, request: rpc.RecordRetry) -> Nothing:
+        await self._database.value(
+            "SELECT record_retry($1, $2, $3, $4, $5, $6, $7, $8)",
+            *_fence(request.fence),
+            request.attempt,
+            request.delay_ms,
+            request.error.kind,
+            request.error.message,
+        )
+        self._announcer.changed(request.fence.chat_id)
+        return Nothing()
+
+    async def commit_step(self, request: rpc.CommitStep) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM commit_step($1, $2, $3, $4, $5)",
+            request.fence,
+            _columns(request.messages),
+        )
+
+    async def finish_turn(self, request: rpc.FinishTurn) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM end_turn($1, $2, $3, $4, $5, 'finish_turn', $6)",
+            request.fence,
+            _columns(request.messages),
+            request.outcome,
+        )
+
+    async def finish_interruption(self, request: rpc.FinishInterruption) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM "
+            "end_turn($1, $2, $3, $4, $5, 'finish_interruption', 'interrupted')",
+            request.fence,
+            _columns(request.messages),
+        )
+
+    async def finish_error(self, request: rpc.FinishError) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM finish_error($1, $2, $3, $4, $5, $6)",
+            request.fence,
+            _columns(request.messages),
+            json_text(request.error),
+        )
+
+    async def abandon(self, request: rpc.Abandon) -> Nothing:
+        released: bool = await self._database.value(
+            "SELECT abandon($1, $2)", request.chat_id, request.runner_id
+        )
+        if released:
+            self._announcer.runnable(request.chat_id)
+        return Nothing()
+
+    async def renew(self, request: rpc.Renew) -> msgspec.Raw:
+        return await self._database.raw(
+            "SELECT renew_leases($1, $2, $3)",
+            request.runner_id,
+            request.chat_ids,
+            request.lease_s,
+        )
+
+    async def _commit(self, query: str, fence: rpc.Fence, *arguments: object) -> msgspec.Raw:
+        row = await self._row(query, *_fence(fence), *arguments)
+        self._announcer.changed(fence.chat_id)
+        committed = _RawCommitted(
+            self._owned(row), msgspec.Raw(row["messages"].encode()), row["released"]
+        )
+        return msgspec.Raw(_encode(committed))
+
+    async def _row(self, query: str, *arguments: object) -> asyncpg.Record:
+        row = await self._database.row(query, *arguments)
+        assert row is not None  # a function call always has a row
+        return row
+
+    def _owned(self, row: asyncpg.Record) -> rpc.OwnedChat:
+        chat = _decode_chat(row["chat"])
+        return rpc.OwnedChat(
+            chat_id=chat.chat_id,
+            owner_id=chat.owner_id,
+            status=chat.status,
+            snapshot_version=chat.snapshot_version,
+            history_version=chat.history_version,
+            generation_attempt=chat.generation_attempt,
+            model=self._access(row),
+            system_prompt=chat.system_prompt,
+            steps=chat.steps,
+            attempt_started_at=chat.attempt_started_at,
+        )
+
+    def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:
+        if row["provider_type"] is None:  # removed since the chat chose it
+            return rpc.ModelAccess(row["model"], "openai-chat", "", "", disabled="config")
+        sealed: bytes | None = row["api_key"]
+        key = None if sealed is None else self._vault.open(sealed, row["provider_id"])
+        return rpc.ModelAccess(
+            name=row["model"],
+            provider_type=row["provider_type"],
+            provider_id=row["provider_id"],
+            model_id=row["model_id"],
+            base_url=row["base_url"],
+            api_key=key,
+            account=account_of(row["base_url"], key),
+            context_limit=row["context_limit"],
+            max_output_tokens=row["max_output_tokens"],
+            tools=row["tools"],
+            disabled=None if row["usable"] else "provider_disabled",
+        )
+
+
+def _fence(fence: rpc.Fence) -> tuple[str, str, int, str]:
+    return fence.chat_id, fence.runner_id, fence.history_version, fence.status.value
+
+
+def _columns(messages: Sequence[rpc.NewMessage]) -> tuple[list[str | None], ...]:
+    """New messages as the columns of the SQL type `new_messages`."""
+    rows = [_column_values(message) for message in messages]
+    return tuple([row[i] for row in rows] for i in range(7))
+
+
+def _column_values(message: rpc.NewMessage) -> tuple[str | None, ...]:
+    public = strip_internal(message.parts)
+    return (
+        message.role.value,
+        message.visibility.value,
+        encode_parts(message.parts).decode(),
+        None if public is message.parts else encode_parts(public).decode(),
+        message.model,
+        None if message.usage is None else json_text(message.usage),
+        message.stop,
+    )
