@@ -91,8 +91,6 @@ class Database:
         except asyncpg.PostgresError as error:
             self.reachable = not _is_outage(error)
             raise _ours(error) from error
-        except ValueError as error:  # asyncpg found a parameter that PostgreSQL would refuse
-            raise InvalidRequest(f"not a value for the database: {error}") from error
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             self.reachable = False
             log.warning("database.unreachable", error=type(error).__name__)
@@ -118,8 +116,8 @@ def _ours(error: asyncpg.PostgresError) -> SteersmanError:
         return Unavailable("the database is read-only at the moment", sqlstate=state)
     if state == "23505":
         return Conflict("that exists already")
-    if state in ("22P02", "22P05", "22021", "22003"):
-        return InvalidRequest(f"the database cannot hold this value: {error.message}")
+    if state.startswith("22"):  # data exceptions, also those that asyncpg finds by itself
+        return InvalidRequest(f"the database cannot hold this value: {error}")
     log.error("database.error", sqlstate=state, error=str(error.message))
     return InternalError("the database refused a statement; the log says why")
 

@@ -1,0 +1,1 @@
+"""What tests share: databases, services in this process, drivers."""

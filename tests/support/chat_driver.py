@@ -1,0 +1,177 @@
+"""Drives chats through the store's RPC, as a person and as a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import asyncpg
+import msgspec
+from steersman_contracts import events, subjects
+from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage
+from steersman_contracts.ids import ChatId, RunnerId, UserId
+from steersman_contracts.parts import Part, TextPart
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc import worker as work
+from steersman_runtime.nats_client import NatsClient, header
+from steersman_runtime.rpc import RpcClient
+
+
+def text(*words: str) -> tuple[Part, ...]:
+    """Text parts."""
+    return tuple(TextPart(word) for word in words)
+
+
+def words_of(message: Message) -> str:
+    """The text of a message."""
+    return "".join(part.text for part in message.parts if isinstance(part, TextPart))
+
+
+def assistant(*parts: Part | str) -> work.NewMessage:
+    """An assistant message."""
+    made = tuple(TextPart(part) if isinstance(part, str) else part for part in parts)
+    return work.NewMessage(Role.ASSISTANT, made, usage=Usage(1, 1), stop="end")
+
+
+async def new_actor(database_url: str, name: str = "alice") -> Actor:
+    """A person who is known to the store."""
+    actor = Actor(UserId(str(uuid.uuid4())))
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO users (id, name, role) VALUES ($1, $2, 'member')", actor.user_id, name
+        )
+    finally:
+        await connection.close()
+    return actor
+
+
+class EventLog:
+    """Every event that is republished, as it arrives."""
+
+    def __init__(self, client: NatsClient) -> None:
+        self.seen: list[tuple[ChatId, events.Event]] = []
+        self._arrived = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        client.listen(subjects.LIVE_SUBJECTS, self._on_event)
+
+    def _on_event(self, subject: bytes, _: bytes, headers: bytes, payload: bytes) -> None:
+        name = (header(headers, events.EVENT_HEADER.encode()) or b"").decode()
+        event = msgspec.json.decode(payload, type=events.EVENTS[name])
+        self.seen.append((subjects.chat_of(subject.decode()), event))
+        task = asyncio.get_running_loop().create_task(self._wake())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wake(self) -> None:
+        async with self._arrived:
+            self._arrived.notify_all()
+
+    def of(self, chat_id: ChatId) -> list[events.Event]:
+        """The events of one chat so far."""
+        return [event for seen_id, event in self.seen if seen_id == chat_id]
+
+    async def more(self, than: int) -> None:
+        """Wait until more than so many events have arrived."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self.seen) > than)
+
+    async def until(self, chat_id: ChatId, kind: type[events.Event], **fields: Any) -> events.Event:
+        """Wait for an event of this kind with these fields; one that has passed counts."""
+
+        def found() -> events.Event | None:
+            for event in self.of(chat_id):
+                if isinstance(event, kind) and all(
+                    getattr(event, name) == value for name, value in fields.items()
+                ):
+                    return event
+            return None
+
+        async with asyncio.timeout(20), self._arrived:
+            await self._arrived.wait_for(lambda: found() is not None)
+        event = found()
+        assert event is not None
+        return event
+
+
+class StoreDriver:
+    """Short names for the store's methods."""
+
+    def __init__(self, client: NatsClient, actor: Actor) -> None:
+        self.rpc = RpcClient(client, wait_for_service_s=10)
+        self.actor = actor
+        self.log = EventLog(client)
+
+    async def create(self, words: str | None = "hello", model: str = "demo/echo") -> Chat:
+        parts = () if words is None else text(words)
+        request = people.CreateChat(self.actor, model=model, parts=parts)  # pyright: ignore[reportArgumentType]
+        return (await self.rpc.call(people.CREATE, request)).chat
+
+    async def send(self, chat_id: ChatId, words: str, **fields: Any) -> people.SendReply:
+        request = people.SendMessage(self.actor, chat_id, text(words), **fields)
+        return await self.rpc.call(people.SEND_MESSAGE, request)
+
+    async def interrupt(self, chat_id: ChatId) -> Chat:
+        return (await self.rpc.call(people.INTERRUPT, people.Interrupt(self.actor, chat_id))).chat
+
+    async def chat(self, chat_id: ChatId) -> Chat:
+        return (await self.rpc.call(people.GET, people.GetChat(self.actor, chat_id))).chat
+
+    async def delete(self, chat_id: ChatId) -> None:
+        await self.rpc.call(people.DELETE, people.DeleteChat(self.actor, chat_id))
+
+    async def messages(self, chat_id: ChatId, **fields: Any) -> tuple[Message, ...]:
+        request = people.ListMessages(self.actor, chat_id, limit=200, **fields)
+        return (await self.rpc.call(people.LIST_MESSAGES, request)).messages
+
+    async def snapshot(self, chat_id: ChatId) -> people.SnapshotReply:
+        return await self.rpc.call(people.SNAPSHOT, people.Snapshot(self.actor, chat_id))
+
+    async def acquire(
+        self, chat_id: ChatId, runner: str = "runner-1", *, known: int = 0, lease_s: float = 60
+    ) -> work.WorkContext:
+        request = work.Acquire(chat_id, RunnerId(runner), lease_s, known)
+        return await self.rpc.call(work.ACQUIRE, request)
+
+    async def fence(self, chat_id: ChatId, runner: str = "runner-1") -> work.Fence:
+        """A fence that is true at this moment."""
+        chat = await self.chat(chat_id)
+        return work.Fence(chat_id, RunnerId(runner), chat.history_version, chat.status)
+
+    async def begin(self, fence: work.Fence) -> work.AttemptBegun:
+        return await self.rpc.call(work.BEGIN_ATTEMPT, work.BeginAttempt(fence))
+
+    async def commit(self, fence: work.Fence, *messages: work.NewMessage) -> work.Committed:
+        return await self.rpc.call(work.COMMIT_STEP, work.CommitStep(fence, messages))
+
+    async def finish(self, fence: work.Fence, *messages: work.NewMessage) -> work.Committed:
+        return await self.rpc.call(work.FINISH_TURN, work.FinishTurn(fence, messages))
+
+    async def finish_interruption(
+        self, fence: work.Fence, *messages: work.NewMessage
+    ) -> work.Committed:
+        request = work.FinishInterruption(fence, messages)
+        return await self.rpc.call(work.FINISH_INTERRUPTION, request)
+
+    async def finish_error(self, fence: work.Fence, *messages: work.NewMessage) -> work.Committed:
+        error = ChatError("generic", "it broke")
+        return await self.rpc.call(work.FINISH_ERROR, work.FinishError(fence, error, messages))
+
+    async def retry(self, fence: work.Fence) -> None:
+        error = ChatError("overloaded", "busy", retryable=True)
+        await self.rpc.call(work.RECORD_RETRY, work.RecordRetry(fence, 1, 1000, error))
+
+    async def abandon(self, chat_id: ChatId, runner: str = "runner-1") -> None:
+        await self.rpc.call(work.ABANDON, work.Abandon(chat_id, RunnerId(runner)))
+
+    async def at_rest(self, chat_id: ChatId) -> Chat:
+        """Wait until the chat rests."""
+        async with asyncio.timeout(30):
+            while True:
+                count = len(self.log.seen)
+                chat = await self.chat(chat_id)
+                if chat.status in (Status.WAITING, Status.ERROR):
+                    return chat
+                await self.log.more(count)

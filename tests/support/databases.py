@@ -1,0 +1,53 @@
+"""A database for each test, copied from a migrated template."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+from steersman_store.migrate import migrate
+
+_TEMPLATE = "migrated_template"
+_numbers = itertools.count()
+
+
+def url_of(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    parts = urlsplit(dsn)
+    return urlunsplit((parts.scheme, parts.netloc, f"/{name}", parts.query, parts.fragment))
+
+
+async def make_template(dsn: str) -> None:
+    """Create and migrate the database that others are copied from."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    finally:
+        await connection.close()
+    await migrate(url_of(dsn, _TEMPLATE))
+
+
+async def new_database(dsn: str) -> str:
+    """Copy the template.
+
+    Returns:
+        The URL of the copy.
+    """
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    finally:
+        await connection.close()
+    return url_of(dsn, name)
+
+
+async def drop_database(dsn: str, url: str) -> None:
+    """Drop a copy, with whatever is still connected to it."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+    finally:
+        await connection.close()
