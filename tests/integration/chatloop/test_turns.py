@@ -1,0 +1,277 @@
+"""Turns end to end between store, chatloop, provider and tool host."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
+from steersman.embedded.nats import NatsServer
+from steersman_contracts import events
+from steersman_contracts.chats import Role, Status
+from steersman_contracts.deltas import PartsBuilder
+from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import Parts, TextPart, ToolResultPart
+from steersman_contracts.rpc.tools import CallResult, CallTool
+from support.chat_driver import StoreDriver, words_of
+from support.chatloop import KINDS, ModelSetup, ToolHost, said
+from support.services import running_chatloop
+
+WORDS = " ".join(f"word{number}" for number in range(60))
+
+
+def streamed(store: StoreDriver, chat_id: ChatId) -> dict[tuple[int, int], Parts]:
+    """What each episode of a chat has streamed, folded from its deltas."""
+    builders: dict[tuple[int, int], PartsBuilder] = {}
+    seqs: dict[tuple[int, int], int] = {}
+    for event in store.log.of(chat_id):
+        if isinstance(event, events.PartDelta):
+            key = (event.history_version, event.attempt)
+            assert event.seq == seqs.get(key, 0) + 1, "deltas are in order, none is missing"
+            seqs[key] = event.seq
+            for delta in event.deltas:
+                builders.setdefault(key, PartsBuilder()).apply(delta)
+    return {key: builder.parts() for key, builder in builders.items()}
+
+
+@pytest.mark.usefixtures("chatloops")
+@pytest.mark.parametrize("provider", KINDS)
+async def test_what_is_streamed_is_what_is_stored(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, provider: str
+) -> None:
+    fakes.script("m", Turn([Reasoning("Let me think."), Text(WORDS)]))
+    chat = await store.create("hello", model=await models.add(provider, "m"))
+
+    rested = await store.at_rest(chat.id)
+
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "completed")
+    question, answer = await store.messages(chat.id)
+    assert words_of(question) == "hello"
+    assert words_of(answer) == WORDS
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
+    assert streamed(store, chat.id) == {(1, 1): answer.parts}
+    kinds = [type(event) for event in store.log.of(chat.id)]
+    assert kinds.index(events.AttemptStarted) < kinds.index(events.PartDelta)
+    last_delta = max(i for i, kind in enumerate(kinds) if kind is events.PartDelta)
+    assert last_delta < max(i for i, kind in enumerate(kinds) if kind is events.MessageCreated)
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_interrupt_keeps_exactly_what_was_streamed(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Turn([Text(WORDS)]))
+    fakes.hold("m", deltas=20)
+    chat = await store.create("hello", model=await models.add("chat", "m"))
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    await store.log.until(chat.id, events.PartDelta)
+
+    await store.interrupt(chat.id)
+
+    rested = await store.at_rest(chat.id)
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
+    async with asyncio.timeout(10):
+        await fakes.disconnected("m")
+    partial = (await store.messages(chat.id))[-1]
+    assert partial.stop == "interrupted"
+    assert words_of(partial) == " ".join(f"word{number}" for number in range(20))
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="interrupted")
+    assert streamed(store, chat.id) == {(1, 1): partial.parts}
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_message_sent_during_a_turn_gets_its_own_turn(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Script([Turn([Text("one")]), Turn([Text("two")])]))
+    gate = fakes.hold("m")
+    chat = await store.create("first", model=await models.add("anthropic", "m"))
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    reply = await store.send(chat.id, "second")
+    gate.release()
+
+    await store.at_rest(chat.id)
+
+    assert reply.delivery == "queued"
+    words = [words_of(message) for message in await store.messages(chat.id)]
+    assert words == ["first", "one", "second", "two"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_failure_in_the_middle_is_retried_and_leaves_no_trace(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Turn([Text(WORDS)]))
+    fakes.fault("m", StreamError(deltas=10, error_type="overloaded_error"))
+    chat = await store.create("hello", model=await models.add("anthropic", "m"))
+
+    retry = await store.log.until(chat.id, events.RetryScheduled)
+    await store.at_rest(chat.id)
+
+    assert isinstance(retry, events.RetryScheduled)
+    assert (retry.attempt, retry.delay_ms, retry.kind) == (1, 1000, "overloaded")
+    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
+    attempts = [e.attempt for e in store.log.of(chat.id) if isinstance(e, events.AttemptStarted)]
+    assert attempts == [1, 2]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_failure_that_no_retry_mends_ends_the_turn_with_its_kind(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Script([Turn([Text("fine again")])], repeat=True))
+    fakes.fault("m", HttpError(401))
+    chat = await store.create("hello", model=await models.add("responses", "m"))
+
+    rested = await store.at_rest(chat.id)
+    await store.send(chat.id, "and now?")
+    again = await store.at_rest(chat.id)
+
+    assert rested.status is Status.ERROR
+    assert rested.last_error is not None
+    assert (rested.last_error.kind, rested.last_error.retryable) == ("auth", False)
+    assert (again.status, again.last_error) == (Status.WAITING, None)
+    assert words_of((await store.messages(chat.id))[-1]) == "fine again"
+
+
+@pytest.mark.usefixtures("chatloops")
+@pytest.mark.parametrize("provider", KINDS)
+async def test_tools_run_at_once_and_answer_in_the_order_of_their_calls(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    provider: str,
+) -> None:
+    meet = asyncio.Barrier(2)
+    second_done = asyncio.Event()
+
+    async def slow(_: CallTool) -> CallResult:
+        await meet.wait()
+        await second_done.wait()
+        return said("slow one")
+
+    async def quick(_: CallTool) -> CallResult:
+        await meet.wait()
+        second_done.set()
+        return said("quick one")
+
+    tool_host.tools |= {"slow": slow, "quick": quick}
+    calls = [ToolCall("slow", {"a": 1}), ToolCall("quick", {"b": [2]})]
+    fakes.script("m", Script([Turn([Text("both"), *calls]), Turn([Text("done")])]))
+    chat = await store.create("go", model=await models.add(provider, "m"))
+
+    async with asyncio.timeout(20):
+        asked = [await tool_host.called.get() for _ in range(2)]
+    await store.at_rest(chat.id)
+
+    assert {(call.tool, str(call.arguments)) for call in asked} == {
+        ("slow", "{'a': 1}"),
+        ("quick", "{'b': [2]}"),
+    }
+    messages = await store.messages(chat.id)
+    assert [m.role for m in messages] == [Role.USER, Role.ASSISTANT, Role.TOOL, Role.ASSISTANT]
+    results = [part for part in messages[2].parts if isinstance(part, ToolResultPart)]
+    assert [(r.tool, r.content, r.is_error) for r in results] == [
+        ("slow", (TextPart("slow one"),), False),
+        ("quick", (TextPart("quick one"),), False),
+    ]
+    assert words_of(messages[3]) == "done"
+    await store.log.until(chat.id, events.ToolProgress, tool="slow", text="on it")
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_interrupt_between_tools_keeps_finished_results_and_closes_the_rest(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    finished = asyncio.Event()
+
+    async def quick(_: CallTool) -> CallResult:
+        finished.set()
+        return said("quick one")
+
+    async def endless(_: CallTool) -> CallResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    tool_host.tools |= {"endless": endless, "quick": quick}
+    calls = [ToolCall("endless"), ToolCall("quick")]
+    fakes.script("m", Script([Turn([*calls]), Turn([Text("after")])], repeat=True))
+    chat = await store.create("go", model=await models.add("anthropic", "m"))
+    async with asyncio.timeout(20):
+        await finished.wait()
+        for _ in range(2):
+            await tool_host.called.get()
+    await store.log.until(chat.id, events.ToolProgress, tool="endless")
+
+    await store.interrupt(chat.id)
+
+    rested = await store.at_rest(chat.id)
+    assert rested.last_outcome == "interrupted"
+    results = [
+        p for p in (await store.messages(chat.id))[-1].parts if isinstance(p, ToolResultPart)
+    ]
+    assert [(r.tool, r.is_error) for r in results] == [("endless", True), ("quick", False)]
+    assert results[0].content == (TextPart("interrupted before it produced a result"),)
+    async with asyncio.timeout(10):
+        assert (await tool_host.cancelled.get()).call_id == results[0].call_id
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_call_with_broken_arguments_or_an_unknown_tool_is_answered_and_never_run(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    async def never(_: CallTool) -> CallResult:
+        raise AssertionError
+
+    tool_host.tools["known"] = never
+    calls = [ToolCall("known", raw='{"cut": '), ToolCall("unknown", {})]
+    fakes.script("m", Script([Turn([*calls]), Turn([Text("sorry")])]))
+    chat = await store.create("go", model=await models.add("chat", "m"))
+
+    await store.at_rest(chat.id)
+
+    messages = await store.messages(chat.id)
+    results = [part for part in messages[2].parts if isinstance(part, ToolResultPart)]
+    assert [result.is_error for result in results] == [True, True]
+    assert tool_host.called.empty()
+    assert words_of(messages[3]) == "sorry"
+
+
+async def test_a_chatloop_that_is_stopped_hands_its_chats_over(
+    store: StoreDriver, nats: NatsServer, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Turn([Text(WORDS)]))
+    fakes.hold("m", deltas=5)
+    async with running_chatloop(nats.url(), instance="first"):
+        chat = await store.create("hello", model=await models.add("chat", "m"))
+        async with asyncio.timeout(20):
+            await fakes.held("m")
+
+    async with running_chatloop(nats.url(), instance="second"):
+        await store.at_rest(chat.id)
+
+    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_the_next_turn_sends_the_whole_conversation(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Script([Turn([Text("one")]), Turn([Text("two")])]))
+    chat = await store.create("first", model=await models.add("anthropic", "m"))
+    await store.at_rest(chat.id)
+    await store.send(chat.id, "second")
+    await store.at_rest(chat.id)
+
+    async with asyncio.timeout(10):
+        requests = [await fakes.next_request("m") for _ in range(2)]
+
+    view = requests[1].view
+    assert [(m.role, m.text) for m in view.messages] == [
+        ("user", "first"),
+        ("assistant", "one"),
+        ("user", "second"),
+    ]

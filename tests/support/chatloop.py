@@ -1,0 +1,92 @@
+"""What tests of the chatloop need: models of the fakes, and a tool host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from fakes import FakeProviders
+from steersman_contracts.parts import JsonObject, TextPart
+from steersman_contracts.rpc import Actor, Nothing
+from steersman_contracts.rpc import models as models_rpc
+from steersman_contracts.rpc.models import ProviderType
+from steersman_contracts.rpc.tools import (
+    CallProgress,
+    CallResult,
+    CallTool,
+    CancelCall,
+    Catalog,
+    ListTools,
+    ToolSpec,
+)
+from steersman_runtime.rpc import Frames
+
+from support.chat_driver import StoreDriver
+
+KINDS: dict[str, tuple[ProviderType, str]] = {
+    "anthropic": ("anthropic", "anthropic"),
+    "responses": ("openai-responses", "responses"),
+    "chat": ("openai-chat", "chat"),
+    "google": ("google", "gemini"),
+}
+"""Provider id → its type, and what the fakes call the wire format."""
+
+
+class ModelSetup:
+    """Configures models of the fakes."""
+
+    def __init__(self, store: StoreDriver, fakes: FakeProviders) -> None:
+        self._store = store
+        self._fakes = fakes
+        self._admin = Actor(store.actor.user_id, "admin")
+
+    async def add(self, provider: str, model: str) -> str:
+        """Make a model of one wire format known.
+
+        Returns:
+            Its name.
+        """
+        kind, fake_kind = KINDS[provider]
+        await self._store.rpc.call(
+            models_rpc.PUT_PROVIDER,
+            models_rpc.PutProvider(
+                self._admin,
+                provider,
+                kind,
+                provider,
+                self._fakes.base_url(fake_kind),  # pyright: ignore[reportArgumentType]  # a Kind
+                "test-key",
+            ),
+        )
+        reply = await self._store.rpc.call(
+            models_rpc.PUT_MODEL, models_rpc.PutModel(self._admin, provider, model)
+        )
+        return reply.model.name
+
+
+class ToolHost:
+    """A tool host whose tools the test writes; what is called and cancelled can be awaited."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Callable[[CallTool], Awaitable[CallResult]]] = {}
+        self.called: asyncio.Queue[CallTool] = asyncio.Queue()
+        self.cancelled: asyncio.Queue[CancelCall] = asyncio.Queue()
+
+    async def catalog(self, _: ListTools) -> Catalog:
+        schema: JsonObject = {"type": "object", "properties": {}, "additionalProperties": True}
+        specs = [ToolSpec(name, f"The tool {name}.", schema, "test") for name in sorted(self.tools)]
+        return Catalog("test", tuple(specs), ())
+
+    async def call(self, request: CallTool, frames: Frames) -> CallResult:
+        self.called.put_nowait(request)
+        frames.progress(CallProgress(1, "on it"))
+        return await self.tools[request.tool](request)
+
+    async def cancel(self, request: CancelCall) -> Nothing:
+        self.cancelled.put_nowait(request)
+        return Nothing()
+
+
+def said(text: str) -> CallResult:
+    """A result of one text."""
+    return CallResult((TextPart(text),))

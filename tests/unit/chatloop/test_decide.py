@@ -1,0 +1,87 @@
+"""What the loop does next, from what is stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steersman_chatloop.decide import CallModel, Decision, FinishTurn, RunTools, decide
+from steersman_contracts.chats import Message, Role, StopReason, Visibility
+from steersman_contracts.ids import MessageId
+from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LOCAL = ToolCallPart("1", "read_file", {})
+HOSTED = ToolCallPart("2", "web_search", {}, provider_executed=True)
+RESULT = ToolResultPart("1", "read_file", (TextPart("ok"),))
+
+
+def message(
+    role: Role,
+    *parts: Part,
+    stop: StopReason | None = None,
+    visibility: Visibility = Visibility.BOTH,
+    deleted: bool = False,
+) -> Message:
+    return Message(
+        MessageId(1), role, parts, 1, NOW, stop=stop, visibility=visibility, deleted=deleted
+    )
+
+
+USER = message(Role.USER, TextPart("hi"))
+SAID = message(Role.ASSISTANT, TextPart("hello"), stop="end")
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([], FinishTurn("completed")),
+        ([USER], CallModel()),
+        ([USER, SAID], FinishTurn("completed")),
+        ([USER, SAID, USER], CallModel()),
+        ([USER, message(Role.ASSISTANT, LOCAL, stop="tool-calls")], RunTools((LOCAL,))),
+        ([USER, message(Role.ASSISTANT, LOCAL, stop="max-tokens")], RunTools((LOCAL,))),
+        ([USER, message(Role.ASSISTANT, HOSTED, stop="end")], FinishTurn("completed")),
+        ([USER, message(Role.ASSISTANT, HOSTED, stop="pause")], CallModel()),
+        ([USER, message(Role.ASSISTANT, HOSTED, LOCAL)], RunTools((LOCAL,))),
+        ([USER, message(Role.ASSISTANT, LOCAL), message(Role.TOOL, RESULT)], CallModel()),
+        (
+            [USER, message(Role.ASSISTANT, LOCAL, stop="refusal")],
+            FinishTurn("completed", (LOCAL,)),
+        ),
+        (
+            [USER, message(Role.ASSISTANT, LOCAL, stop="interrupted")],
+            FinishTurn("completed", (LOCAL,)),
+        ),
+        ([USER, SAID, message(Role.USER, visibility=Visibility.USER)], FinishTurn("completed")),
+        ([USER, SAID, message(Role.USER, deleted=True)], FinishTurn("completed")),
+    ],
+)
+def test_the_next_thing_follows_from_the_history(
+    history: list[Message], expected: Decision
+) -> None:
+    assert decide(history, steps=0, max_steps=10) == expected
+
+
+def test_a_turn_of_too_many_steps_ends_with_its_own_outcome() -> None:
+    assert decide([USER], steps=10, max_steps=10) == FinishTurn("step_limit")
+
+
+def test_open_calls_are_answered_even_at_the_limit() -> None:
+    history = [USER, message(Role.ASSISTANT, LOCAL, stop="tool-calls")]
+
+    assert decide(history, steps=10, max_steps=10) == RunTools((LOCAL,))
+
+
+roles = st.sampled_from(Role)
+parts = st.lists(st.sampled_from([TextPart("x"), LOCAL, HOSTED, RESULT]), max_size=3)
+
+
+@given(st.lists(st.builds(lambda r, p: message(r, *p), roles, parts), max_size=6))
+def test_the_model_is_never_called_while_a_local_call_is_open(history: list[Message]) -> None:
+    decision = decide(history, steps=0, max_steps=10)
+
+    if history and history[-1].role is Role.ASSISTANT and LOCAL in history[-1].parts:
+        assert decision == RunTools(tuple(p for p in history[-1].parts if p is LOCAL))  # pyright: ignore[reportArgumentType]  # LOCAL is a call
