@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import msgspec
 from steersman_contracts import events, subjects
 from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage
-from steersman_contracts.ids import ChatId, RunnerId, UserId
-from steersman_contracts.parts import Part, TextPart
+from steersman_contracts.ids import ChatId, MessageId, QueuedId, RunnerId, UserId
+from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
@@ -139,6 +140,56 @@ class StoreDriver:
         """A fence that is true at this moment."""
         chat = await self.chat(chat_id)
         return work.Fence(chat_id, RunnerId(runner), chat.history_version, chat.status)
+
+    async def edit(self, chat_id: ChatId, message_id: int, words: str) -> people.SendReply:
+        request = people.EditMessage(self.actor, chat_id, MessageId(message_id), text(words))
+        return await self.rpc.call(people.EDIT_MESSAGE, request)
+
+    async def edit_queued(self, chat_id: ChatId, queued_id: int, words: str) -> Chat:
+        request = people.EditQueued(self.actor, chat_id, QueuedId(queued_id), text(words))
+        return (await self.rpc.call(people.EDIT_QUEUED, request)).chat
+
+    async def delete_queued(self, chat_id: ChatId, queued_id: int) -> Chat:
+        request = people.DeleteQueued(self.actor, chat_id, QueuedId(queued_id))
+        return (await self.rpc.call(people.DELETE_QUEUED, request)).chat
+
+    async def promote_queued(self, chat_id: ChatId, queued_id: int) -> Chat:
+        request = people.PromoteQueued(self.actor, chat_id, QueuedId(queued_id))
+        return (await self.rpc.call(people.PROMOTE_QUEUED, request)).chat
+
+    async def reorder(self, chat_id: ChatId, queued_ids: Sequence[int]) -> Chat:
+        request = people.ReorderQueue(
+            self.actor, chat_id, tuple(QueuedId(number) for number in queued_ids)
+        )
+        return (await self.rpc.call(people.REORDER_QUEUE, request)).chat
+
+    async def submit(self, chat_id: ChatId, results: dict[str, str]) -> Chat:
+        outcomes = tuple(
+            people.ToolOutcome(call_id, (TextPart(words),)) for call_id, words in results.items()
+        )
+        request = people.SubmitToolResults(self.actor, chat_id, outcomes)
+        return (await self.rpc.call(people.SUBMIT_TOOL_RESULTS, request)).chat
+
+    async def archive(self, chat_id: ChatId, *, archived: bool = True) -> Chat:
+        request = people.ArchiveChat(self.actor, chat_id, archived)
+        return (await self.rpc.call(people.ARCHIVE, request)).chat
+
+    async def clear(self, chat_id: ChatId) -> Chat:
+        request = people.ClearContext(self.actor, chat_id)
+        return (await self.rpc.call(people.CLEAR_CONTEXT, request)).chat
+
+    async def queued_ids(self, chat_id: ChatId) -> list[int]:
+        return [queued.id for queued in (await self.snapshot(chat_id)).snapshot.queue]
+
+    async def require_action(
+        self,
+        fence: work.Fence,
+        *calls: ToolCallPart,
+        results: tuple[ToolResultPart, ...] = (),
+        expires_s: float = 300,
+    ) -> work.Committed:
+        request = work.EnterRequiresAction(fence, calls, results, expires_s)
+        return await self.rpc.call(work.ENTER_REQUIRES_ACTION, request)
 
     async def begin(self, fence: work.Fence) -> work.AttemptBegun:
         return await self.rpc.call(work.BEGIN_ATTEMPT, work.BeginAttempt(fence))

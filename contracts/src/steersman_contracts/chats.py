@@ -8,8 +8,15 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, UserId
-from steersman_contracts.parts import CONTENT_VERSION, Parts
+from steersman_contracts.ids import (
+    TOOL_NAME_PATTERN,
+    ChatId,
+    MessageId,
+    ModelName,
+    QueuedId,
+    UserId,
+)
+from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
 
 
 class Status(StrEnum):
@@ -35,6 +42,7 @@ class Transition(StrEnum):
     EDIT_MESSAGE = "edit_message"
     DELETE_QUEUED = "delete_queued"
     PROMOTE_QUEUED = "promote_queued"
+    EDIT_QUEUED = "edit_queued"
     REORDER_QUEUE = "reorder_queue"
     INTERRUPT = "interrupt"
     SUBMIT_TOOL_RESULTS = "submit_tool_results"
@@ -100,8 +108,11 @@ StopReason: TypeAlias = Literal[
     "unknown",
 ]
 
-Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit"]
+Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit", "action_expired"]
 """How the last turn ended. An interrupted turn never looks like a completed one."""
+
+Boundary: TypeAlias = Literal["clear"]
+"""What a message is to the model beside its text: from a boundary on, older history is not sent."""
 
 
 class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -140,6 +151,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     stop: StopReason | None = None
     content_version: int = CONTENT_VERSION
+    boundary: Boundary | None = None
     truncated: bool = False
     """The parts were too large for the event log and are left out; read the message over REST."""
     deleted: bool = False
@@ -152,6 +164,24 @@ class QueuedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     id: QueuedId
     parts: Parts
     created_at: datetime
+
+
+class ClientTool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool that a client runs: calls of it pause the chat until the results are submitted."""
+
+    name: Annotated[str, msgspec.Meta(pattern=TOOL_NAME_PATTERN)]
+    description: Annotated[str, msgspec.Meta(max_length=10_000)]
+    input_schema: JsonObject
+    """JSON Schema of an object."""
+
+
+class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chat in the status `requires_action` waits for."""
+
+    calls: tuple[ToolCallPart, ...]
+    """Calls of client-side tools that have no result yet."""
+    expires_at: datetime
+    """After this moment the calls are answered with errors and the turn ends."""
 
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,6 +206,7 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     system_prompt: str = ""
     last_error: ChatError | None = None
     last_outcome: Outcome | None = None
+    action: PendingAction | None = None
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,6 +20,7 @@ from steersman_contracts.chats import (
     ErrorKind,
     Message,
     Outcome,
+    PendingAction,
     QueuedMessage,
     Status,
     Usage,
@@ -202,7 +203,7 @@ class ActionRequired(DurableEvent, frozen=True, kw_only=True):
     """Client-side tools or approvals are pending."""
 
     name = "action.required"
-    call_ids: tuple[str, ...]
+    action: PendingAction
 
 
 class CompactionStarted(DurableEvent, frozen=True, kw_only=True):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Chat, Message
-from steersman_contracts.ids import ModelName, Slug
+from steersman_contracts.chats import Chat, ClientTool, Message
+from steersman_contracts.ids import ModelName, QueuedId, Slug
 from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
-from steersman_contracts.rpc.chats import BusyBehavior, ClientKey
+from steersman_contracts.rpc.chats import (
+    MAX_CLIENT_TOOLS,
+    MAX_QUEUED,
+    BusyBehavior,
+    ClientKey,
+)
 from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
@@ -68,6 +73,8 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     client_key: ClientKey | None = None
+    client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
+    """Tools that the client runs itself; names are unique and not those of the server's tools."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +93,42 @@ class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     busy_behavior: BusyBehavior = "queue"
     model: ModelRef | None = None
     client_key: ClientKey | None = None
+
+
+class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Either `text` or `parts`."""
+
+    text: Text | None = None
+    parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
+    model: ModelRef | None = None
+
+
+class EditQueuedBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Either `text` or `parts`."""
+
+    text: Text | None = None
+    parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
+
+
+class ReorderQueueBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """The ids of all queued messages, in their new order."""
+
+    queued_ids: Annotated[tuple[QueuedId, ...], msgspec.Meta(max_length=MAX_QUEUED)]
+
+
+class ToolResultInput(_Body, frozen=True, forbid_unknown_fields=True):
+    """What a client-side tool answered: `text`, or any JSON value as `json`."""
+
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None = None
+    json: Any = None
+    is_error: bool = False
+
+
+class ToolResultsBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Results of all pending calls."""
+
+    results: Annotated[tuple[ToolResultInput, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
 class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):

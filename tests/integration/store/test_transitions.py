@@ -10,11 +10,12 @@ import pytest
 from steersman_contracts.chats import Status, Transition
 from steersman_contracts.errors import StaleFence, TransitionRefused
 from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.rpc import chats as people
 from steersman_store.transitions import TRANSITIONS
 from support.chat_driver import StoreDriver, assistant
 
-STATUSES = (Status.WAITING, Status.RUNNING, Status.INTERRUPTING, Status.ERROR)
+CALL = ToolCallPart("call-1", "ask", {})
 
 
 async def in_status(store: StoreDriver, status: Status, *, backlog: bool) -> ChatId:
@@ -34,6 +35,9 @@ async def in_status(store: StoreDriver, status: Status, *, backlog: bool) -> Cha
         await store.send(chat.id, "queued")
     if status is Status.INTERRUPTING:
         await store.interrupt(chat.id)
+    if status is Status.REQUIRES_ACTION:
+        await store.commit(await store.fence(chat.id), assistant(CALL))
+        await store.require_action(await store.fence(chat.id), CALL)
     return chat.id
 
 
@@ -53,10 +57,42 @@ def _fenced(call: Callable[..., Awaitable[Any]], *more: Any) -> Any:
     return do
 
 
+async def _edit(store: StoreDriver, chat_id: ChatId) -> Any:
+    return await store.edit(chat_id, (await store.messages(chat_id))[0].id, "edited")
+
+
+async def _submit(store: StoreDriver, chat_id: ChatId) -> Any:
+    return await store.submit(chat_id, {CALL.call_id: "answer"})
+
+
+async def _unarchive(store: StoreDriver, chat_id: ChatId) -> Any:
+    return await store.archive(chat_id, archived=False)
+
+
+def _of_queue(call: Callable[..., Awaitable[Any]], *more: Any) -> Any:
+    async def do(store: StoreDriver, chat_id: ChatId) -> Any:
+        return await call(store, chat_id, (await store.queued_ids(chat_id))[0], *more)
+
+    return do
+
+
+async def _reorder(store: StoreDriver, chat_id: ChatId) -> Any:
+    return await store.reorder(chat_id, await store.queued_ids(chat_id))
+
+
 DO: dict[Transition, Callable[[StoreDriver, ChatId], Awaitable[Any]]] = {
     Transition.SEND_MESSAGE: _send,
     Transition.UPDATE: _update,
     Transition.INTERRUPT: StoreDriver.interrupt,
+    Transition.EDIT_MESSAGE: _edit,
+    Transition.EDIT_QUEUED: _of_queue(StoreDriver.edit_queued, "edited"),
+    Transition.DELETE_QUEUED: _of_queue(StoreDriver.delete_queued),
+    Transition.PROMOTE_QUEUED: _of_queue(StoreDriver.promote_queued),
+    Transition.REORDER_QUEUE: _reorder,
+    Transition.SUBMIT_TOOL_RESULTS: _submit,
+    Transition.CLEAR_CONTEXT: StoreDriver.clear,
+    Transition.ARCHIVE: StoreDriver.archive,
+    Transition.ENTER_REQUIRES_ACTION: _fenced(StoreDriver.require_action, CALL),
     Transition.ACQUIRE: StoreDriver.acquire,
     Transition.ABANDON: StoreDriver.abandon,
     Transition.BEGIN_ATTEMPT: _fenced(StoreDriver.begin),
@@ -68,18 +104,35 @@ DO: dict[Transition, Callable[[StoreDriver, ChatId], Awaitable[Any]]] = {
 }
 
 
-def reaches(status: Status, *, backlog: bool) -> bool:
+NEEDS_A_QUEUE = {
+    Transition.EDIT_QUEUED,
+    Transition.DELETE_QUEUED,
+    Transition.PROMOTE_QUEUED,
+    Transition.REORDER_QUEUE,
+}
+
+
+def reaches(status: Status, transition: Transition, *, backlog: bool) -> bool:
     """An idle chat has no queue unless its turn ended with an error."""
-    return not (backlog and status is Status.WAITING)
+    if backlog:
+        return status is not Status.WAITING
+    return transition not in NEEDS_A_QUEUE
 
 
 CASES = [
     (status, transition, backlog)
-    for status in STATUSES
+    for status in Status
     for transition in DO
     for backlog in (False, True)
-    if reaches(status, backlog=backlog)
+    if reaches(status, transition, backlog=backlog)
 ]
+
+
+def test_every_transition_of_the_table_is_tried() -> None:
+    elsewhere = {Transition.CREATE, Transition.DELETE, Transition.CANCEL_REQUIRES_ACTION}
+    assert {transition for _, transition in TRANSITIONS} == (set(DO) | elsewhere) - {
+        Transition.CREATE
+    }
 
 
 async def everything(database_url: str, chat_id: ChatId) -> list[Any]:
@@ -126,4 +179,28 @@ async def test_a_refusal_names_the_state_and_the_transition(store: StoreDriver) 
     with pytest.raises(TransitionRefused) as refused:
         await store.acquire(chat_id)
 
-    assert refused.value.details == {"status": "waiting", "transition": "acquire"}
+    assert refused.value.details == {
+        "status": "waiting",
+        "transition": "acquire",
+        "archived": False,
+    }
+
+
+async def test_an_archived_chat_refuses_everything_but_reading_and_coming_back(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat_id = await in_status(store, Status.ERROR, backlog=True)
+    await store.archive(chat_id)
+    before = await everything(database_url, chat_id)
+
+    for transition, do in DO.items():
+        if transition in (Transition.ARCHIVE, Transition.ABANDON):
+            continue  # already so; nobody owns it
+        with pytest.raises((TransitionRefused, StaleFence)):
+            await do(store, chat_id)
+        assert await everything(database_url, chat_id) == before, transition
+
+    assert (await store.chat(chat_id)).archived
+    assert len(await store.messages(chat_id)) == 1
+    assert not (await _unarchive(store, chat_id)).archived
+    assert (await store.send(chat_id, "again")).chat.status is Status.RUNNING

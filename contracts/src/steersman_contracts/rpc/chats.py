@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Chat, ChatSnapshot, Message, QueuedMessage
-from steersman_contracts.ids import ChatId, MessageId, ModelName
-from steersman_contracts.parts import Parts
+from steersman_contracts.chats import Chat, ChatSnapshot, ClientTool, Message, QueuedMessage
+from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
+from steersman_contracts.parts import Parts, ResultContent
 from steersman_contracts.rpc import Actor, Method, Nothing
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
@@ -18,6 +18,8 @@ Delivery: TypeAlias = Literal["started", "queued"]
 MAX_QUEUED: Final = 20
 """Messages in the queue of one chat."""
 MAX_PAGE: Final = 200
+MAX_CLIENT_TOOLS: Final = 250
+"""Client-side tools of one chat."""
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 ClientKey = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -35,6 +37,7 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The first user message; empty for none."""
     client_key: ClientKey | None = None
     """The same key again returns the chat that it made: makes a repeated request harmless."""
+    client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -103,6 +106,83 @@ class Interrupt(msgspec.Struct, frozen=True):
     chat_id: ChatId
 
 
+class EditMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Replace a user message, and start a turn from the replacement.
+
+    The message and everything after it leave the history, and the queue is emptied.
+    """
+
+    actor: Actor
+    chat_id: ChatId
+    message_id: MessageId
+    parts: Parts
+    model: ModelName | None = None
+
+
+class EditQueued(msgspec.Struct, frozen=True):
+    """Replace what a queued message says; it keeps its place."""
+
+    actor: Actor
+    chat_id: ChatId
+    queued_id: QueuedId
+    parts: Parts
+
+
+class DeleteQueued(msgspec.Struct, frozen=True):
+    """Take a message out of the queue."""
+
+    actor: Actor
+    chat_id: ChatId
+    queued_id: QueuedId
+
+
+class PromoteQueued(msgspec.Struct, frozen=True):
+    """Let a queued message go first, now: a running turn is interrupted for it."""
+
+    actor: Actor
+    chat_id: ChatId
+    queued_id: QueuedId
+
+
+class ReorderQueue(msgspec.Struct, frozen=True):
+    """Put the queue into this order; every queued message must be named exactly once."""
+
+    actor: Actor
+    chat_id: ChatId
+    queued_ids: Annotated[tuple[QueuedId, ...], msgspec.Meta(max_length=MAX_QUEUED)]
+
+
+class ToolOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client-side tool answered."""
+
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    content: tuple[ResultContent, ...]
+    is_error: bool = False
+
+
+class SubmitToolResults(msgspec.Struct, frozen=True):
+    """Answer all pending calls of client-side tools; the turn goes on."""
+
+    actor: Actor
+    chat_id: ChatId
+    results: Annotated[tuple[ToolOutcome, ...], msgspec.Meta(min_length=1, max_length=100)]
+
+
+class ArchiveChat(msgspec.Struct, frozen=True):
+    """Put a chat away (or bring it back): it can be read, and nothing else."""
+
+    actor: Actor
+    chat_id: ChatId
+    archived: bool = True
+
+
+class ClearContext(msgspec.Struct, frozen=True):
+    """From here on the model sees nothing of what was said before; people still do."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that a client needs to begin watching, from one moment."""
 
@@ -158,5 +238,15 @@ UPDATE: Final = Method("store", "chats.update", UpdateChat, ChatReply)
 DELETE: Final = Method("store", "chats.delete", DeleteChat, Nothing)
 LIST_MESSAGES: Final = Method("store", "chats.list_messages", ListMessages, MessagePage, safe=True)
 SEND_MESSAGE: Final = Method("store", "chats.send_message", SendMessage, SendReply)
+EDIT_MESSAGE: Final = Method("store", "chats.edit_message", EditMessage, SendReply)
+EDIT_QUEUED: Final = Method("store", "chats.edit_queued", EditQueued, ChatReply, safe=True)
+DELETE_QUEUED: Final = Method("store", "chats.delete_queued", DeleteQueued, ChatReply)
+PROMOTE_QUEUED: Final = Method("store", "chats.promote_queued", PromoteQueued, ChatReply)
+REORDER_QUEUE: Final = Method("store", "chats.reorder_queue", ReorderQueue, ChatReply, safe=True)
+SUBMIT_TOOL_RESULTS: Final = Method(
+    "store", "chats.submit_tool_results", SubmitToolResults, ChatReply
+)
+ARCHIVE: Final = Method("store", "chats.archive", ArchiveChat, ChatReply, safe=True)
+CLEAR_CONTEXT: Final = Method("store", "chats.clear_context", ClearContext, ChatReply)
 INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply, safe=True)
 SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply, safe=True)

@@ -9,6 +9,7 @@ import msgspec
 
 from steersman_contracts.chats import (
     ChatError,
+    ClientTool,
     Message,
     Outcome,
     Role,
@@ -18,7 +19,7 @@ from steersman_contracts.chats import (
     Visibility,
 )
 from steersman_contracts.ids import ChatId, ModelName, RunnerId, UserId
-from steersman_contracts.parts import Parts
+from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
 
@@ -71,6 +72,7 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     generation_attempt: int
     model: ModelAccess
     system_prompt: str = ""
+    client_tools: tuple[ClientTool, ...] = ()
     steps: int = 0
     """Model steps committed in the present turn."""
     attempt_started_at: datetime | None = None
@@ -165,6 +167,17 @@ class FinishError(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: tuple[NewMessage, ...] = ()
 
 
+class EnterRequiresAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Wait for results of client-side tools. The chat is nobody's until they are there."""
+
+    fence: Fence
+    calls: tuple[ToolCallPart, ...]
+    """All local calls of the last step, in order."""
+    results: tuple[ToolResultPart, ...] = ()
+    """Those that were run on the server; the others are pending."""
+    expires_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+
+
 class Committed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The chat after the transition."""
 
@@ -210,7 +223,8 @@ class Control(msgspec.Struct, frozen=True):
     chat_id: ChatId
     status: Status
     history_version: int
-    deleted: bool = False
+    lost: bool = False
+    """It is no longer the runner's: deleted, or started anew from an edited message."""
 
 
 ACQUIRE: Final = Method("store", "worker.acquire", Acquire, WorkContext)
@@ -218,6 +232,9 @@ LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, Histor
 BEGIN_ATTEMPT: Final = Method("store", "worker.begin_attempt", BeginAttempt, AttemptBegun)
 RECORD_RETRY: Final = Method("store", "worker.record_retry", RecordRetry, Nothing)
 COMMIT_STEP: Final = Method("store", "worker.commit_step", CommitStep, Committed)
+ENTER_REQUIRES_ACTION: Final = Method(
+    "store", "worker.enter_requires_action", EnterRequiresAction, Committed
+)
 FINISH_TURN: Final = Method("store", "worker.finish_turn", FinishTurn, Committed)
 FINISH_INTERRUPTION: Final = Method(
     "store", "worker.finish_interruption", FinishInterruption, Committed

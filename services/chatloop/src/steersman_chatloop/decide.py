@@ -60,6 +60,14 @@ def decide(messages: Sequence[Message], *, steps: int, max_steps: int) -> Decisi
     return CallModel()
 
 
+def after_boundary(messages: Sequence[Message]) -> Sequence[Message]:
+    """What the model may see of a history: everything after the newest boundary."""
+    for position in range(len(messages) - 1, -1, -1):
+        if messages[position].boundary is not None and not messages[position].deleted:
+            return messages[position + 1 :]
+    return messages
+
+
 def is_for_model(message: Message) -> bool:
     """Whether the model sees the message."""
     return not message.deleted and message.visibility is not Visibility.USER

@@ -97,18 +97,20 @@ def _is_blank(part: Part) -> bool:
 def _own_parts(parts: Parts, *, keep_open: bool) -> Parts:
     """What an assistant message may hold: each call once, provider-executed pairs whole."""
     finished = _finished_by_provider(parts)
+    waiting = dict(finished)
     seen: set[str] = set()
     kept: list[Part] = []
     for part in parts:
         match part:
             case ToolCallPart():
-                known = part.provider_executed and part.call_id not in finished and not keep_open
-                if known or part.call_id in seen:
+                is_open = part.provider_executed and part.call_id not in finished
+                if part.call_id in seen or (is_open and not keep_open):
                     continue
                 seen.add(part.call_id)
             case ToolResultPart():
-                if not part.provider_executed or finished.get(part.call_id) is not part:
+                if not part.provider_executed or waiting.get(part.call_id) is not part:
                     continue
+                del waiting[part.call_id]
             case _:
                 if not isinstance(part, _OUTPUT_PARTS):
                     continue

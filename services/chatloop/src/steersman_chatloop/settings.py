@@ -24,5 +24,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     first_event_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     idle_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     """Seconds without anything from a provider that has begun to answer."""
+    action_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
+    """Seconds that a client has to answer calls of its own tools."""
     cached_histories: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
     """Chats whose messages are kept in memory between turns."""

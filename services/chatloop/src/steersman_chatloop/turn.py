@@ -44,6 +44,7 @@ from steersman_chatloop.decide import (
     CallModel,
     FinishTurn,
     RunTools,
+    after_boundary,
     decide,
     error_result,
     local_calls,
@@ -167,7 +168,7 @@ class ChatRun:
             await self._hand_over()
             return
         match decide(
-            self.history.messages,
+            after_boundary(self.history.messages),
             steps=self.chat.steps,
             max_steps=self._around.settings.max_steps,
         ):
@@ -232,14 +233,24 @@ class ChatRun:
     async def _request(self) -> StepRequest:
         model = self.chat.model
         if self._tools is None:
-            self._tools = await self._around.toolbox.catalog() if model.tools else ()
+            self._tools = await self._offered_tools() if model.tools else ()
         return StepRequest(
             chat_id=self.chat.chat_id,
             model=model,
             system=self.chat.system_prompt or DEFAULT_SYSTEM,
-            messages=prompt.prepare(self.history.messages),
-            tools=self._tools if model.tools else (),
+            messages=prompt.prepare(after_boundary(self.history.messages)),
+            tools=self._tools,
         )
+
+    async def _offered_tools(self) -> tuple[ToolSpec, ...]:
+        """The server's tools and the client's; a client's tool hides one of the same name."""
+        client = tuple(
+            ToolSpec(tool.name, tool.description, tool.input_schema, plugin="client")
+            for tool in self.chat.client_tools
+        )
+        hidden = {tool.name for tool in client}
+        catalog = await self._around.toolbox.catalog()
+        return (*(tool for tool in catalog if tool.name not in hidden), *client)
 
     async def _begin_attempt(self) -> int:
         reply = await self._ask(rpc.BEGIN_ATTEMPT, rpc.BeginAttempt(self._fence()))
@@ -295,15 +306,32 @@ class ChatRun:
             seqs[call.call_id] = seqs.get(call.call_id, 0) + 1
             self._publish_progress(call, frame.text, seqs[call.call_id])
 
+        of_client = {tool.name for tool in self.chat.client_tools}
+        ours = tuple(call for call in calls if call.tool not in of_client or call.invalid)
         work = self._around.toolbox.run(
-            self.chat.chat_id, calls, finished=results, on_progress=on_progress
+            self.chat.chat_id, ours, finished=results, on_progress=on_progress
         )
         if await self._interruptible(work):
+            if len(ours) < len(calls):
+                await self._wait_for_client(calls, results)
+                return
             messages = _tool_message(calls, results, INTERRUPTED)
             await self._commit(rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m))
         elif self._interrupted:
             self._interrupted = False
             await self._finish_interruption(_tool_message(calls, results, INTERRUPTED))
+
+    async def _wait_for_client(
+        self, calls: Sequence[ToolCallPart], results: dict[str, ToolResultPart]
+    ) -> None:
+        """Pause the chat until the client has answered; nobody owns it meanwhile."""
+        done = tuple(results.values())
+        expires_s = self._around.settings.action_timeout_s
+        await self._commit(
+            rpc.ENTER_REQUIRES_ACTION,
+            (),
+            lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, expires_s),
+        )
 
     def _publish_progress(self, call: ToolCallPart, text: str, seq: int) -> None:
         chat_id = self.chat.chat_id
@@ -352,7 +380,7 @@ class ChatRun:
 
     def _close_open_calls(self, results: dict[str, ToolResultPart]) -> tuple[rpc.NewMessage, ...]:
         """Results for calls of the last stored step that have none."""
-        match decide(self.history.messages, steps=0, max_steps=1):
+        match decide(after_boundary(self.history.messages), steps=0, max_steps=1):
             case RunTools(calls) | FinishTurn(_, calls):
                 return _tool_message(calls, results, INTERRUPTED)
             case _:

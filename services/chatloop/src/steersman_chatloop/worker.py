@@ -79,7 +79,7 @@ class Worker:
         run = self._runs.get(control.chat_id)
         if run is None:
             return
-        if control.deleted:
+        if control.lost:
             run.lose()
         elif _is_interrupt(control.status, control.history_version, run):
             run.interrupt()

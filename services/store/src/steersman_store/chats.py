@@ -16,7 +16,8 @@ from steersman_contracts.rpc import chats as rpc
 from steersman_runtime.rpc import RpcServer
 
 from steersman_store.announce import Announcement, Announcer, announce
-from steersman_store.database import Database
+from steersman_store.client_tools import check_client_tools
+from steersman_store.database import Database, json_text
 
 _TITLE_LENGTH = 60
 
@@ -56,13 +57,22 @@ class Chats:
         server.add(rpc.LIST_MESSAGES, self.list_messages)
         server.add(rpc.SEND_MESSAGE, self.send_message)
         server.add(rpc.INTERRUPT, self.interrupt)
+        server.add(rpc.EDIT_MESSAGE, self.edit_message)
+        server.add(rpc.EDIT_QUEUED, self.edit_queued)
+        server.add(rpc.DELETE_QUEUED, self.delete_queued)
+        server.add(rpc.PROMOTE_QUEUED, self.promote_queued)
+        server.add(rpc.REORDER_QUEUE, self.reorder_queue)
+        server.add(rpc.SUBMIT_TOOL_RESULTS, self.submit_tool_results)
+        server.add(rpc.ARCHIVE, self.archive)
+        server.add(rpc.CLEAR_CONTEXT, self.clear_context)
         server.add(rpc.SNAPSHOT, self.snapshot)
 
     async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
+        check_client_tools(request.client_tools)
         chat_id = new_chat_id()
         return await self._transition(
             chat_id,
-            "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8)",
+            "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             request.actor.user_id,
             chat_id,
             subjects.partition(chat_id),
@@ -71,6 +81,7 @@ class Chats:
             request.model,
             encode_parts(request.parts).decode() if request.parts else None,
             request.client_key,
+            json_text(request.client_tools),
         )
 
     async def send_message(self, request: rpc.SendMessage) -> msgspec.Raw:
@@ -93,6 +104,86 @@ class Chats:
         return await self._transition(
             request.chat_id,
             "SELECT * FROM interrupt_chat($1, $2)",
+            request.actor.user_id,
+            request.chat_id,
+        )
+
+    async def edit_message(self, request: rpc.EditMessage) -> msgspec.Raw:
+        if not request.parts:
+            raise InvalidRequest("a message needs at least one part", field="parts")
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM edit_message($1, $2, $3, $4, $5)",
+            request.actor.user_id,
+            request.chat_id,
+            request.message_id,
+            encode_parts(request.parts).decode(),
+            request.model,
+        )
+
+    async def edit_queued(self, request: rpc.EditQueued) -> msgspec.Raw:
+        if not request.parts:
+            raise InvalidRequest("a message needs at least one part", field="parts")
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM edit_queued($1, $2, $3, $4)",
+            request.actor.user_id,
+            request.chat_id,
+            request.queued_id,
+            encode_parts(request.parts).decode(),
+        )
+
+    async def delete_queued(self, request: rpc.DeleteQueued) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM delete_queued($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.queued_id,
+        )
+
+    async def promote_queued(self, request: rpc.PromoteQueued) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM promote_queued($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.queued_id,
+        )
+
+    async def reorder_queue(self, request: rpc.ReorderQueue) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM reorder_queue($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.queued_ids,
+        )
+
+    async def submit_tool_results(self, request: rpc.SubmitToolResults) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM submit_tool_results($1, $2, $3, $4, $5)",
+            request.actor.user_id,
+            request.chat_id,
+            [result.call_id for result in request.results],
+            [json_text(result.content) for result in request.results],
+            [result.is_error for result in request.results],
+        )
+
+    async def archive(self, request: rpc.ArchiveChat) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM archive_chat($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.archived,
+        )
+
+    async def clear_context(self, request: rpc.ClearContext) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM clear_context($1, $2)",
             request.actor.user_id,
             request.chat_id,
         )

@@ -113,12 +113,16 @@ async def _run(connection: asyncpg.Connection[asyncpg.Record], script: Script) -
 
 async def _write_state_machine(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     table = transitions.rows()
-    query = "SELECT status, transition, next_status, next_with_backlog FROM state_machine"
+    query = "SELECT archived, status, transition, next_status, next_with_backlog FROM state_machine"
     if {tuple(row) for row in await connection.fetch(query)} == set(table):
         return
     try:
         async with connection.transaction():
             await connection.execute("DELETE FROM state_machine")
-            await connection.executemany("INSERT INTO state_machine VALUES ($1, $2, $3, $4)", table)
+            await connection.executemany(
+                "INSERT INTO state_machine (archived, status, transition, next_status, "
+                "next_with_backlog) VALUES ($1, $2, $3, $4, $5)",
+                table,
+            )
     except asyncpg.PostgresError as error:
         raise InternalError(f"the state machine cannot be written: {error}") from error

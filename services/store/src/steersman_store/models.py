@@ -100,8 +100,8 @@ class Models:
                 "context_limit, max_output_tokens, enabled, is_default, tools) "
                 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
                 "ON CONFLICT (name) DO UPDATE SET display_name = $4, context_limit = $5, "
-                "max_output_tokens = $6, enabled = $7, is_default = m.is_default OR $8, tools = $9, "
-                f"preset = false RETURNING {_MODEL}",
+                "max_output_tokens = $6, enabled = $7, is_default = m.is_default OR $8, "
+                f"tools = $9, preset = false RETURNING {_MODEL}",
                 f"{request.provider_id}/{request.model_id}",
                 request.provider_id,
                 request.model_id,

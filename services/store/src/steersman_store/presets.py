@@ -57,7 +57,9 @@ _GOOGLE: Final = (
     PresetModel("gemini-2.5-flash", "Gemini 2.5 Flash"),
 )
 # The context is split over two slots; see the model server of the command `steersman up`.
-_LOCAL: Final = (PresetModel("smollm2-135m-instruct", "SmolLM2 135M (local)", 4096, 1024, tools=False),)
+_LOCAL: Final = (
+    PresetModel("smollm2-135m-instruct", "SmolLM2 135M (local)", 4096, 1024, tools=False),
+)
 _DEMO: Final = (
     PresetModel("tour", "Demo: a tour with tools"),
     PresetModel("echo", "Demo: echo"),

@@ -1,4 +1,4 @@
-"""The safety net: repeats the hint of every runnable chat that nobody works on."""
+"""The clock of the store: repeats hints of runnable chats that nobody works on, ends actions."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class Sweep:
 
     async def _sweep(self) -> None:
         try:
+            await self._expire_actions()
             rows = await self._database.rows("SELECT sweep_leases($1)::text AS id", _MOST)
         except SteersmanError as error:
             log.warning("sweep.failed", error_code=error.code)
@@ -64,3 +65,14 @@ class Sweep:
         for row in rows:
             self._announcer.runnable(ChatId(row["id"]))
         SWEPT.inc(len(rows))
+
+    async def _expire_actions(self) -> None:
+        for _ in range(_MOST):
+            row = await self._database.row("SELECT chat_id::text, runnable FROM expire_action()")
+            if row is None or row["chat_id"] is None:
+                return
+            chat_id = ChatId(row["chat_id"])
+            log.info("action.expired", chat_id=chat_id)
+            self._announcer.changed(chat_id)
+            if row["runnable"]:
+                self._announcer.runnable(chat_id)

@@ -28,39 +28,70 @@ def _to(status: Status) -> Next:
     return Next(status, status)
 
 
-_REST = Next(Status.WAITING, Status.RUNNING)
+_REST: Final = Next(Status.WAITING, Status.RUNNING)
+"""The turn is over: the chat rests, or its next queued message starts a turn."""
+
+_IDLE: Final = (Status.WAITING, Status.ERROR)
+_OWNED: Final = (Status.RUNNING, Status.INTERRUPTING)
+
+_ANYWHERE: Final = (
+    Transition.UPDATE,
+    Transition.DELETE,
+    Transition.EDIT_QUEUED,
+    Transition.DELETE_QUEUED,
+    Transition.REORDER_QUEUE,
+)
+"""What changes nothing about the turn."""
 
 TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
-    # People. A message to a busy chat joins the queue; to an idle one it starts a turn.
+    **{(status, transition): _stay(status) for status in Status for transition in _ANYWHERE},
+    # A message to a busy chat joins the queue; to an idle one it starts a turn.
     (Status.WAITING, Transition.SEND_MESSAGE): _to(Status.RUNNING),
     (Status.ERROR, Transition.SEND_MESSAGE): _to(Status.RUNNING),
     (Status.RUNNING, Transition.SEND_MESSAGE): _stay(Status.RUNNING),
     (Status.INTERRUPTING, Transition.SEND_MESSAGE): _stay(Status.INTERRUPTING),
+    (Status.REQUIRES_ACTION, Transition.SEND_MESSAGE): _stay(Status.REQUIRES_ACTION),
+    # Whatever ran is no longer wanted; its worker finds a stale fence.
+    **{(status, Transition.EDIT_MESSAGE): _to(Status.RUNNING) for status in Status},
+    # A running turn is interrupted, so that its partial step is saved before the next one starts.
+    (Status.RUNNING, Transition.PROMOTE_QUEUED): _to(Status.INTERRUPTING),
+    (Status.INTERRUPTING, Transition.PROMOTE_QUEUED): _stay(Status.INTERRUPTING),
+    (Status.ERROR, Transition.PROMOTE_QUEUED): _to(Status.RUNNING),
+    (Status.REQUIRES_ACTION, Transition.PROMOTE_QUEUED): _to(Status.RUNNING),
     (Status.WAITING, Transition.INTERRUPT): _stay(Status.WAITING),
     (Status.ERROR, Transition.INTERRUPT): _stay(Status.ERROR),
     (Status.RUNNING, Transition.INTERRUPT): _to(Status.INTERRUPTING),
     (Status.INTERRUPTING, Transition.INTERRUPT): _stay(Status.INTERRUPTING),
-    (Status.WAITING, Transition.UPDATE): _stay(Status.WAITING),
-    (Status.ERROR, Transition.UPDATE): _stay(Status.ERROR),
-    (Status.RUNNING, Transition.UPDATE): _stay(Status.RUNNING),
-    (Status.INTERRUPTING, Transition.UPDATE): _stay(Status.INTERRUPTING),
+    (Status.REQUIRES_ACTION, Transition.INTERRUPT): _REST,
+    (Status.REQUIRES_ACTION, Transition.SUBMIT_TOOL_RESULTS): _to(Status.RUNNING),
+    **{(status, Transition.CLEAR_CONTEXT): _stay(status) for status in _IDLE},
+    **{(status, Transition.ARCHIVE): _stay(status) for status in _IDLE},
     # The worker that owns the chat.
-    (Status.RUNNING, Transition.ACQUIRE): _stay(Status.RUNNING),
-    (Status.INTERRUPTING, Transition.ACQUIRE): _stay(Status.INTERRUPTING),
-    (Status.RUNNING, Transition.ABANDON): _stay(Status.RUNNING),
-    (Status.INTERRUPTING, Transition.ABANDON): _stay(Status.INTERRUPTING),
+    **{(status, Transition.ACQUIRE): _stay(status) for status in _OWNED},
+    **{(status, Transition.ABANDON): _stay(status) for status in _OWNED},
     (Status.RUNNING, Transition.BEGIN_ATTEMPT): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.RECORD_RETRY): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.COMMIT_STEP): _stay(Status.RUNNING),
+    (Status.RUNNING, Transition.ENTER_REQUIRES_ACTION): _to(Status.REQUIRES_ACTION),
     (Status.RUNNING, Transition.FINISH_TURN): _REST,
     (Status.RUNNING, Transition.FINISH_ERROR): _to(Status.ERROR),  # nothing is promoted after it
     (Status.INTERRUPTING, Transition.FINISH_INTERRUPTION): _REST,
+    # The clock.
+    (Status.REQUIRES_ACTION, Transition.CANCEL_REQUIRES_ACTION): _REST,
 }
 
+ARCHIVED: Final[Mapping[tuple[Status, Transition], Next]] = {
+    (status, transition): _stay(status)
+    for status in _IDLE
+    for transition in (Transition.UNARCHIVE, Transition.DELETE)
+}
+"""What an archived chat still allows; reading is no transition."""
 
-def rows() -> list[tuple[str, str, str, str]]:
-    """The table as rows of `state_machine`, in a fixed order."""
+
+def rows() -> list[tuple[bool, str, str, str, str]]:
+    """Both tables as rows of `state_machine`: archived, status, transition, next, with backlog."""
     return [
-        (status.value, transition.value, after.status.value, after.with_backlog.value)
-        for (status, transition), after in TRANSITIONS.items()
+        (archived, status.value, transition.value, after.status.value, after.with_backlog.value)
+        for archived, table in ((False, TRANSITIONS), (True, ARCHIVED))
+        for (status, transition), after in table.items()
     ]

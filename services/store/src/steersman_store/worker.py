@@ -8,7 +8,8 @@ from typing import Final
 
 import asyncpg
 import msgspec
-from steersman_contracts.chats import Status
+from steersman_contracts.chats import ClientTool, Status
+from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.parts import encode_parts, strip_internal
 from steersman_contracts.rpc import Nothing
@@ -40,6 +41,7 @@ class _ChatRow(msgspec.Struct):
     system_prompt: str
     steps: int
     attempt_started_at: datetime | None
+    client_tools: tuple[ClientTool, ...]
 
 
 class _RawContext(msgspec.Struct):
@@ -73,6 +75,7 @@ class Worker:
         server.add(rpc.BEGIN_ATTEMPT, self.begin_attempt)
         server.add(rpc.RECORD_RETRY, self.record_retry)
         server.add(rpc.COMMIT_STEP, self.commit_step)
+        server.add(rpc.ENTER_REQUIRES_ACTION, self.enter_requires_action)
         server.add(rpc.FINISH_TURN, self.finish_turn)
         server.add(rpc.FINISH_INTERRUPTION, self.finish_interruption)
         server.add(rpc.FINISH_ERROR, self.finish_error)
@@ -126,6 +129,24 @@ class Worker:
             f"SELECT {_CHAT} FROM commit_step($1, $2, $3, $4, $5)",
             request.fence,
             _columns(request.messages),
+        )
+
+    async def enter_requires_action(self, request: rpc.EnterRequiresAction) -> msgspec.Raw:
+        results = {result.call_id: result for result in request.results}
+        pending = tuple(call for call in request.calls if call.call_id not in results)
+        if not pending:
+            raise InvalidRequest("no call is pending", field="results")
+        return await self._commit(
+            f"SELECT {_CHAT} FROM enter_requires_action($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            request.fence,
+            [call.call_id for call in request.calls],
+            [call.tool for call in request.calls],
+            [
+                json_text(results[call.call_id]) if call.call_id in results else None
+                for call in request.calls
+            ],
+            encode_parts(strip_internal(pending)).decode(),
+            request.expires_s,
         )
 
     async def finish_turn(self, request: rpc.FinishTurn) -> msgspec.Raw:
@@ -194,6 +215,7 @@ class Worker:
             system_prompt=chat.system_prompt,
             steps=chat.steps,
             attempt_started_at=chat.attempt_started_at,
+            client_tools=chat.client_tools,
         )
 
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:

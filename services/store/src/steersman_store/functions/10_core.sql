@@ -23,17 +23,19 @@ BEGIN
 END $$;
 
 -- The state machine. `backlog`: a queued message will be promoted.
-CREATE OR REPLACE FUNCTION next_status(present text, wanted text, backlog boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION next_status(c chats, wanted text, backlog boolean DEFAULT false)
 RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     found_status text;
 BEGIN
     SELECT CASE WHEN backlog THEN m.next_with_backlog ELSE m.next_status END INTO found_status
-        FROM state_machine m WHERE m.status = present AND m.transition = wanted;
+        FROM state_machine m
+        WHERE m.archived = c.archived AND m.status = c.status AND m.transition = wanted;
     IF found_status IS NULL THEN
         PERFORM refuse('transition_refused',
-            format('%L is not allowed while the chat is %L', wanted, present),
-            jsonb_build_object('status', present, 'transition', wanted));
+            format('%L is not allowed while the chat is %L%s', wanted, c.status,
+                CASE WHEN c.archived THEN ' and archived' ELSE '' END),
+            jsonb_build_object('status', c.status, 'transition', wanted, 'archived', c.archived));
     END IF;
     RETURN found_status;
 END $$;
@@ -92,6 +94,12 @@ RETURNS void LANGUAGE sql AS $$
     INSERT INTO outbox (chat_id, part, event, body) VALUES (c.id, c.part, event, body)
 $$;
 
+CREATE OR REPLACE FUNCTION action_json(c chats)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN c.action_expires_at IS NOT NULL THEN json_build_object(
+        'calls', c.action_pending, 'expires_at', c.action_expires_at) END
+$$;
+
 CREATE OR REPLACE FUNCTION chat_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT json_build_object(
@@ -102,7 +110,8 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'archived', c.archived,
         'queue_size', (SELECT count(*) FROM queued_messages q WHERE q.chat_id = c.id),
         'system_prompt', c.system_prompt, 'last_error', c.last_error,
-        'last_outcome', c.last_outcome)
+        'last_outcome', c.last_outcome,
+        'action', action_json(c))
 $$;
 
 -- `internal`: with what providers need back; towards chatloop alone.
@@ -114,7 +123,7 @@ RETURNS json LANGUAGE sql STABLE AS $$
             WHEN internal THEN m.content ELSE coalesce(m.public_content, m.content) END,
         'revision', m.revision, 'created_at', m.created_at, 'visibility', m.visibility,
         'model', m.model, 'usage', m.usage, 'stop', m.stop,
-        'content_version', m.content_version, 'deleted', m.deleted_at IS NOT NULL)
+        'content_version', m.content_version, 'boundary', m.boundary, 'deleted', m.deleted_at IS NOT NULL)
 $$;
 
 CREATE OR REPLACE FUNCTION queued_json(q queued_messages)
@@ -138,15 +147,15 @@ $$;
 CREATE OR REPLACE FUNCTION append_message(
     c chats, p_role text, p_content json, p_public json DEFAULT NULL,
     p_visibility text DEFAULT 'both', p_model text DEFAULT NULL, p_usage json DEFAULT NULL,
-    p_stop text DEFAULT NULL
+    p_stop text DEFAULT NULL, p_boundary text DEFAULT NULL
 ) RETURNS messages LANGUAGE plpgsql AS $$
 DECLARE
     m messages;
 BEGIN
     INSERT INTO messages (chat_id, role, visibility, content, public_content, size, revision, model,
-            usage, stop)
+            usage, stop, boundary)
         VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
-            c.snapshot_version, p_model, p_usage, p_stop)
+            c.snapshot_version, p_model, p_usage, p_stop, p_boundary)
         RETURNING * INTO m;
     PERFORM emit(c, 'message.created', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version,
@@ -181,6 +190,19 @@ RETURNS queued_messages LANGUAGE sql AS $$
         RETURNING *
 $$;
 
+-- The head of the queue of `c`: where its next message is put to go first.
+CREATE OR REPLACE FUNCTION move_to_head(c chats, p_queued bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE queued_messages SET position =
+            (SELECT min(position) - 1 FROM queued_messages WHERE chat_id = c.id)
+        WHERE id = p_queued AND chat_id = c.id;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'no such queued message',
+            jsonb_build_object('queued_id', p_queued));
+    END IF;
+END $$;
+
 -- The head of the queue becomes the message that the next turn answers.
 CREATE OR REPLACE FUNCTION promote_head(c chats)
 RETURNS messages LANGUAGE plpgsql AS $$
@@ -194,4 +216,39 @@ BEGIN
         UPDATE chats SET model = q.model WHERE id = c.id;
     END IF;
     RETURN append_message(c, 'user', q.content);
+END $$;
+
+-- The results of an action that is over: those that are there, and an error for each pending call.
+CREATE OR REPLACE FUNCTION action_results(c chats, p_missing text)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT ('[' || string_agg(coalesce(
+            c.action_results[i]::text,
+            json_build_object(
+                'type', 'tool-result', 'call_id', c.action_calls[i], 'tool', c.action_tools[i],
+                'content', json_build_array(json_build_object('type', 'text', 'text', p_missing)),
+                'is_error', true)::text), ',' ORDER BY i) || ']')::json
+        FROM generate_subscripts(c.action_calls, 1) AS i
+$$;
+
+-- An action ends without its results: the calls are closed, and the turn is over.
+CREATE OR REPLACE FUNCTION end_action(c chats, p_transition text, p_outcome text, p_missing text)
+RETURNS chats LANGUAGE plpgsql AS $$
+DECLARE
+    backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
+    wanted text := next_status(c, p_transition, backlog);
+    results json := action_results(c, p_missing);
+BEGIN
+    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
+            history_version = snapshot_version + 1,
+            queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
+            action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
+            action_expires_at = NULL, steps = 0, last_outcome = p_outcome, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM append_message(c, 'tool', results);
+    PERFORM emit_status(c, p_outcome);
+    IF backlog THEN
+        PERFORM promote_head(c);
+        PERFORM emit_queue(c);
+    END IF;
+    RETURN c;
 END $$;

@@ -28,7 +28,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION create_chat(
     p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
-    p_content json, p_key text
+    p_content json, p_key text, p_client_tools json
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
@@ -36,10 +36,11 @@ DECLARE
     starts boolean := p_content IS NOT NULL;
 BEGIN
     PERFORM check_model(p_model);
-    INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key)
+    INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
+            client_tools)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
             coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
-            p_key)
+            p_key, p_client_tools)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
         RETURNING * INTO c;
     IF c.id IS NULL THEN  -- the same request again
@@ -79,9 +80,9 @@ BEGIN
     END IF;
     PERFORM check_model(p_model);
     SELECT count(*) INTO backlog FROM queued_messages WHERE chat_id = c.id;
-    c.status := next_status(c.status, 'send_message');
+    c.status := next_status(c, 'send_message');
     IF interrupts THEN
-        c.status := next_status(c.status, 'interrupt');
+        c.status := next_status(c, 'interrupt');
     END IF;
     c.snapshot_version := c.snapshot_version + 1;
     IF c.title = '' AND p_title <> '' THEN
@@ -123,6 +124,10 @@ BEGIN
         PERFORM emit_status(c);
     END IF;
 
+    IF p_busy = 'interrupt' AND c.status = 'requires_action' THEN
+        c := end_action(c, 'interrupt', 'interrupted', 'interrupted before it produced a result');
+    END IF;
+
     result.reply := json_build_object(
         'delivery', CASE WHEN m.id IS NULL THEN 'queued' ELSE 'started' END,
         'chat', chat_json(c),
@@ -143,8 +148,12 @@ CREATE OR REPLACE FUNCTION interrupt_chat(p_actor uuid, p_chat uuid)
 RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
-    wanted text := next_status(c.status, 'interrupt');
+    wanted text := next_status(c, 'interrupt');
 BEGIN
+    IF c.status = 'requires_action' THEN  -- nobody works on it: it ends here
+        c := end_action(c, 'interrupt', 'interrupted', 'interrupted before it produced a result');
+        RETURN answer(json_build_object('chat', chat_json(c)), c.status = 'running');
+    END IF;
     IF wanted = c.status THEN  -- idle, or interrupting already: nothing changes
         RETURN answer(json_build_object('chat', chat_json(c)));
     END IF;
@@ -161,7 +170,7 @@ CREATE OR REPLACE FUNCTION update_chat(
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
 BEGIN
-    PERFORM next_status(c.status, 'update');
+    PERFORM next_status(c, 'update');
     PERFORM check_model(p_model);
     UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
             system_prompt = coalesce(p_system_prompt, system_prompt),
@@ -177,13 +186,253 @@ RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
 BEGIN
-    DELETE FROM chats WHERE id = c.id;
+    PERFORM next_status(c, 'delete');
+    PERFORM emit(f, 'chat.deleted', json_build_object(
+        'chat_id', f.id, 'snapshot_version', f.snapshot_version + 1)) FROM family(c.id) f;
+    DELETE FROM leases WHERE chat_id IN (SELECT id FROM family(c.id));
+    DELETE FROM chats WHERE id = c.id;  -- descendants go with it
+    RETURN answer('{}'::json, false, c.runner_id, lost_json(c));
+END $$;
+
+-- A chat and its descendants, itself first.
+CREATE OR REPLACE FUNCTION family(p_chat uuid)
+RETURNS SETOF chats LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE below AS (
+        SELECT id, 0 AS depth FROM chats WHERE id = p_chat
+        UNION ALL
+        SELECT child.id, below.depth + 1 FROM chats child JOIN below ON child.parent_id = below.id
+            WHERE below.depth < 100
+    )
+    SELECT c.* FROM chats c JOIN below USING (id) ORDER BY below.depth, c.id
+$$;
+
+-- Told to a worker whose chat was taken from it.
+CREATE OR REPLACE FUNCTION lost_json(c chats)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object('chat_id', c.id, 'status', c.status,
+        'history_version', c.history_version, 'lost', true)
+$$;
+
+CREATE OR REPLACE FUNCTION edit_message(
+    p_actor uuid, p_chat uuid, p_message bigint, p_content json, p_model text
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    former_runner text := c.runner_id;
+    edited messages;
+    m messages;
+    had_queue boolean;
+BEGIN
+    SELECT * INTO edited FROM messages
+        WHERE id = p_message AND chat_id = c.id AND deleted_at IS NULL;
+    IF edited.id IS NULL THEN
+        PERFORM refuse('not_found', 'no such message in this chat',
+            jsonb_build_object('message_id', p_message));
+    ELSIF edited.role <> 'user' THEN
+        PERFORM refuse('invalid_request', 'only messages of people can be edited',
+            jsonb_build_object('field', 'message_id', 'role', edited.role));
+    END IF;
+    PERFORM check_model(p_model);
+    c.status := next_status(c, 'edit_message');
+    DELETE FROM queued_messages WHERE chat_id = c.id;
+    had_queue := FOUND;
     DELETE FROM leases WHERE chat_id = c.id;
-    PERFORM emit(c, 'chat.deleted', json_build_object(
-        'chat_id', c.id, 'snapshot_version', c.snapshot_version + 1));
-    RETURN answer('{}'::json, false, c.runner_id, json_build_object(
-        'chat_id', c.id, 'status', c.status, 'history_version', c.history_version,
-        'deleted', true));
+    UPDATE chats SET status = c.status, model = coalesce(p_model, model),
+            snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
+            queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
+            generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
+            last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
+            action_pending = NULL, action_expires_at = NULL, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    UPDATE messages SET deleted_at = now(), revision = c.snapshot_version
+        WHERE chat_id = c.id AND id >= edited.id AND deleted_at IS NULL;
+    PERFORM emit(c, 'history.reset', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+        'history_version', c.history_version, 'from_message_id', edited.id));
+    m := append_message(c, 'user', p_content, NULL, edited.visibility);
+    IF had_queue THEN
+        PERFORM emit_queue(c);
+    END IF;
+    PERFORM emit_status(c);
+    RETURN answer(
+        json_build_object('delivery', 'started', 'chat', chat_json(c), 'message', message_json(m)),
+        true, former_runner, lost_json(c));
+END $$;
+
+-- A change of the queue alone; the caller has checked the transition and changed the rows.
+CREATE OR REPLACE FUNCTION queue_changed(c chats)
+RETURNS chats LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE chats SET snapshot_version = snapshot_version + 1, queue_version = snapshot_version + 1,
+            updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit_queue(c);
+    RETURN c;
+END $$;
+
+CREATE OR REPLACE FUNCTION edit_queued(
+    p_actor uuid, p_chat uuid, p_queued bigint, p_content json
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    PERFORM next_status(c, 'edit_queued');
+    UPDATE queued_messages SET content = p_content WHERE id = p_queued AND chat_id = c.id;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'no such queued message',
+            jsonb_build_object('queued_id', p_queued));
+    END IF;
+    c := queue_changed(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION delete_queued(p_actor uuid, p_chat uuid, p_queued bigint)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    PERFORM next_status(c, 'delete_queued');
+    DELETE FROM queued_messages WHERE id = p_queued AND chat_id = c.id;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'no such queued message',
+            jsonb_build_object('queued_id', p_queued));
+    END IF;
+    c := queue_changed(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION reorder_queue(p_actor uuid, p_chat uuid, p_queued bigint[])
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    present bigint[];
+    base bigint;
+BEGIN
+    PERFORM next_status(c, 'reorder_queue');
+    SELECT coalesce(array_agg(id ORDER BY id), '{}'), coalesce(max(position), 0)
+        INTO present, base FROM queued_messages WHERE chat_id = c.id;
+    IF present <> (SELECT coalesce(array_agg(q ORDER BY q), '{}') FROM unnest(p_queued) AS q) THEN
+        PERFORM refuse('conflict', 'the queue holds other messages than these',
+            jsonb_build_object('field', 'queued_ids', 'queued_ids', present));
+    END IF;
+    -- Beyond all present positions, so that no two rows ever share one.
+    UPDATE queued_messages q SET position = base + wanted.n
+        FROM unnest(p_queued) WITH ORDINALITY AS wanted(id, n) WHERE q.id = wanted.id;
+    c := queue_changed(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION promote_queued(p_actor uuid, p_chat uuid, p_queued bigint)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    present text := c.status;
+    wanted text := next_status(c, 'promote_queued');
+BEGIN
+    PERFORM move_to_head(c, p_queued);
+    IF present = 'requires_action' THEN
+        c := end_action(c, 'promote_queued', 'interrupted',
+            'interrupted before it produced a result');
+        RETURN answer(json_build_object('chat', chat_json(c)), true);
+    END IF;
+    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
+            queue_version = snapshot_version + 1,
+            history_version = CASE WHEN present = 'error' THEN snapshot_version + 1
+                ELSE history_version END,
+            last_error = CASE WHEN present = 'error' THEN NULL ELSE last_error END,
+            steps = CASE WHEN present = 'error' THEN 0 ELSE steps END, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    IF present = 'error' THEN
+        PERFORM promote_head(c);
+        SELECT * INTO c FROM chats WHERE id = c.id;
+    END IF;
+    PERFORM emit_queue(c);
+    IF wanted <> present THEN
+        PERFORM emit_status(c);
+    END IF;
+    RETURN answer(json_build_object('chat', chat_json(c)),
+        c.runner_id IS NULL, c.runner_id, control_json(c));
+END $$;
+
+CREATE OR REPLACE FUNCTION submit_tool_results(
+    p_actor uuid, p_chat uuid, p_calls text[], p_contents text[], p_errors boolean[]
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    wanted text := next_status(c, 'submit_tool_results');
+    pending text[];
+    results json;
+BEGIN
+    SELECT coalesce(array_agg(c.action_calls[i] ORDER BY i), '{}') INTO pending
+        FROM generate_subscripts(c.action_calls, 1) AS i
+        WHERE c.action_results IS NULL OR c.action_results[i] IS NULL;
+    IF cardinality(p_calls) <> cardinality(pending) OR NOT (p_calls @> pending AND pending @> p_calls)
+    THEN
+        PERFORM refuse('invalid_request', 'the results must be those of the pending calls',
+            jsonb_build_object('field', 'results',
+                'missing', (SELECT coalesce(jsonb_agg(x), '[]') FROM unnest(pending) AS x
+                    WHERE x <> ALL (p_calls)),
+                'unknown', (SELECT coalesce(jsonb_agg(x), '[]') FROM unnest(p_calls) AS x
+                    WHERE x <> ALL (pending))));
+    END IF;
+    FOR i IN 1 .. cardinality(p_calls) LOOP
+        FOR n IN 1 .. cardinality(c.action_calls) LOOP
+            IF c.action_calls[n] = p_calls[i] THEN
+                c.action_results[n] := json_build_object(
+                    'type', 'tool-result', 'call_id', p_calls[i], 'tool', c.action_tools[n],
+                    'content', p_contents[i]::json, 'is_error', p_errors[i]);
+            END IF;
+        END LOOP;
+    END LOOP;
+    results := action_results(c, '');
+    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
+            history_version = snapshot_version + 1, action_calls = NULL, action_tools = NULL,
+            action_results = NULL, action_pending = NULL, action_expires_at = NULL,
+            updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM append_message(c, 'tool', results);
+    PERFORM emit_status(c);
+    RETURN answer(json_build_object('chat', chat_json(c)), true);
+END $$;
+
+-- An archived chat takes its descendants along; one of them that runs keeps the whole family.
+CREATE OR REPLACE FUNCTION archive_chat(p_actor uuid, p_chat uuid, p_archived boolean)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    member chats;
+    transition text := CASE WHEN p_archived THEN 'archive' ELSE 'unarchive' END;
+BEGIN
+    IF c.archived = p_archived THEN
+        RETURN answer(json_build_object('chat', chat_json(c)));
+    END IF;
+    FOR member IN SELECT * FROM family(c.id) LOOP
+        SELECT * INTO member FROM chats WHERE id = member.id FOR UPDATE;
+        IF member.archived <> p_archived THEN
+            PERFORM next_status(member, transition);
+            UPDATE chats SET archived = p_archived, snapshot_version = snapshot_version + 1,
+                    updated_at = now()
+                WHERE id = member.id RETURNING * INTO member;
+            PERFORM emit(member, 'chat.' || transition || 'd', json_build_object(
+                'chat_id', member.id, 'snapshot_version', member.snapshot_version));
+        END IF;
+    END LOOP;
+    SELECT * INTO c FROM chats WHERE id = c.id;
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION clear_context(p_actor uuid, p_chat uuid)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    PERFORM next_status(c, 'clear_context');
+    UPDATE chats SET snapshot_version = snapshot_version + 1,
+            history_version = snapshot_version + 1, updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM append_message(c, 'system',
+        '[{"type":"text","text":"The context was cleared."}]', p_boundary => 'clear');
+    RETURN answer(json_build_object('chat', chat_json(c)));
 END $$;
 
 CREATE OR REPLACE FUNCTION get_chat(p_actor uuid, p_chat uuid)

@@ -33,7 +33,8 @@ BEGIN
         'chat_id', c.id, 'owner_id', c.owner_id, 'status', c.status,
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
-        'steps', c.steps, 'attempt_started_at', c.attempt_started_at);
+        'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
+        'client_tools', c.client_tools);
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;
@@ -77,7 +78,7 @@ BEGIN
     IF c.id IS NULL THEN
         PERFORM refuse('not_found', 'no such chat', jsonb_build_object('chat_id', p_chat));
     END IF;
-    PERFORM next_status(c.status, 'acquire');
+    PERFORM next_status(c, 'acquire');
     IF c.runner_id <> p_runner AND EXISTS (
         SELECT 1 FROM leases l WHERE l.chat_id = c.id AND l.runner_id = c.runner_id
             AND l.expires_at > clock_timestamp())
@@ -116,7 +117,7 @@ CREATE OR REPLACE FUNCTION begin_attempt(
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
 BEGIN
-    PERFORM next_status(c.status, 'begin_attempt');
+    PERFORM next_status(c, 'begin_attempt');
     UPDATE chats SET snapshot_version = snapshot_version + 1,
             generation_attempt = generation_attempt + 1, attempt_started_at = clock_timestamp()
         WHERE id = c.id RETURNING * INTO c;
@@ -134,7 +135,7 @@ CREATE OR REPLACE FUNCTION record_retry(
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
 BEGIN
-    PERFORM next_status(c.status, 'record_retry');
+    PERFORM next_status(c, 'record_retry');
     UPDATE chats SET snapshot_version = snapshot_version + 1, attempt_started_at = NULL
         WHERE id = c.id RETURNING * INTO c;
     PERFORM emit(c, 'retry.scheduled', json_build_object(
@@ -170,7 +171,7 @@ DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
     appended json[];
 BEGIN
-    UPDATE chats SET status = next_status(c.status, 'commit_step'),
+    UPDATE chats SET status = next_status(c, 'commit_step'),
             snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
             generation_attempt = 0, attempt_started_at = NULL,
             steps = steps + count_steps(p_new), updated_at = now()
@@ -187,7 +188,7 @@ CREATE OR REPLACE FUNCTION end_turn(
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
     backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
-    wanted text := next_status(c.status, p_transition, backlog);
+    wanted text := next_status(c, p_transition, backlog);
     appended json[];
     changes boolean := backlog OR coalesce(array_length(p_new.roles, 1), 0) > 0;
 BEGIN
@@ -218,7 +219,7 @@ DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
     appended json[];
 BEGIN
-    UPDATE chats SET status = next_status(c.status, 'finish_error'),
+    UPDATE chats SET status = next_status(c, 'finish_error'),
             snapshot_version = snapshot_version + 1,
             history_version = CASE WHEN count_steps(p_new) > 0
                 OR coalesce(array_length(p_new.roles, 1), 0) > 0
@@ -235,6 +236,45 @@ BEGIN
     RETURN owned_result(c, array_to_json(appended), true);
 END $$;
 
+-- Waits for results of client-side tools: `p_results` has NULL for each of them.
+CREATE OR REPLACE FUNCTION enter_requires_action(
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_calls text[],
+    p_tools text[], p_results text[], p_pending json, p_expires_s double precision
+) RETURNS worker_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+BEGIN
+    UPDATE chats SET status = next_status(c, 'enter_requires_action'),
+            snapshot_version = snapshot_version + 1, generation_attempt = 0,
+            attempt_started_at = NULL, runner_id = NULL, action_calls = p_calls,
+            action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
+            action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
+            updated_at = now()
+        WHERE id = c.id RETURNING * INTO c;
+    PERFORM emit(c, 'action.required', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'action', action_json(c)));
+    PERFORM emit_status(c);
+    DELETE FROM leases WHERE chat_id = c.id;
+    RETURN owned_result(c, '[]', true);
+END $$;
+
+-- Ends one action that nobody answered in time; returns its chat, and whether it is runnable now.
+CREATE OR REPLACE FUNCTION expire_action(OUT chat_id uuid, OUT runnable boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    c chats;
+BEGIN
+    SELECT * INTO c FROM chats
+        WHERE status = 'requires_action' AND action_expires_at < clock_timestamp()
+        ORDER BY action_expires_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF c.id IS NOT NULL THEN
+        c := end_action(c, 'cancel_requires_action', 'action_expired',
+            'nobody answered this call in time');
+        chat_id := c.id;
+        runnable := c.status = 'running';
+    END IF;
+END $$;
+
 -- Returns whether the caller was the owner; the chat then wants another worker.
 CREATE OR REPLACE FUNCTION abandon(p_chat uuid, p_runner text)
 RETURNS boolean LANGUAGE plpgsql AS $$
@@ -245,7 +285,7 @@ BEGIN
     IF c.id IS NULL THEN
         RETURN false;
     END IF;
-    PERFORM next_status(c.status, 'abandon');
+    PERFORM next_status(c, 'abandon');
     UPDATE chats SET runner_id = NULL, snapshot_version = snapshot_version + 1 WHERE id = c.id;
     DELETE FROM leases WHERE chat_id = c.id AND runner_id = p_runner;
     RETURN true;
