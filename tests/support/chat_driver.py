@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 from steersman_contracts import events, subjects
 from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage
-from steersman_contracts.ids import ChatId, MessageId, QueuedId, RunnerId, UserId
+from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, RunnerId, UserId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
@@ -105,9 +105,11 @@ class StoreDriver:
         self.actor = actor
         self.log = EventLog(client)
 
-    async def create(self, words: str | None = "hello", model: str = "demo/echo") -> Chat:
+    async def create(
+        self, words: str | None = "hello", model: str = "demo/echo", **fields: Any
+    ) -> Chat:
         parts = () if words is None else text(words)
-        request = people.CreateChat(self.actor, model=model, parts=parts)  # pyright: ignore[reportArgumentType]
+        request = people.CreateChat(self.actor, ModelName(model), parts=parts, **fields)
         return (await self.rpc.call(people.CREATE, request)).chat
 
     async def send(self, chat_id: ChatId, words: str, **fields: Any) -> people.SendReply:

@@ -55,7 +55,8 @@ def configure_logging(
         return event
 
     final: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        # The default formatter prints the local variables of every frame: arguments, keys.
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
     )

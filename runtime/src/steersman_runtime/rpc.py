@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
+from nats.errors import Error as NatsError
 from nats.micro import add_service  # pyright: ignore[reportUnknownVariableType]  # untyped kwargs
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
@@ -50,6 +51,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
+_STOP_TAKING_S: Final = 2.0
 _PROGRESS: Final = b"progress"
 _ERROR_NAME: Final = ERROR_HEADER.encode()
 _FRAME_NAME: Final = FRAME_HEADER.encode()
@@ -172,12 +174,20 @@ class RpcClient:
         frames: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
         reply = self._client.open_reply(lambda _, __, h, p: frames.put_nowait((h, p)))
         headers = _request_headers(deadline)
+        body = _encode(request)
         end = time.monotonic() + deadline
+        until = time.monotonic() + min(deadline, self._wait_for_service_s)
+        pause = 0.02
         try:
-            self._client.send(method.subject, _encode(request), reply=reply, headers=headers)
+            self._client.send(method.subject, body, reply=reply, headers=headers)
             while True:
                 frame, payload = await _next_frame(frames, method, end)
                 kind = header(frame, _FRAME_NAME) if frame else None
+                if frame and status(frame) == NO_RESPONDERS and time.monotonic() + pause < until:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.5)
+                    self._client.send(method.subject, body, reply=reply, headers=headers)
+                    continue
                 if kind == _PROGRESS:
                     yield self._decode(progress, payload)
                 elif kind is None:
@@ -341,6 +351,11 @@ class RpcServer:
         except SteersmanError as error:
             code = error.code
             self._refuse(reply, error)
+        except asyncio.CancelledError:
+            code = "unavailable"
+            why = f"{self._name} stopped during {endpoint.method.name}"
+            self._refuse(reply, Unavailable(why, service=self._name, started=True))
+            raise
         except Exception:  # the outermost loop: whatever happened, the caller gets an answer
             code = "internal"
             log.exception("rpc.failed", method=endpoint.method.name)
@@ -372,12 +387,23 @@ class RpcServer:
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new requests, and let those that run finish for at most `timeout_s`."""
-        if self._service is not None:
-            await self._service.stop()
-            self._service = None
+        service, self._service = self._service, None
+        if service is not None:
+            await _stop_taking(service)
         if not await self._tasks.finish(timeout_s):
             log.warning("rpc.drain_timeout", running=len(self._tasks))
             await self._tasks.cancel()
+
+
+async def _stop_taking(service: Service) -> None:
+    # `Service.stop` alone would drop the requests that have arrived and were not looked at yet.
+    endpoints, service._endpoints = service._endpoints, []  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    subscriptions = [endpoint._subscription for endpoint in endpoints]  # noqa: SLF001  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    # Without a connection nothing can arrive either.
+    with suppress(NatsError, TimeoutError):
+        async with asyncio.timeout(_STOP_TAKING_S):
+            await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+            await service.stop()
 
 
 async def last_reply(

@@ -101,6 +101,8 @@ def _read(variable: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BadSettings(f"{variable}: cannot read {path!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"{variable}: {path!r} is not UTF-8 text") from error
 
 
 def _toml_tables(env: Mapping[str, str], service: str) -> list[Mapping[str, Any]]:
@@ -111,7 +113,11 @@ def _toml_tables(env: Mapping[str, str], service: str) -> list[Mapping[str, Any]
         document = tomllib.loads(_read("STEERSMAN_CONFIG", path))
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(f"STEERSMAN_CONFIG: {path!r} is not TOML: {error}") from error
-    return [document.get(service, {}), document.get("shared", {})]
+    tables = {name: document.get(name, {}) for name in (service, "shared")}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise BadSettings(f"STEERSMAN_CONFIG: {name!r} is not a table in {path!r}")
+    return list(tables.values())
 
 
 def _convert(value: Any, field: msgspec.structs.FieldInfo, kind: type, service: str) -> Any:
@@ -124,6 +130,8 @@ def _convert(value: Any, field: msgspec.structs.FieldInfo, kind: type, service: 
 
 
 def _secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError(kind)
+    if kind is not Secret:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str):
+        raise ValueError("Expected `str`")  # noqa: TRY004  # msgspec adds the place to this one
+    return Secret(value)

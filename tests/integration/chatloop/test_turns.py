@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
 from steersman.embedded.nats import NatsServer
-from steersman_contracts import events
-from steersman_contracts.chats import Role, Status
-from steersman_contracts.deltas import PartsBuilder
+from steersman_contracts import events, subjects
+from steersman_contracts.chats import ClientTool, Role, Status
+from steersman_contracts.deltas import (
+    Delta,
+    PartsBuilder,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
+from steersman_runtime.jetstream import Publisher
+from steersman_runtime.nats_client import NatsClient, encode_headers
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import KINDS, ModelSetup, ToolHost, said
+from support.databases import expire_leases
 from support.services import running_chatloop
 
 WORDS = " ".join(f"word{number}" for number in range(60))
+
+
+async def stream_as(
+    client: NatsClient, chat_id: ChatId, deltas: list[Delta], *, seq: int = 1
+) -> None:
+    """Publish deltas as the worker of the first episode of a chat."""
+    event = events.PartDelta(
+        chat_id=chat_id, history_version=1, attempt=1, seq=seq, deltas=tuple(deltas)
+    )
+    await Publisher(client).publish(
+        subjects.chat_events(chat_id),
+        msgspec.json.encode(event),
+        headers=encode_headers({events.EVENT_HEADER: event.name}),
+    )
 
 
 def streamed(store: StoreDriver, chat_id: ChatId) -> dict[tuple[int, int], Parts]:
@@ -275,3 +299,94 @@ async def test_the_next_turn_sends_the_whole_conversation(
         ("assistant", "one"),
         ("user", "second"),
     ]
+
+
+async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
+    store: StoreDriver, nats: NatsServer, client: NatsClient, database_url: str
+) -> None:
+    chat = await store.create("hello")
+    await store.acquire(chat.id, "dead", lease_s=60)
+    fence = await store.fence(chat.id, "dead")
+    await store.begin(fence)
+    await stream_as(client, chat.id, [TextDelta(0, "one "), TextDelta(0, "two")])
+    call = ToolCallStarted(1, "call-1", "read_file")
+    await stream_as(client, chat.id, [call, ToolArgumentsDelta(1, '{"path"')], seq=2)
+    await store.interrupt(chat.id)
+    await expire_leases(database_url)
+
+    async with running_chatloop(nats.url()):
+        rested = await store.at_rest(chat.id)
+
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
+    _, partial, results = await store.messages(chat.id)
+    assert (words_of(partial), partial.stop) == ("one two", "interrupted")
+    assert [(p.call_id, p.is_error) for p in results.parts if isinstance(p, ToolResultPart)] == [
+        ("call-1", True)
+    ]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_chat_waits_for_its_client_and_goes_on_with_the_answer(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    async def quick(_: CallTool) -> CallResult:
+        return said("quick one")
+
+    tool_host.tools["quick"] = quick
+    calls = [ToolCall("ask_user", {"question": "?"}), ToolCall("quick")]
+    fakes.script("m", Script([Turn([*calls]), Turn([Text("thanks")])]))
+    schema = {"type": "object", "properties": {"question": {"type": "string"}}}
+    tools = (ClientTool("ask_user", "Ask the person.", schema),)
+    chat = await store.create("go", model=await models.add("anthropic", "m"), client_tools=tools)
+    required = await store.log.until(chat.id, events.ActionRequired)
+    assert isinstance(required, events.ActionRequired)
+    (pending,) = required.action.calls
+
+    await store.submit(chat.id, {pending.call_id: "yes"})
+    rested = await store.at_rest(chat.id)
+
+    assert (pending.tool, rested.last_outcome) == ("ask_user", "completed")
+    messages = await store.messages(chat.id)
+    results = [part for part in messages[2].parts if isinstance(part, ToolResultPart)]
+    assert [(r.tool, r.content) for r in results] == [
+        ("ask_user", (TextPart("yes"),)),
+        ("quick", (TextPart("quick one"),)),
+    ]
+    assert words_of(messages[3]) == "thanks"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_edit_during_a_turn_starts_it_again_from_there(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Turn([Text(WORDS)]))
+    fakes.hold("m", deltas=5)
+    chat = await store.create("first", model=await models.add("chat", "m"))
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    message = (await store.messages(chat.id))[0]
+
+    await store.edit(chat.id, message.id, "better")
+    async with asyncio.timeout(20):
+        await fakes.disconnected("m")
+    await store.at_rest(chat.id)
+
+    assert [words_of(m) for m in await store.messages(chat.id)] == ["better", WORDS]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_after_a_boundary_the_model_sees_only_what_follows(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Script([Turn([Text("one")])], repeat=True))
+    chat = await store.create("first", model=await models.add("chat", "m"))
+    await store.at_rest(chat.id)
+    await store.clear(chat.id)
+    await store.send(chat.id, "second")
+    await store.at_rest(chat.id)
+
+    async with asyncio.timeout(10):
+        requests = [await fakes.next_request("m") for _ in range(2)]
+
+    seen = [(m.role, m.text) for m in requests[1].view.messages if m.role != "system"]
+    assert seen == [("user", "second")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 from steersman_contracts import subjects
 from steersman_contracts.chats import Status
@@ -14,15 +13,7 @@ from steersman_contracts.rpc import worker as work
 from steersman_runtime.jetstream import PullConsumer
 from steersman_runtime.nats_client import NatsClient
 from support.chat_driver import StoreDriver, assistant, words_of
-
-
-async def expire_leases(database_url: str) -> None:
-    """What time does, without waiting for it."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        await connection.execute("UPDATE leases SET expires_at = now() - interval '1 second'")
-    finally:
-        await connection.close()
+from support.databases import expire_leases
 
 
 async def test_only_one_of_many_workers_gets_a_chat(store: StoreDriver) -> None:

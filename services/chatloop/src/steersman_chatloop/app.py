@@ -34,6 +34,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             )
             stack.push_async_callback(providers.aclose)
             around = Surroundings(
+                client=client,
                 rpc=rpc,
                 publisher=Publisher(client),
                 providers=providers,

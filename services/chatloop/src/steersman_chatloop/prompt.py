@@ -25,8 +25,9 @@ from steersman_contracts.parts import (
     ToolResultPart,
 )
 
+from steersman_chatloop.providers.neutral import CONTINUE
+
 INTERRUPTED: Final = "interrupted before it produced a result"
-CONTINUE: Final = "Continue."
 EARLIER: Final = "(The earlier conversation is not shown.)"
 
 _INPUT_PARTS: Final = (TextPart, FilePart, FileReferencePart, ContextFilePart, SkillPart)
@@ -169,7 +170,7 @@ def _interrupted(call: ToolCallPart) -> ToolResultPart:
 
 
 def _framed(messages: list[Message]) -> tuple[Message, ...]:
-    """Begin and end with input, which no provider does without."""
+    """Begin and end with input; a paused turn ends as it is, and adapters know what it needs."""
     if not messages:
         return ()
     at = next((i for i, m in enumerate(messages) if m.role is not Role.SYSTEM), len(messages))

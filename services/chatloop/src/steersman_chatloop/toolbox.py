@@ -50,9 +50,10 @@ class Toolbox:
             try:
                 catalog = await self._rpc.call(LIST_TOOLS, ListTools(), deadline_s=3)
                 self._catalog = catalog.tools
-                self._read_at = time.monotonic()
             except SteersmanError as error:
+                # Asked again in a while: not every turn is to wait for a host that is away.
                 log.warning("tools.catalog_unavailable", error_code=error.code)
+            self._read_at = time.monotonic()
         return self._catalog
 
     async def run(

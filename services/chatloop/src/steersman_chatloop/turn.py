@@ -35,8 +35,9 @@ from steersman_contracts.parts import Part, Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.tools import CallProgress, ToolSpec
+from steersman_runtime.episodes import read_episode
 from steersman_runtime.jetstream import Publisher
-from steersman_runtime.nats_client import encode_headers
+from steersman_runtime.nats_client import NatsClient, encode_headers
 from steersman_runtime.rpc import RpcClient
 
 from steersman_chatloop import prompt
@@ -79,6 +80,7 @@ RETRIES = Counter("steersman_model_retries", "Model calls that are tried again",
 class Surroundings:
     """What every turn needs."""
 
+    client: NatsClient
     rpc: RpcClient
     publisher: Publisher
     providers: Providers
@@ -162,7 +164,7 @@ class ChatRun:
             raise _LostError
         if self.chat.status is Status.INTERRUPTING or self._interrupted:
             self._interrupted = False
-            await self._finish_interruption(self._close_open_calls({}))
+            await self._finish_interruption(await self._left_behind())
             return
         if self._draining:
             await self._hand_over()
@@ -254,6 +256,8 @@ class ChatRun:
 
     async def _begin_attempt(self) -> int:
         reply = await self._ask(rpc.BEGIN_ATTEMPT, rpc.BeginAttempt(self._fence()))
+        # What a dead worker had streamed is superseded by this attempt.
+        self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None)
         return reply.attempt
 
     def _open_episode(self, attempt: int) -> Episode:
@@ -371,18 +375,46 @@ class ChatRun:
             self._interrupted = False
             await self._finish_interruption(self._partial(attempt, "interrupted"))
 
+    async def _left_behind(self) -> tuple[rpc.NewMessage, ...]:
+        """What a turn that is to be interrupted has left: by us, or by a worker that died.
+
+        People have seen what a dead worker streamed, so it is read back from the event log. What
+        the provider wants back of it died with the worker, and is never sent.
+        """
+        chat = self.chat
+        if chat.attempt_started_at is None or chat.generation_attempt == 0:
+            return self._close_open_calls()
+        try:
+            preview = await read_episode(
+                self._around.client,
+                chat.chat_id,
+                history_version=chat.history_version,
+                attempt=chat.generation_attempt,
+                began_at=chat.attempt_started_at,
+            )
+        except SteersmanError as error:
+            log.warning("episode.not_read", error_code=error.code)
+            preview = None
+        if preview is None:
+            return self._close_open_calls()
+        log.info("episode.recovered", seq=preview.seq)
+        return self._as_partial(preview.parts, "interrupted")
+
     def _partial(self, attempt: _Attempt, stop: StopReason) -> tuple[rpc.NewMessage, ...]:
-        parts = attempt.builder.parts()
+        return self._as_partial(attempt.builder.parts(), stop)
+
+    def _as_partial(self, parts: Parts, stop: StopReason) -> tuple[rpc.NewMessage, ...]:
+        """A step that did not end: its calls are closed, so that the history stays whole."""
         if not parts:
             return ()
         message = self._assistant(parts, stop)
         return (message, *_tool_message(local_calls(parts), {}, INTERRUPTED))
 
-    def _close_open_calls(self, results: dict[str, ToolResultPart]) -> tuple[rpc.NewMessage, ...]:
+    def _close_open_calls(self) -> tuple[rpc.NewMessage, ...]:
         """Results for calls of the last stored step that have none."""
         match decide(after_boundary(self.history.messages), steps=0, max_steps=1):
             case RunTools(calls) | FinishTurn(_, calls):
-                return _tool_message(calls, results, INTERRUPTED)
+                return _tool_message(calls, {}, INTERRUPTED)
             case _:
                 return ()
 
