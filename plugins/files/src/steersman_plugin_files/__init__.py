@@ -1,0 +1,36 @@
+"""Tools that read, write and search the files of a workspace, and nothing outside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steersman_contracts.hooks import Tool, hookimpl
+
+from steersman_plugin_files.edit import EDIT_FILES, EditFiles, edit_files
+from steersman_plugin_files.listing import LIST_FILES, ListFiles, list_files
+from steersman_plugin_files.read import READ_FILE, ReadFile, read_file
+from steersman_plugin_files.search import SEARCH_FILES, SearchFiles, search_files
+from steersman_plugin_files.write import WRITE_FILE, WriteFile, write_file
+
+
+@hookimpl
+def tools() -> list[Tool[Any]]:
+    """List the five tools."""
+    return [
+        Tool("read_file", READ_FILE, ReadFile, read_file, idempotent=True, needs_workspace=True),
+        Tool(
+            "write_file", WRITE_FILE, WriteFile, write_file, idempotent=True, needs_workspace=True
+        ),
+        Tool("edit_files", EDIT_FILES, EditFiles, edit_files, needs_workspace=True),
+        Tool(
+            "list_files", LIST_FILES, ListFiles, list_files, idempotent=True, needs_workspace=True
+        ),
+        Tool(
+            "search_files",
+            SEARCH_FILES,
+            SearchFiles,
+            search_files,
+            idempotent=True,
+            needs_workspace=True,
+        ),
+    ]

@@ -1,0 +1,198 @@
+"""How a command starts: as whom, with which environment, and within which limits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from steersman_plugin_exec.workdir import Refused, Workdir
+
+ARGUMENT_MAX: Final = 128 * 1024 - 1
+"""Bytes of one argument: the limit of Linux."""
+
+SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NOBODY: Final = 65534
+
+# Nothing asks, pages or colours: nobody is there to answer.
+QUIET: Final[Mapping[str, str]] = {
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "NO_COLOR": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "MANPAGER": "cat",
+    "EDITOR": "true",
+    "VISUAL": "true",
+    "GIT_EDITOR": "true",
+    "GIT_TERMINAL_PROMPT": "0",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_NO_INPUT": "1",
+    "CI": "true",
+}
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+def _linux() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+_libc: Final = _linux()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user that a command runs as."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A command that is ready to start."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    workdir: Workdir
+    identity: Identity | None
+    """None: whoever runs this process."""
+
+    def start(self, output: int) -> subprocess.Popen[bytes]:
+        """Start it in a session and process group of its own, with no input.
+
+        Call it in a thread that lives as long as the service: when the thread ends, the kernel
+        takes that for the parent's death. Not by asyncio, because uvloop knows no `user`.
+
+        Args:
+            output: The descriptor for everything that it prints.
+
+        Raises:
+            Refused: The system does not start it.
+        """
+        identity = self.identity
+        try:
+            return subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,
+                umask=0o022,
+                user=identity and identity.uid,
+                group=identity and identity.gid,
+                extra_groups=None if identity is None else [],
+                preexec_fn=_before_exec(self.workdir.descriptor, dropped=identity is not None),
+            )
+        except OSError as error:
+            raise Refused(f"the command cannot be started: {error}") from error
+        except subprocess.SubprocessError as error:  # all that comes back from before the exec
+            user = os.geteuid() if identity is None else identity.uid
+            raise Refused(
+                f"the command cannot be started: user {user}, as whom it would run, may not enter "
+                "the workdir"
+            ) from error
+
+
+def prepare(command: str, workspace: Path, workdir: str) -> Launch:
+    """Check the command and open its directory. Blocks on the file system.
+
+    Raises:
+        Refused: It cannot be run, or not there.
+    """
+    try:
+        size = len(command.encode())
+    except UnicodeEncodeError as error:
+        raise Refused("the command is not valid Unicode; remove lone surrogates") from error
+    if "\0" in command:
+        raise Refused("the command contains a NUL character; remove it")
+    if size > ARGUMENT_MAX:
+        raise Refused(
+            f"the command has {size} bytes; at most {ARGUMENT_MAX} can be passed to a shell; "
+            "write it to a file with write_file and run that"
+        )
+    shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+    opened = Workdir(workspace, workdir)
+    return Launch(
+        argv=(shell, "-c", command),
+        environment=environment(os.environ, opened.workspace, shell),
+        workdir=opened,
+        identity=identity_for(os.geteuid(), opened.owner),
+    )
+
+
+def environment(service: Mapping[str, str], workspace: Path, shell: str) -> dict[str, str]:
+    """Build what a command sees. Of the service's own environment only PATH and TZ are in it."""
+    kept = {"TZ": service["TZ"]} if "TZ" in service else {}
+    return {
+        **QUIET,
+        **kept,
+        "PATH": search_path(service.get("PATH", SYSTEM_PATH)),
+        "HOME": str(workspace),
+        "SHELL": shell,
+    }
+
+
+def search_path(path: str) -> str:
+    """The service's PATH without its own virtual environment: that one is not for commands."""
+    own = sys.prefix if sys.prefix != sys.base_prefix else None
+    kept = [
+        entry
+        for entry in path.split(":")
+        if entry.startswith("/") and not (own and Path(entry).is_relative_to(own))
+    ]
+    return ":".join(kept) or SYSTEM_PATH
+
+
+def identity_for(service_uid: int, workspace: os.stat_result) -> Identity | None:
+    """Root runs no command as root: it takes the owner of the workspace, or else `nobody`."""
+    if service_uid != 0:
+        return None
+    if workspace.st_uid != 0 and workspace.st_gid != 0:
+        return Identity(workspace.st_uid, workspace.st_gid)
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        return Identity(workspace.st_uid or NOBODY, NOBODY)
+    return Identity(workspace.st_uid or nobody.pw_uid, nobody.pw_gid)
+
+
+def _before_exec(directory: int, *, dropped: bool) -> Callable[[], None]:
+    # Runs between fork and exec, after the change of user: nothing is decided or allocated there
+    # that can be decided here. The death signal has to come after the change of user, which
+    # clears it.
+    limits = [(resource.RLIMIT_CORE, (0, 0)), (resource.RLIMIT_NOFILE, _at_most("NOFILE", 65_536))]
+    if dropped:  # it counts all processes of a user, and an ordinary user has others as well
+        limits.append((resource.RLIMIT_NPROC, _at_most("NPROC", 4_096)))
+    parent = os.getpid()
+
+    def run() -> None:
+        os.fchdir(directory)
+        for number, bounds in limits:
+            resource.setrlimit(number, bounds)
+        if _libc is None:
+            return
+        if dropped:
+            _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # it died before this took effect
+            os._exit(1)
+
+    return run
+
+
+def _at_most(name: str, value: int) -> tuple[int, int]:
+    _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    return bound, bound
