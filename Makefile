@@ -9,7 +9,7 @@ EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test lint check format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,12 +37,13 @@ run: $(VENV)/run.stamp ## Start everything on this machine and print where it is
 test: $(VENV)/dev.stamp ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-check: $(VENV)/dev.stamp ## Format, lint, types, import contracts, tests: what CI runs
+lint: $(VENV)/dev.stamp ## Check format, lint, strict types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(MAKE) test
+
+check: lint test ## Everything that a change must pass
 
 format: $(VENV)/dev.stamp ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

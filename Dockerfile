@@ -1,0 +1,69 @@
+# One small image per service: docker build --target store .
+# The targets differ in the packages they install; everything else is shared.
+FROM python:3.13.9-slim-bookworm AS base
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PATH=/opt/steersman/bin:$PATH
+RUN useradd --uid 10001 --create-home --home-dir /home/steersman steersman \
+    && python -m venv /opt/steersman
+WORKDIR /src
+COPY requirements/bootstrap.txt requirements/bootstrap.txt
+RUN pip install --require-hashes -r requirements/bootstrap.txt
+COPY contracts contracts
+COPY runtime runtime
+
+FROM base AS store
+COPY requirements/store.txt requirements/store.txt
+RUN uv pip install --no-cache --require-hashes -r requirements/store.txt
+COPY services/store services/store
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/store
+USER steersman
+ENV STEERSMAN_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+CMD ["python", "-m", "steersman_store"]
+
+FROM base AS chatloop
+COPY requirements/chatloop.txt requirements/chatloop.txt
+RUN uv pip install --no-cache --require-hashes -r requirements/chatloop.txt
+COPY services/chatloop services/chatloop
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/chatloop
+USER steersman
+ENV STEERSMAN_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+CMD ["python", "-m", "steersman_chatloop"]
+
+FROM base AS tools
+COPY requirements/tools.txt requirements/tools.txt
+RUN uv pip install --no-cache --require-hashes -r requirements/tools.txt \
+    && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/workspaces
+COPY services/tools services/tools
+COPY plugins plugins
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec
+USER steersman
+ENV STEERSMAN_LISTEN=0.0.0.0:8080 STEERSMAN_WORKSPACES_DIR=/var/lib/steersman/workspaces
+VOLUME /var/lib/steersman/workspaces
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+CMD ["python", "-m", "steersman_tools"]
+
+FROM base AS desktop
+COPY requirements/desktop.txt requirements/desktop.txt
+RUN uv pip install --no-cache --require-hashes -r requirements/desktop.txt
+COPY services/desktop services/desktop
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/desktop
+USER steersman
+ENV STEERSMAN_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+CMD ["python", "-m", "steersman_desktop"]
+
+FROM base AS gateway
+COPY requirements/gateway.txt requirements/gateway.txt
+RUN uv pip install --no-cache --require-hashes -r requirements/gateway.txt
+COPY services/gateway services/gateway
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/gateway
+USER steersman
+ENV STEERSMAN_LISTEN=0.0.0.0:8080
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+CMD ["python", "-m", "steersman_gateway"]

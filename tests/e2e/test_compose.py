@@ -1,0 +1,248 @@
+"""compose.yaml and the Dockerfile, kept honest without a container engine.
+
+Every command, variable, port and health check is read from the files and run as a plain process;
+only host names, ports and the places of secrets are mapped to this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from steersman.embedded.nats import binary
+from steersman.embedded.postgres import PostgresServer
+from steersman_chatloop.settings import Settings as ChatloopSettings
+from steersman_desktop.settings import Settings as DesktopSettings
+from steersman_gateway.settings import Settings as GatewaySettings
+from steersman_store.settings import Settings as StoreSettings
+from steersman_tools.settings import Settings as ToolsSettings
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, type[msgspec.Struct]] = {
+    "store": StoreSettings,
+    "chatloop": ChatloopSettings,
+    "tools": ToolsSettings,
+    "desktop": DesktopSettings,
+    "gateway": GatewaySettings,
+}
+
+
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+class Target:
+    """One stage of the Dockerfile, as far as it matters at run time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.environment: dict[str, str] = {}
+        self.command: list[str] = []
+        self.health: list[str] = []
+        self.user = "root"
+        self.port = 0
+        self.copied: list[str] = []
+
+
+def targets() -> dict[str, Target]:
+    """The stages of the Dockerfile by name."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    found: dict[str, Target] = {}
+    stage = Target("")
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        match word:
+            case "FROM":
+                stage = found.setdefault(rest.split(" AS ")[1], Target(rest.split(" AS ")[1]))
+            case "ENV":
+                stage.environment |= dict(pair.split("=", 1) for pair in rest.split())
+            case "CMD":
+                stage.command = json.loads(rest)
+            case "HEALTHCHECK":
+                stage.health = json.loads(rest.split("CMD ", 1)[1])
+            case "USER":
+                stage.user = rest
+            case "EXPOSE":
+                stage.port = int(rest)
+            case "COPY":
+                stage.copied.append(rest.split()[0])
+            case _:
+                pass
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def test_images_are_pinned_and_nothing_runs_as_root() -> None:
+    for name, service in compose()["services"].items():
+        if "image" in service:
+            assert re.search(r":\d+\.\d+", service["image"]), name
+    from_lines = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", from_lines[0])
+    assert set(from_lines[1:]) == {"base"}
+    for name in SETTINGS:
+        assert targets()[name].user == "steersman"
+
+
+def test_every_service_has_its_target_and_every_file_exists() -> None:
+    services = compose()["services"]
+    assert {name for name in services if "build" in services[name]} == set(SETTINGS)
+    for name in SETTINGS:
+        target = targets()[services[name]["build"]["target"]]
+        assert target.command == ["python", "-m", f"steersman_{name}"]
+        for path in target.copied:
+            assert (ROOT / path).exists(), path
+        assert target.environment["STEERSMAN_LISTEN"].endswith(f":{target.port}")
+        assert f":{target.port}/" in target.health[-1]
+    published = services["gateway"]["ports"][0].rsplit(":", 1)[1]
+    assert int(published) == targets()["gateway"].port
+
+
+def test_every_variable_is_a_setting_and_every_secret_is_made() -> None:
+    document = compose()
+    for name, kind in SETTINGS.items():
+        fields = {field.name for field in msgspec.structs.fields(kind)}
+        service = document["services"][name]
+        variables = {*service["environment"], *targets()[name].environment}
+        for variable in variables:
+            if variable.startswith("STEERSMAN_"):
+                field = variable.removeprefix("STEERSMAN_").removesuffix("_FILE").lower()
+                assert field in fields, variable
+        for variable, value in service["environment"].items():
+            if variable.endswith("_FILE"):
+                assert value.removeprefix("/run/secrets/") in service["secrets"]
+        assert set(service["secrets"]) <= set(document["secrets"])
+
+
+def test_the_nats_configuration_is_rendered_from_the_permissions() -> None:
+    script = ROOT / "deploy" / "render_nats.py"
+    code = "import runpy, sys; sys.stdout.write(runpy.run_path(sys.argv[1])['render']())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(script)], capture_output=True, text=True, check=True
+    )
+    assert (ROOT / "deploy" / "nats.conf").read_text() == done.stdout
+
+
+@pytest.fixture
+def secrets_made(tmp_path: Path) -> Path:
+    """What deploy/make_secrets.py makes, in a folder of the test's own."""
+    shutil.copy(ROOT / "deploy" / "make_secrets.py", tmp_path)
+    command = [sys.executable, str(tmp_path / "make_secrets.py")]
+    subprocess.run(command, check=True)
+    first = {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()}
+    subprocess.run(command, check=True)
+    assert first == {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()}
+    return tmp_path / "secrets"
+
+
+class Parts:
+    """The addresses of NATS and PostgreSQL."""
+
+    def __init__(self, nats_port: int, monitor: str, database_url: str) -> None:
+        self.nats_port = nats_port
+        self.monitor = monitor
+        self.database_url = database_url
+
+
+@pytest.fixture
+def parts(secrets_made: Path, tmp_path: Path) -> Generator[Parts]:
+    """NATS with the deployment's own configuration, and PostgreSQL."""
+    port, monitor = free_port(), free_port()
+    text = (ROOT / "deploy" / "nats.conf").read_text()
+    text = text.replace("/run/secrets/nats_users", "secrets/nats_users.conf")
+    text = text.replace('"/data"', f'"{tmp_path}"').replace('"0.0.0.0"', '"127.0.0.1"')
+    text = text.replace("4222", str(port)).replace("8222", str(monitor))
+    (tmp_path / "nats.conf").write_text(text)
+    command = compose()["services"]["nats"]["command"]
+    assert command[0] == "-c"
+    server = subprocess.Popen([binary(), "-c", str(tmp_path / "nats.conf")])
+    try:
+        with PostgresServer() as postgres:
+            yield Parts(port, f"http://127.0.0.1:{monitor}", postgres.dsn)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+async def processes() -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
+    """Stopped at the end, whatever happened; each must end by itself when it is told to."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.terminate()
+    codes = [await asyncio.to_thread(process.wait, 20) for process in started]
+    assert codes == [0] * len(started)
+
+
+async def until_healthy(command: list[str], environment: dict[str, str]) -> None:
+    """Run a health check as the engine would, until it passes."""
+    async with asyncio.timeout(60):
+        while True:
+            check = await asyncio.create_subprocess_exec(*command, env=environment)
+            if await check.wait() == 0:
+                return
+
+
+@pytest.mark.timeout(120)
+async def test_everything_in_the_files_runs_and_becomes_healthy(
+    secrets_made: Path, parts: Parts, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    services = compose()["services"]
+    nats_check = services["nats"]["healthcheck"]["test"][-1]
+    probe = [sys.executable, "-m", "steersman_runtime.probe"]
+    plain = {"PATH": os.environ["PATH"]}
+    await until_healthy([*probe, parts.monitor + nats_check.split("8222")[1]], plain)
+    (secrets_made / "database_url").write_text(parts.database_url)
+
+    for name in SETTINGS:
+        target = targets()[name]
+        port = str(free_port())
+        environment = plain | target.environment
+        for variable, value in services[name]["environment"].items():
+            environment[variable] = re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
+        for variable, value in environment.items():
+            secret = value.removeprefix("/run/secrets/")
+            if secret != value:
+                path = secrets_made / secret
+                path.write_text(
+                    path.read_text().replace("nats:4222", f"127.0.0.1:{parts.nats_port}")
+                )
+                environment[variable] = str(path)
+        environment["STEERSMAN_LISTEN"] = f"127.0.0.1:{port}"
+        if name == "tools":
+            environment["STEERSMAN_WORKSPACES_DIR"] = str(tmp_path / "workspaces")
+        command = [sys.executable, *target.command[1:]]
+        processes.append(await asyncio.to_thread(subprocess.Popen, command, env=environment))
+        health = [part.replace(str(target.port), port) for part in target.health]
+        await until_healthy([sys.executable, *health[1:]], environment)
+
+
+def test_the_first_admin_can_be_made_from_the_store_container(parts: Parts) -> None:
+    for command in ("migrate", "bootstrap"):
+        done = subprocess.run(
+            [sys.executable, "-m", "steersman_store", command],
+            env={"PATH": os.environ["PATH"], "STEERSMAN_DATABASE_URL": parts.database_url},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert re.search(r"^sign in  http://127.0.0.1:8700/sign-in/\S{20,}", done.stdout)
+    assert re.search(r"^token    steersman_\S{40,}$", done.stdout, re.MULTILINE)
