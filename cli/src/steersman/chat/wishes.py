@@ -1,0 +1,64 @@
+"""What was asked for on the command line, and the model that a short name means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from steersman_contracts.rest import CreateChatBody, SendMessageBody
+from steersman_contracts.rpc.models import Model
+
+from steersman.client import Client, ClientError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """How to chat."""
+
+    model: str | None = None
+    system: str = ""
+    title: str = ""
+
+    def new_chat(self, text: str | None) -> CreateChatBody:
+        """The body that starts a chat; repeating it does not start another one."""
+        return CreateChatBody(
+            model=self.model,
+            title=self.title,
+            system_prompt=self.system,
+            text=text,
+            client_key=uuid4().hex,
+        )
+
+    def message(self, text: str) -> SendMessageBody:
+        """The body that sends a message; repeating it does not send another one."""
+        return SendMessageBody(text=text, model=self.model, client_key=uuid4().hex)
+
+
+class NoSuchModel(ClientError):
+    """The name means no model, or several."""
+
+
+async def find_model(client: Client, name: str) -> str:
+    """The full name of a model: `echo` for `demo/echo` where only one is called so.
+
+    Raises:
+        NoSuchModel: None, or more than one.
+    """
+    return match_model(await client.list_models(), name)
+
+
+def match_model(models: Sequence[Model], name: str) -> str:
+    """See `find_model`."""
+    names = [model.name for model in models]
+    if name in names:
+        return name
+    found = [model.name for model in models if model.model_id == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NoSuchModel(f"{name!r} may be {' or '.join(found)}")
+    near = difflib.get_close_matches(name, [*names, *(m.model_id for m in models)], n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else "see `steersman model list`"
+    raise NoSuchModel(f"there is no model {name!r}: {hint}")
