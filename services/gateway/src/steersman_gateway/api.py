@@ -1,0 +1,45 @@
+"""The routes of `/api/v1`: for the service itself, and for the document that describes it."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from steersman_gateway import about
+from steersman_gateway.auth import provide_actor, requires_user
+from steersman_gateway.backend import Backend
+from steersman_gateway.chats import ChatController
+from steersman_gateway.events import watch_chat
+from steersman_gateway.ids import provide_chat
+from steersman_gateway.messages import MessageController
+from steersman_gateway.models import ModelController, ProviderController
+from steersman_gateway.queue import QueueController
+
+
+def provide_backend(state: State) -> Backend:
+    """The services behind this one."""
+    return state.service.backend
+
+
+def api_router() -> Router:
+    """Everything that needs a user."""
+    return Router(
+        "/api/v1",
+        route_handlers=[
+            ChatController,
+            MessageController,
+            QueueController,
+            ModelController,
+            ProviderController,
+            about.me,
+            about.tools,
+            about.desktop,
+            watch_chat,
+        ],
+        guards=[requires_user],
+        dependencies={
+            "actor": Provide(provide_actor, sync_to_thread=False),
+            "chat": Provide(provide_chat, sync_to_thread=False),
+        },
+    )

@@ -1,0 +1,161 @@
+"""Chats over REST."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.params import JSONBody, QueryParameter
+from steersman_contracts.chats import Chat
+from steersman_contracts.ids import ModelName
+from steersman_contracts.parts import JsonPart, TextPart
+from steersman_contracts.rest import (
+    ChatList,
+    CreateChatBody,
+    ToolResultInput,
+    ToolResultsBody,
+    UpdateChatBody,
+)
+from steersman_contracts.rpc import chats as rpc
+
+from steersman_gateway.auth import CurrentActor
+from steersman_gateway.backend import Services
+from steersman_gateway.cursors import decode_cursor, encode_cursor
+from steersman_gateway.ids import ChatInPath
+from steersman_gateway.messages import input_parts
+from steersman_gateway.problems import invalid
+
+Limit = Annotated[int, QueryParameter(ge=1, le=rpc.MAX_PAGE, description="Chats on a page.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")]
+Archived = Annotated[
+    Literal["false", "true", "any"], QueryParameter(description="Chats that are archived, or not.")
+]
+_ARCHIVED: dict[str, bool | None] = {"false": False, "true": True, "any": None}
+
+
+class ChatController(Controller):
+    """Create, find, change and remove chats; interrupt their turns."""
+
+    path = "/chats"
+    tags = ("Chats",)
+
+    @post("/", operation_id="createChat", summary="Create a chat")
+    async def create(
+        self, data: JSONBody[CreateChatBody], actor: CurrentActor, backend: Services
+    ) -> Response[rpc.SendReply]:
+        """Create a chat. With `text` or `parts` its first turn starts at once."""
+        request = rpc.CreateChat(
+            actor=actor,
+            model=None if data.model is None else ModelName(data.model),
+            title=data.title,
+            system_prompt=data.system_prompt,
+            parts=input_parts(data.text, data.parts, required=False),
+            client_key=data.client_key,
+            client_tools=data.client_tools,
+        )
+        reply = await backend.call(rpc.CREATE, request)
+        return Response(reply, headers={"Location": f"/api/v1/chats/{reply.chat.id}"})
+
+    @get("/", operation_id="listChats", summary="List chats")
+    async def list_chats(
+        self,
+        actor: CurrentActor,
+        backend: Services,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        archived: Archived = "false",
+    ) -> ChatList:
+        """Your chats, the most recently changed first."""
+        before = None if cursor is None else decode_cursor(cursor)
+        request = rpc.ListChats(actor, limit, before, _ARCHIVED[archived])
+        page = await backend.call(rpc.LIST, request)
+        return ChatList(page.chats, None if page.next is None else encode_cursor(page.next))
+
+    @get("/{chat_id:str}", operation_id="getChat", summary="Get a chat")
+    async def get_chat(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """One chat, without its messages."""
+        return (await backend.call(rpc.GET, rpc.GetChat(actor, chat))).chat
+
+    @patch("/{chat_id:str}", operation_id="updateChat", summary="Change a chat")
+    async def update(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[UpdateChatBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> Chat:
+        """Change title, model or system prompt. A running step keeps the model that it has."""
+        request = rpc.UpdateChat(
+            actor,
+            chat,
+            title=data.title,
+            model=None if data.model is None else ModelName(data.model),
+            system_prompt=data.system_prompt,
+        )
+        return (await backend.call(rpc.UPDATE, request)).chat
+
+    @delete("/{chat_id:str}", operation_id="deleteChat", summary="Delete a chat")
+    async def remove(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> None:
+        """Remove a chat, its messages and its events, for good. A running turn ends."""
+        await backend.call(rpc.DELETE, rpc.DeleteChat(actor, chat))
+
+    @post(
+        "/{chat_id:str}/interrupt",
+        operation_id="interruptChat",
+        summary="Interrupt the turn",
+        status_code=202,
+    )
+    async def interrupt(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """End the running turn early; what it produced stays. An idle chat is left as it is."""
+        return (await backend.call(rpc.INTERRUPT, rpc.Interrupt(actor, chat))).chat
+
+    @post(
+        "/{chat_id:str}/tool-results",
+        operation_id="submitToolResults",
+        summary="Answer client-side tools",
+        status_code=202,
+    )
+    async def submit_tool_results(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[ToolResultsBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> Chat:
+        """Give the results of all calls that the chat waits for; the turn goes on."""
+        results = tuple(_outcome(index, result) for index, result in enumerate(data.results))
+        request = rpc.SubmitToolResults(actor, chat, results)
+        return (await backend.call(rpc.SUBMIT_TOOL_RESULTS, request)).chat
+
+    @post("/{chat_id:str}/archive", operation_id="archiveChat", summary="Archive", status_code=200)
+    async def archive(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """Put a resting chat away: it can be read and brought back, and nothing else."""
+        return (await backend.call(rpc.ARCHIVE, rpc.ArchiveChat(actor, chat))).chat
+
+    @post(
+        "/{chat_id:str}/unarchive",
+        operation_id="unarchiveChat",
+        summary="Bring back",
+        status_code=200,
+    )
+    async def unarchive(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """Bring an archived chat back."""
+        request = rpc.ArchiveChat(actor, chat, archived=False)
+        return (await backend.call(rpc.ARCHIVE, request)).chat
+
+    @post(
+        "/{chat_id:str}/clear-context",
+        operation_id="clearContext",
+        summary="Clear the context",
+        status_code=200,
+    )
+    async def clear_context(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """From here on the model sees nothing of what was said before; people still do."""
+        return (await backend.call(rpc.CLEAR_CONTEXT, rpc.ClearContext(actor, chat))).chat
+
+
+def _outcome(index: int, result: ToolResultInput) -> rpc.ToolOutcome:
+    if result.text is not None and result.json is not None:
+        raise invalid(f"results[{index}].json", "send either `text` or `json`, not both")
+    content = JsonPart(result.json) if result.text is None else TextPart(result.text)
+    return rpc.ToolOutcome(result.call_id, (content,), result.is_error)

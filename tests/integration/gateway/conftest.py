@@ -1,0 +1,67 @@
+from collections.abc import AsyncGenerator, Generator
+
+import httpx2
+import pytest
+import structlog
+from integration.gateway.driver import RunningGateway, running_gateway
+from integration.gateway.stand_in import StandInStore, stand_in_store
+from steersman.embedded.nats import NatsServer
+from steersman_contracts.rpc import Actor
+
+TOKEN = "token-of-ann"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> Generator[None]:
+    """Plain lines: the traceback with all locals that a terminal gets takes seconds to draw."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    )
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Generator[NatsServer]:
+    """One server for all tests that leave it alone: every test has chats of its own."""
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats() -> Generator[NatsServer]:
+    """A server for a test that breaks it."""
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def store(nats: NatsServer) -> AsyncGenerator[StandInStore]:
+    async with stand_in_store(nats.url()) as store:
+        yield store
+
+
+@pytest.fixture
+def ann(store: StandInStore) -> Actor:
+    return store.add_user(TOKEN)
+
+
+@pytest.fixture
+async def gateway(nats: NatsServer, store: StandInStore) -> AsyncGenerator[RunningGateway]:
+    async with running_gateway(nats.url()) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def client(gateway: RunningGateway, ann: Actor) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Ann's."""
+    del ann
+    async with gateway.client(TOKEN) as client:
+        yield client

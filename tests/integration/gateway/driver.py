@@ -1,0 +1,158 @@
+"""A gateway under test, and a client of its event streams."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import msgspec
+import uvicorn
+from litestar import Litestar
+from steersman_gateway.app import Gateway, create_app, tune_socket
+from steersman_gateway.settings import Settings
+from steersman_runtime.service import Runtime, listening_socket
+from steersman_runtime.settings import Secret
+
+PATIENCE_S = 15.0
+
+
+@dataclass
+class RunningGateway:
+    address: str
+    app: Litestar
+    runtime: Runtime
+
+    @property
+    def service(self) -> Gateway:
+        return self.app.state.service
+
+    def client(self, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        limits = httpx2.Limits(max_connections=None)
+        return httpx2.AsyncClient(
+            base_url=self.address, headers=headers, timeout=PATIENCE_S, limits=limits
+        )
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals of the test process alone, and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+@asynccontextmanager
+async def running_gateway(nats_url: str, **changes: Any) -> AsyncGenerator[RunningGateway]:
+    settings = Settings(nats_url=Secret(nats_url), **changes)
+    runtime = Runtime("gateway", settings)
+    app = create_app(runtime, settings)
+    sock = listening_socket("127.0.0.1:0")
+    tune_socket(sock)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await server.up.wait()
+        port = sock.getsockname()[1]
+        yield RunningGateway(f"http://127.0.0.1:{port}", app, runtime)
+    finally:
+        runtime.begin_stop()
+        server.should_exit = True
+        await serving
+
+
+@dataclass(frozen=True)
+class Received:
+    """One server-sent event."""
+
+    id: str
+    name: str
+    data: bytes
+
+    @property
+    def seq(self) -> int:
+        return int(self.id.partition(".")[2])
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.data)
+
+
+class EventStream:
+    """What a client reads of one stream."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self.retry: str | None = None
+        self.pings = 0
+        self._events = self._parse()
+
+    async def _parse(self) -> AsyncIterator[Received]:
+        fields: dict[str, str] = {}
+        async for line in self.response.aiter_lines():
+            if line.startswith(":"):
+                self.pings += 1
+            elif line:
+                name, _, value = line.partition(": ")
+                assert name not in fields
+                fields[name] = value
+            elif "event" in fields:
+                yield Received(fields.get("id", ""), fields["event"], fields["data"].encode())
+                fields = {}
+            else:
+                self.retry = fields.get("retry", self.retry)
+                fields = {}
+
+    async def next(self) -> Received:
+        async with asyncio.timeout(PATIENCE_S):
+            return await anext(self._events)
+
+    async def take(self, count: int) -> list[Received]:
+        return [await self.next() for _ in range(count)]
+
+    async def until(self, name: str) -> list[Received]:
+        """All events up to and with the first one of that name."""
+        found = [await self.next()]
+        while found[-1].name != name:
+            found.append(await self.next())
+        return found
+
+    async def rest(self) -> list[Received]:
+        """All events until the server ends the stream."""
+        async with asyncio.timeout(PATIENCE_S):
+            return [event async for event in self._events]
+
+
+@asynccontextmanager
+async def watching(
+    client: httpx2.AsyncClient,
+    chat_id: str,
+    *,
+    after: str | None = None,
+    **query: str,
+) -> AsyncGenerator[EventStream]:
+    headers: Mapping[str, str] = {} if after is None else {"Last-Event-ID": after}
+    path = f"/api/v1/chats/{chat_id}/events"
+    async with client.stream("GET", path, params=query, headers=headers) as response:
+        assert response.status_code == 200, await response.aread()
+        yield EventStream(response)
