@@ -1,0 +1,32 @@
+"""The programs that a virtual desktop is made of, and what to install for the missing ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from steersman_contracts.errors import DesktopUnavailable
+
+PACKAGES: Final = {"Xvnc": "tigervnc-standalone-server"}
+"""Program and the Debian package that has it."""
+
+
+def missing_programs(found: Callable[[str], str | None] = shutil.which) -> tuple[str, ...]:
+    """The programs that this machine lacks, by name; `found` says where one is."""
+    return tuple(sorted(program for program in PACKAGES if found(program) is None))
+
+
+def unavailable(missing: Iterable[str]) -> DesktopUnavailable:
+    """Why there is no desktop, for a person and, in the details, for programs."""
+    names = list(missing)
+    if not names:
+        return DesktopUnavailable(
+            "virtual desktops are not built yet in this version of Steersman", missing=[]
+        )
+    packages = " ".join(PACKAGES[name] for name in names)
+    return DesktopUnavailable(
+        f"virtual desktops need {', '.join(names)} on the machine of the desktop service; "
+        f"on Debian and Ubuntu: apt-get install {packages}",
+        missing=names,
+    )

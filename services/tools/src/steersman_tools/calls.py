@@ -1,0 +1,258 @@
+"""Running calls, each under its key: a call belongs to the ledger, not to whoever asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Final
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from steersman_contracts.errors import (
+    Conflict,
+    InternalError,
+    InvalidRequest,
+    SteersmanError,
+    TooManyRequests,
+    Unavailable,
+)
+from steersman_contracts.hooks import ToolResult
+from steersman_contracts.ids import is_chat_id
+from steersman_contracts.parts import TextPart
+from steersman_contracts.rpc.tools import (
+    MAX_TIMEOUT_S,
+    CallProgress,
+    CallResult,
+    CallTool,
+    CancelCall,
+)
+from steersman_runtime.rpc import Frames
+from steersman_runtime.tasks import TaskGroup
+
+from steersman_tools.context import CallContext, Progress
+from steersman_tools.exclusive import ChatTurnstile
+from steersman_tools.execution import Executor
+from steersman_tools.ledger import CallKey, Ledger
+from steersman_tools.plugins import Plugins
+from steersman_tools.results import BadResult, Limits, to_call_result
+from steersman_tools.workspaces import Workspaces
+
+log = structlog.stdlib.get_logger()
+
+CANCELLED: Final = "cancelled: the call was stopped; what it did until then stays"
+STOPPED: Final = "interrupted: the tools service stopped, effect unknown"
+
+CALLS = Counter("steersman_tool_calls", "Tool calls that ended", ["tool", "outcome"])
+SECONDS = Histogram(
+    "steersman_tool_seconds",
+    "Seconds from taking a tool call to its result",
+    ["tool"],
+    buckets=(0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600, 3600),
+)
+RUNNING = Gauge("steersman_tool_calls_running", "Tool calls that run or wait to run")
+
+
+class _Call:
+    """A call that was taken and has no result yet."""
+
+    def __init__(self, request: CallTool, fingerprint: str) -> None:
+        self.request = request
+        self.fingerprint = fingerprint
+        self.result: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
+        self.stopped = asyncio.Event()
+        self.stop_reason = ""
+        self.progress = Progress(self._publish)
+        self._last: CallProgress | None = None
+        self._watchers: list[Frames] = []
+
+    async def watch(self, frames: Frames) -> CallResult:
+        """Wait for the result; progress goes to `frames` meanwhile."""
+        self._watchers.append(frames)
+        try:
+            if self._last is not None:
+                _send(frames, self._last)
+            return await asyncio.shield(self.result)
+        finally:
+            self._watchers.remove(frames)
+
+    def stop(self, reason: str) -> None:
+        """End the call with an error result. The first reason stays."""
+        if not self.stopped.is_set():
+            self.stop_reason = reason
+            self.stopped.set()
+
+    def _publish(self, progress: CallProgress) -> None:
+        self._last = progress
+        for frames in self._watchers:
+            _send(frames, progress)
+
+
+def _send(frames: Frames, progress: CallProgress) -> None:
+    try:
+        frames.progress(progress)
+    except Unavailable:
+        log.debug("progress.dropped")  # NATS is away; the call has nothing to do with it
+
+
+class Calls:
+    """Takes calls, runs each key once, and answers everybody who asks for it."""
+
+    def __init__(
+        self,
+        *,
+        plugins: Plugins,
+        executor: Executor,
+        ledger: Ledger,
+        workspaces: Workspaces,
+        limits: Limits,
+        max_concurrent: int,
+        max_waiting: int,
+    ) -> None:
+        self._plugins = plugins
+        self._executor = executor
+        self._ledger = ledger
+        self._workspaces = workspaces
+        self._limits = limits
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._most = max_concurrent + max_waiting
+        self._turnstile = ChatTurnstile()
+        self._running: dict[CallKey, _Call] = {}
+        self._tasks = TaskGroup("call")
+
+    async def run(self, request: CallTool, frames: Frames) -> CallResult:
+        """Run a call, attach to it, or return the result that it has.
+
+        When this is cancelled because the caller has gone, the call goes on.
+
+        Raises:
+            InvalidRequest: The chat id is malformed.
+            Conflict: The same key was asked for with another tool or other arguments.
+            TooManyRequests: More calls wait than may.
+        """
+        if not is_chat_id(request.chat_id):
+            raise InvalidRequest(f"not a chat id: {request.chat_id!r:.80}", field="chat_id")
+        key = CallKey(request.chat_id, request.call_id)
+        fingerprint = _fingerprint(request)
+        call = self._running.get(key)
+        if call is None:
+            call = self._take(key, request, fingerprint)
+        elif call.fingerprint != fingerprint:
+            raise Conflict(
+                f"call {key.call_id!r} runs with another tool or other arguments",
+                call_id=key.call_id,
+            )
+        return await call.watch(frames)
+
+    def cancel(self, request: CancelCall) -> bool:
+        """Stop a call if this process runs it; say whether it does."""
+        call = self._running.get(CallKey(request.chat_id, request.call_id))
+        if call is None:
+            return False
+        call.stop(CANCELLED)
+        return True
+
+    async def cancel_early(self, request: CancelCall) -> None:
+        """Stop a call, also one whose request is still on its way: it will not run here."""
+        if not self.cancel(request):
+            result = CallResult((TextPart(CANCELLED),), is_error=True)
+            await self._ledger.refuse(CallKey(request.chat_id, request.call_id), result)
+
+    async def finish(self, timeout_s: float) -> bool:
+        """Wait for the running calls; say whether they ended in time."""
+        return await self._tasks.finish(timeout_s)
+
+    def interrupt(self) -> None:
+        """End all running calls: the service stops."""
+        for call in self._running.values():
+            call.stop(STOPPED)
+
+    def _take(self, key: CallKey, request: CallTool, fingerprint: str) -> _Call:
+        if len(self._running) >= self._most:
+            raise TooManyRequests(f"{self._most} calls run or wait already", limit=self._most)
+        # Known before anything is awaited: of two requests at the same moment, one attaches.
+        call = self._running[key] = _Call(request, fingerprint)
+        RUNNING.inc()
+        self._tasks.start(self._settle(key, call))
+        return call
+
+    async def _settle(self, key: CallKey, call: _Call) -> None:
+        structlog.contextvars.bind_contextvars(
+            chat_id=key.chat_id, call_id=key.call_id, tool=call.request.tool
+        )
+        try:
+            result = await self._ledger.reserve(key, call.fingerprint)
+            if result is None:
+                result = await self._perform(call)
+                await self._ledger.finish(key, result)
+            call.result.set_result(result)
+        except SteersmanError as error:
+            call.result.set_exception(error)
+        except Exception:  # whatever happened, those who wait get an answer
+            log.exception("call.failed")
+            call.result.set_exception(InternalError("the call could not be run; the log says why"))
+        finally:
+            call.progress.close()
+            del self._running[key]
+            RUNNING.dec()
+            if not call.result.cancelled():
+                call.result.exception()  # looked at, also when nobody waits any more
+
+    async def _perform(self, call: _Call) -> CallResult:
+        started = time.monotonic()
+        log.info("call.started")
+        work = asyncio.get_running_loop().create_task(self._work(call))
+        stopped = asyncio.get_running_loop().create_task(call.stopped.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+        outcome, result = _outcome(work, call)
+        seconds = time.monotonic() - started
+        try:
+            kept = to_call_result(result, duration_ms=int(seconds * 1000), limits=self._limits)
+        except BadResult as error:
+            outcome = "bad_result"
+            log.error("tool.bad_result", error=str(error)[:500])  # noqa: TRY400  # the message says it all
+            kept = to_call_result(
+                ToolResult.error(f"tool failed: {error}"),
+                duration_ms=int(seconds * 1000),
+                limits=self._limits,
+            )
+        known = call.request.tool if self._plugins.find(call.request.tool) else "unknown"
+        CALLS.labels(known, outcome).inc()
+        SECONDS.labels(known).observe(seconds)
+        log.info("call.finished", outcome=outcome, duration_ms=kept.duration_ms)
+        return kept
+
+    async def _work(self, call: _Call) -> ToolResult:
+        request = call.request
+        hosted = self._plugins.find(request.tool)
+        if hosted is None:
+            names = ", ".join(spec.name for spec in self._plugins.specs) or "none"
+            return ToolResult.error(f"there is no tool {request.tool!r}; the tools are: {names}")
+        context = CallContext(
+            chat_id=request.chat_id,
+            call_id=request.call_id,
+            timeout_s=min(request.timeout_s or hosted.spec.timeout_s, MAX_TIMEOUT_S),
+            workspaces=self._workspaces,
+            progress=call.progress,
+        )
+        exclusive = hosted.spec.exclusive
+        # The chat first: a call that waits for its chat must not hold a slot.
+        async with self._turnstile.enter(request.chat_id, exclusive=exclusive), self._slots:
+            return await self._executor.execute(hosted, request, context)
+
+
+def _outcome(work: asyncio.Task[ToolResult], call: _Call) -> tuple[str, ToolResult]:
+    if work.cancelled():
+        return "stopped", ToolResult.error(call.stop_reason)
+    result = work.result()
+    return ("error" if result.is_error else "ok"), result
+
+
+def _fingerprint(request: CallTool) -> str:
+    body = msgspec.json.encode((request.tool, request.arguments), order="sorted")
+    return hashlib.sha256(body).hexdigest()

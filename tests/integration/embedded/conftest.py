@@ -1,0 +1,43 @@
+"""Real parts for the tests in this folder."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+from steersman.embedded.nats import NatsServer
+from steersman.embedded.postgres import PostgresServer
+from steersman.embedded.server import memory
+
+
+@pytest.fixture
+async def postgres() -> AsyncGenerator[PostgresServer]:
+    async with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded_nats() -> Generator[NatsServer]:
+    """One with users, as in production."""
+    with NatsServer(auth=True) as server:
+        yield server
+
+
+@pytest.fixture
+def quick_path() -> Generator[Path]:
+    """Like `tmp_path`, in memory where there is some: a new database is mostly writing."""
+    with TemporaryDirectory(dir=memory(), prefix="steersman-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def all_gone() -> Callable[[list[int]], bool]:
+    """Whether all these processes end within ten seconds; waits on the kernel, not on a clock."""
+
+    def check(pids: list[int]) -> bool:
+        processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    return check

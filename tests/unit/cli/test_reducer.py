@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from steersman.client.reducer import View
+from steersman_contracts import events as e
+from steersman_contracts.chats import Role, Status
+from steersman_contracts.deltas import (
+    Delta,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
+from steersman_contracts.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
+
+PIECES = st.text("abc {}\n", min_size=1, max_size=4)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[list[Delta]]:
+    """Deltas of an attempt, in events: reasoning, then text, then a call."""
+    deltas: list[Delta] = [ReasoningDelta(0, text) for text in draw(st.lists(PIECES, max_size=2))]
+    index = 1 if deltas else 0
+    texts = draw(st.lists(PIECES, max_size=4))
+    deltas += [TextDelta(index, text) for text in texts]
+    if draw(st.booleans()):
+        index += 1 if texts else 0
+        deltas.append(ToolCallStarted(index, f"call{draw(st.integers(0, 9))}", "t"))
+        deltas += [ToolArgumentsDelta(index, text) for text in ('{"a"', ": 1}")]
+    events: list[list[Delta]] = []
+    for delta in deltas:
+        if not events or draw(st.booleans()):
+            events.append([])
+        events[-1].append(delta)
+    return events
+
+
+def attempt(chat: ChatLog, events: list[list[Delta]]) -> None:
+    chat.begin()
+    for deltas in events:
+        chat.stream(*deltas)
+
+
+@st.composite
+def chats(draw: st.DrawFn) -> ChatLog:
+    """A chat with a few turns, and whatever may happen in them."""
+    chat = ChatLog()
+    chat.send("hello")
+    for _ in range(draw(st.integers(1, 6))):
+        if chat.chat.status in {Status.WAITING, Status.ERROR}:
+            chat.send("again")
+        for _ in range(draw(st.integers(0, 2))):
+            draw(st.sampled_from([chat.send, chat.rename]))("meanwhile")
+        for failed in [True] * draw(st.integers(0, 2)) + [False]:
+            attempt(chat, draw(steps()))
+            if failed:
+                chat.retry()
+        match draw(st.sampled_from(["end", "interrupt", "error", "tools", "edit"])):
+            case "end":
+                chat.end("completed")
+            case "interrupt":
+                chat.end("interrupted")
+            case "error":
+                chat.end("error")
+            case "tools":
+                chat.commit()
+                for seq in range(1, draw(st.integers(1, 4))):
+                    chat.progress("call1", seq)
+                chat.begin()
+                chat.commit((Role.TOOL, (ToolResultPart("call1", "t"),)))
+            case _:
+                users = [m.id for m in chat.messages if m.role is Role.USER]
+                chat.edit(draw(st.sampled_from(users)))
+    if chat.chat.status is Status.RUNNING and draw(st.booleans()):
+        chat.begin()
+        chat.end("completed")
+    return chat
+
+
+def shown(view: View) -> object:
+    """Everything that a view shows. A snapshot does not know of a pending retry or of progress."""
+    chat = view.chat
+    assert chat is not None
+    return (
+        msgspec.structs.replace(chat, snapshot_version=0),
+        view.messages,
+        view.queue,
+        view.preview,
+        view.preview_lost,
+        view.deleted,
+    )
+
+
+def everything(view: View) -> object:
+    return shown(view), view.progress, view.retry, view.version
+
+
+@settings(max_examples=50)
+@given(chats())
+def test_the_view_is_what_the_store_has(chat: ChatLog) -> None:
+    view = View().apply_all(sent(chat.log))
+
+    truth = chat.truths[-1]
+    assert view.chat == truth.chat
+    assert view.messages == truth.messages
+    assert view.queue == truth.queue
+
+
+@settings(max_examples=50)
+@given(chats(), st.data())
+def test_repeated_events_change_nothing(chat: ChatLog, data: st.DataObject) -> None:
+    once, again = View(), View()
+    for place, event in enumerate(chat.log):
+        once.apply(event)
+        again.apply(event)
+        if data.draw(st.booleans()):
+            start = data.draw(st.integers(0, place))
+            again.apply_all(chat.log[start : place + 1])
+
+        assert everything(again) == everything(once)
+
+
+@settings(max_examples=50)
+@given(chats(), st.data())
+def test_a_resumed_stream_gives_the_same_view(chat: ChatLog, data: st.DataObject) -> None:
+    view, whole = View(), View().apply_all(chat.log)
+    for event in chat.log:
+        if data.draw(st.booleans()):
+            view.apply(sync(None))
+        view.apply(event)
+
+    assert everything(view) == everything(whole)
+
+
+@settings(max_examples=50)
+@given(chats(), st.data())
+def test_a_snapshot_at_any_moment_gives_the_same_view(chat: ChatLog, data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(chat.log) - 1))
+    stored_at = data.draw(st.integers(position, len(chat.log) - 1))
+    view = View().apply_all(chat.log[: data.draw(st.integers(0, position))])
+
+    view.apply(sync(chat.snapshot(stored_at, position)))
+    view.apply_all(chat.log[position + 1 :])
+
+    whole = View().apply_all(chat.log)
+    if view.resting or stored_at == position:
+        assert shown(view) == shown(whole)
+    assert view.messages == whole.messages
+
+
+@settings(max_examples=50)
+@given(chats(), st.data())
+def test_a_lost_delta_hides_the_preview_and_nothing_else(
+    chat: ChatLog, data: st.DataObject
+) -> None:
+    deltas = [place for place, event in enumerate(chat.log) if isinstance(event, e.PartDelta)]
+    lost = data.draw(st.sets(st.sampled_from(deltas))) if deltas else set[int]()
+    whole, view = View(), View()
+    for place, event in enumerate(chat.log):
+        whole.apply(event)
+        if place not in lost:
+            view.apply(event)
+        assert view.messages == whole.messages
+        if view.preview is not None and whole.preview is not None:
+            assert view.preview.seq <= whole.preview.seq
+            if view.preview.seq == whole.preview.seq:
+                assert view.preview == whole.preview
+
+
+def streaming() -> ChatLog:
+    chat = ChatLog()
+    chat.send("hello")
+    chat.begin()
+    chat.stream(ReasoningDelta(0, "hm"))
+    chat.stream(TextDelta(1, "Hel"), TextDelta(1, "lo"))
+    return chat
+
+
+def test_a_preview_goes_on_after_a_snapshot() -> None:
+    chat = streaming()
+    view = View()
+    view.apply(sync(chat.snapshot(len(chat.log) - 1, len(chat.log) - 1)))
+    chat.stream(TextDelta(1, "!"), ToolCallStarted(2, "c", "read"), ToolArgumentsDelta(2, '{"p'))
+
+    view.apply(chat.log[-1])
+
+    preview = view.preview
+    assert preview is not None
+    assert preview.parts == (
+        ReasoningPart("hm"),
+        TextPart("Hello!"),
+        ToolCallPart("c", "read", {}, invalid='{"p'),
+    )
+    again = View()
+    again.apply(sync(chat.snapshot(len(chat.log) - 1, len(chat.log) - 1)))
+    chat.stream(ToolArgumentsDelta(2, 'ath": 1}'))
+    again.apply(chat.log[-1])
+    assert again.preview is not None
+    assert again.preview.parts[-1] == ToolCallPart("c", "read", {"path": 1})
+
+
+def test_a_hole_in_the_deltas_hides_the_preview_until_the_message_is_there() -> None:
+    chat = streaming()
+    chat.stream(TextDelta(1, " there"))
+    view = View().apply_all([*chat.log[:-2], chat.log[-1]])
+    assert view.preview is None
+    assert view.preview_lost
+
+    chat.end("completed")
+    view.apply_all(chat.log[-2:])
+
+    assert not view.preview_lost
+    assert view.messages == tuple(chat.messages)
+
+
+def test_a_delta_of_a_newer_episode_starts_a_preview() -> None:
+    chat = streaming()
+    view = View().apply_all(chat.log)
+    newer = e.PartDelta(
+        chat_id=CHAT_ID, history_version=99, attempt=1, seq=1, deltas=(TextDelta(0, "new"),)
+    )
+    view.apply(newer)
+    view.apply(chat.log[-1])
+
+    assert view.preview is not None
+    assert view.preview.parts == (TextPart("new"),)
+
+
+def test_a_retry_shows_when_it_comes_and_clears_what_was_streamed() -> None:
+    chat = streaming()
+    chat.retry()
+    view = View().apply_all(chat.log)
+    assert view.retry is not None
+    assert view.preview is None
+
+    chat.begin()
+    view.apply(chat.log[-1])
+
+    assert view.retry is None
+
+
+def test_progress_of_a_tool_ends_with_its_result() -> None:
+    chat = streaming()
+    chat.commit()
+    chat.progress("c1", 1)
+    chat.progress("c1", 2)
+    view = View().apply_all(chat.log)
+    view.apply(chat.log[-2])
+    assert view.progress == {"c1": "c1 2"}
+
+    chat.commit((Role.TOOL, (ToolResultPart("c1", "t"),)))
+    view.apply_all(chat.log[-2:])
+
+    assert view.progress == {}
+
+
+def test_an_edit_removes_what_follows_and_keeps_its_replacement() -> None:
+    chat = streaming()
+    chat.end("completed")
+    first = chat.messages[0].id
+    chat.edit(first)
+    view = View().apply_all(chat.log)
+    reset = next(event for event in chat.log if isinstance(event, e.HistoryReset))
+
+    view.apply(reset)
+
+    assert [m.parts for m in view.messages] == [(TextPart("edited"),)]
+
+
+def test_a_deleted_chat_rests() -> None:
+    chat = streaming()
+    view = View().apply_all(chat.log)
+    view.apply(e.ChatDeleted(chat_id=CHAT_ID, snapshot_version=99))
+
+    assert view.deleted
+    assert view.resting
+    assert view.preview is None
