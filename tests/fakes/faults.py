@@ -1,7 +1,7 @@
 """What can go wrong between a client and a provider, as data.
 
-`after` counts frames (server-sent events), `deltas` counts frames that carry output; `deltas` means the same in every wire
-format. Where neither is given, the fault strikes before the first frame.
+`after` counts frames (server-sent events), `deltas` counts frames that carry output; `deltas` means
+the same in every wire format. Where neither is given, the fault strikes before the first frame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 class HttpError(msgspec.Struct, frozen=True, tag_field="fault", tag="http-error"):
-    """An error status instead of a stream, with the provider's error body unless `body` is given."""
+    """An error status instead of a stream, with the provider's error body unless one is given."""
 
     status: int
     retry_after: float | None = None
@@ -27,8 +27,8 @@ class HttpError(msgspec.Struct, frozen=True, tag_field="fault", tag="http-error"
 class StreamError(msgspec.Struct, frozen=True, tag_field="fault", tag="stream-error"):
     """The provider's error inside a running stream, which then ends.
 
-    `shape` matters to Responses alone: an `error` event with its fields at the top ("flat") or under `error` ("nested"), or a
-    `response.failed` / `response.incomplete` event.
+    `shape` matters to Responses alone: an `error` event with its fields at the top ("flat") or
+    under `error` ("nested"), or a `response.failed` / `response.incomplete` event.
     """
 
     after: int = 0
@@ -39,7 +39,10 @@ class StreamError(msgspec.Struct, frozen=True, tag_field="fault", tag="stream-er
 
 
 class Cut(msgspec.Struct, frozen=True, tag_field="fault", tag="cut"):
-    """The connection ends, without the end of the body. `mid_frame`: within the next frame. `reset`: with a TCP reset."""
+    """The connection ends, without the end of the body. `mid_frame`: within the next frame.
+
+    `reset`: with a TCP reset.
+    """
 
     after: int = 0
     deltas: int | None = None

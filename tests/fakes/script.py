@@ -1,13 +1,14 @@
 """What a fake model says, as data: the same script renders to every wire format.
 
-A `Script` is a list of turns; a `Turn` is what one request streams back. Which turn a request gets follows from its own
-history alone, so that retries and any number of concurrent conversations are harmless: see `Script.pick`.
+A `Script` is a list of turns; a `Turn` is what one request streams back. Which turn a request gets
+follows from its own history alone, so that retries and any number of concurrent conversations are
+harmless: see `Script.pick`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final, Literal, TypeAlias
@@ -15,7 +16,6 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 Kind: TypeAlias = Literal["anthropic", "responses", "chat", "gemini"]
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 
 StopReason: TypeAlias = Literal[
     "end",
@@ -64,8 +64,9 @@ class Reasoning(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning"):
 class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="tool-call"):
     """A call of a client-side tool.
 
-    `raw` replaces the JSON text of the arguments, for calls that do not parse (Gemini, whose arguments are an object on the
-    wire, ignores it). `id` is made up when it is None; Gemini then sends none unless the model is of the third generation.
+    `raw` replaces the JSON text of the arguments, for calls that do not parse (Gemini, whose
+    arguments are an object on the wire, ignores it). `id` is made up when it is None; Gemini then
+    sends none unless the model is of the third generation.
     """
 
     name: str
@@ -111,17 +112,16 @@ class Pause(msgspec.Struct, frozen=True, tag_field="type", tag="pause"):
     seconds: float
 
 
-Item: TypeAlias = (
-    Text | Reasoning | ToolCall | ServerToolSearch | Refusal | Usage | Stop | Pause
-)
+Item: TypeAlias = Text | Reasoning | ToolCall | ServerToolSearch | Refusal | Usage | Stop | Pause
 
 
 class Turn(msgspec.Struct, frozen=True):
     """What one request streams back.
 
-    Without `tokens_per_second` it comes at full speed. Without `chunk_chars` text is cut before each word and arguments
-    every 12 characters; with it, both are cut every so many characters. `ends` says whether the model's answer to
-    the user message is complete; None derives it: no tool call and no pause.
+    Without `tokens_per_second` it comes at full speed. Without `chunk_chars` text is cut before
+    each word and arguments every 12 characters; with it, both are cut every so many characters.
+    `ends` says whether the model's answer to the user message is complete; None derives it: no tool
+    call and no pause.
     """
 
     items: Sequence[Item]
@@ -171,10 +171,11 @@ class Turn(msgspec.Struct, frozen=True):
 class Script(msgspec.Struct, frozen=True):
     """Turns in the order in which one conversation takes them.
 
-    The turns up to and with the first that ends the answer (`Turn.is_last`) belong to the first user message, the next
-    ones to the second, and so on. A request gets the turn of its own position: how many user messages its history has,
-    and how many assistant messages follow the last of them. Asking for more turns than there are is refused, unless
-    `repeat` allows to reuse the last ones.
+    The turns up to and with the first that ends the answer (`Turn.is_last`) belong to the first
+    user message, the next ones to the second, and so on. A request gets the turn of its own
+    position: how many user messages its history has, and how many assistant messages follow the
+    last of them. Asking for more turns than there are is refused, unless `repeat` allows to reuse
+    the last ones.
     """
 
     turns: Sequence[Turn]
@@ -341,19 +342,15 @@ def arguments_text(call: ToolCall) -> str:
     return msgspec.json.encode(call.arguments).decode()
 
 
-def join(texts: Iterable[str]) -> str:
-    return "".join(texts)
-
-
 _TOKENS: Final = re.compile(r"tokens-(\d+)(?:-at-(\d+(?:\.\d+)?))?")
 
 
 def builtin(model: str) -> Answer | None:
     """Models that need no script.
 
-    `echo` says the last user text back. `tokens-N` says N words, `tokens-N-at-R` at R per second. `tool-NAME` calls the tool
-    that the last user text names as JSON (`{"tool": …, "arguments": …}`, or a list of these; NAME when it is not JSON)
-    and then says the results back.
+    `echo` says the last user text back. `tokens-N` says N words, `tokens-N-at-R` at R per second.
+    `tool-NAME` calls the tool that the last user text names as JSON (`{"tool": …, "arguments": …}`,
+    or a list of these; NAME when it is not JSON) and then says the results back.
     """
     if model == "echo":
         return _echo
@@ -392,7 +389,7 @@ class _Wanted(msgspec.Struct):
 
 def _wanted(text: str) -> list[_Wanted]:
     try:
-        found = msgspec.json.decode(text.encode(), type=_Wanted | list[_Wanted])
+        listed = text if text.lstrip().startswith("[") else f"[{text}]"
+        return msgspec.json.decode(listed, type=list[_Wanted])
     except msgspec.DecodeError:
         return []
-    return found if isinstance(found, list) else [found]

@@ -81,17 +81,18 @@ def _paired(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _kept(message: Message, parts: Parts) -> Iterator[Message]:
-    if all(_is_blank(part) for part in parts):
+    is_input = message.role is not Role.ASSISTANT
+    if all(_is_blank(part, is_input=is_input) for part in parts):
         return
     same = len(parts) == len(message.parts)
     yield message if same else msgspec.structs.replace(message, parts=parts)
 
 
-def _is_blank(part: Part) -> bool:
+def _is_blank(part: Part, *, is_input: bool) -> bool:
     return (
         isinstance(part, TextPart | ReasoningPart)
         and not part.text.strip()
-        and part.provider_metadata is None
+        and (part.provider_metadata is None or is_input)
     )
 
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
-from steersman_chatloop.providers.base import StepRequest
 from steersman_contracts.chats import Message
-from steersman_contracts.parts import ProviderMetadata, ToolCallPart
+from steersman_contracts.parts import (
+    ContextFilePart,
+    FileReferencePart,
+    JsonObject,
+    Part,
+    ProviderMetadata,
+    SkillPart,
+    ToolCallPart,
+)
 from steersman_contracts.rpc.worker import ModelAccess
+
+from steersman_chatloop.providers.base import StepRequest
 
 _SNAPSHOT: Final = re.compile(r"(?:[-@]20\d{2}-?\d{2}-?\d{2}|-latest)$")
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -28,9 +37,9 @@ def family(model_id: str) -> str:
 
 
 class Origin:
-    """The target of a request, or the source of a stream: tells its own blocks from foreign ones."""
+    """The target of a request or the source of a stream: tells own blocks from foreign ones."""
 
-    __slots__ = ("account", "format", "model", "provider_id", "_family")
+    __slots__ = ("_family", "account", "format", "model", "provider_id")
 
     def __init__(self, wire_format: str, access: ModelAccess) -> None:
         self.format = wire_format
@@ -50,14 +59,12 @@ class Origin:
     def reads(self, metadata: ProviderMetadata | None) -> bool:
         """Say whether this model can also read what is signed or encrypted in the block."""
         return (
-            metadata is not None
-            and self.wrote(metadata)
-            and family(metadata.model) == self._family
+            metadata is not None and self.wrote(metadata) and family(metadata.model) == self._family
         )
 
-    def native(self, metadata: ProviderMetadata | None) -> Any:
+    def native(self, metadata: ProviderMetadata | None) -> JsonObject | None:
         """The block as it came, if this model can read it."""
-        return metadata.native if metadata is not None and self.reads(metadata) else None
+        return block(metadata) if self.reads(metadata) else None
 
     def spoke(self, message: Message) -> bool:
         """Say whether the message came from this provider, so that its ids are its own."""
@@ -66,6 +73,19 @@ class Origin:
     def keep(self, native: Any) -> ProviderMetadata:
         """Wrap a block for storage."""
         return ProviderMetadata(self.format, self.account, self.model, native)
+
+
+def metadata_of(part: Part) -> ProviderMetadata | None:
+    """What a provider left on the part; some kinds of parts never come from one."""
+    if isinstance(part, FileReferencePart | ContextFilePart | SkillPart):
+        return None
+    return part.provider_metadata
+
+
+def block(metadata: ProviderMetadata | None) -> JsonObject | None:
+    """The stored block, if it is a JSON object."""
+    native = metadata.native if metadata is not None else None
+    return cast("JsonObject", native) if isinstance(native, dict) else None
 
 
 class WireIds:
@@ -91,6 +111,12 @@ class WireIds:
         self._used.add(wire)
         self._current[call_id] = wire
         return wire
+
+    def keep(self, call_id: str) -> str:
+        """The id for a call of the target's own, which goes back as it came."""
+        self._used.add(call_id)
+        self._current[call_id] = call_id
+        return call_id
 
     def result(self, call_id: str) -> str:
         """The id of the call that the result answers."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, assert_never
 
 import msgspec
-
 from steersman_contracts.parts import (
     ContextFilePart,
     FilePart,
@@ -23,6 +22,8 @@ from steersman_contracts.parts import (
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 NO_OUTPUT: Final = "(no output)"
+CONTINUE: Final = "Continue."
+"""Said by the user where a request would otherwise end with the model's own words."""
 
 
 class Image(NamedTuple):

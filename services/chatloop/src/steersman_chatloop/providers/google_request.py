@@ -1,0 +1,195 @@
+"""A step as a request of Gemini's generateContent, as it stands on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+from steersman_contracts.chats import Message, Role
+from steersman_contracts.parts import (
+    FilePart,
+    JsonObject,
+    Part,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
+
+FORMAT: Final = "google"
+
+# The documented stand-in for the signature of a call that another model made.
+SKIP_SIGNATURE: Final = "skip_thought_signature_validator"
+
+_OLDER: Final = re.compile(r"(?:models/)?(?:gemini-[12]\b|gemma|learnlm)")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
+
+
+def to_request(request: StepRequest) -> JsonObject:
+    """Build the body of the request."""
+    body: JsonObject = {
+        "contents": _contents(request),
+        "generationConfig": {"maxOutputTokens": request.model.max_output_tokens},
+    }
+    if request.system.strip():
+        body["systemInstruction"] = {"parts": [{"text": request.system}]}
+    if request.tools:
+        declarations = [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "parametersJsonSchema": tool.input_schema,
+            }
+            for tool in request.tools
+        ]
+        body["tools"] = [{"functionDeclarations": declarations}]
+    return body
+
+
+def is_third_generation(model_id: str) -> bool:
+    """Gemini 3 and later: signatures are required, and results of tools may hold images."""
+    return _OLDER.match(model_id) is None
+
+
+def _contents(request: StepRequest) -> list[JsonObject]:
+    origin = Origin(FORMAT, request.model)
+    writer = _Writer(origin, third=is_third_generation(request.model.model_id))
+    contents: list[JsonObject] = []
+    for message in request.messages:
+        role = "model" if message.role is Role.ASSISTANT else "user"
+        parts = list(writer.parts(message))
+        if not parts:
+            continue
+        if role == "model" and contents and contents[-1]["role"] == "model":
+            contents[-1]["parts"] += parts  # a call may only follow a user's turn
+        else:
+            contents.append({"role": role, "parts": parts})
+    if contents and contents[-1]["role"] == "model":
+        contents.append({"role": "user", "parts": [{"text": neutral.CONTINUE}]})
+    return contents
+
+
+class _Writer:
+    """Writes messages in order; remembers which calls went out with an id."""
+
+    def __init__(self, origin: Origin, *, third: bool) -> None:
+        self._origin = origin
+        self._third = third
+        self._ids = WireIds()
+        self._with_id: dict[str, str] = {}
+
+    def parts(self, message: Message) -> Iterator[JsonObject]:
+        match message.role:
+            case Role.ASSISTANT:
+                yield from self._output(message.parts)
+            case Role.TOOL:
+                yield from self._results(message.parts)
+            case Role.SYSTEM:
+                texts = filter(None, map(neutral.input_text, message.parts))
+                if text := "\n\n".join(texts):
+                    yield {"text": f"<system>\n{text}\n</system>"}
+            case Role.USER:
+                yield from _input(message.parts)
+
+    def _output(self, parts: Sequence[Part]) -> Iterator[JsonObject]:
+        native_calls: set[str] = set()
+        signed = any(
+            isinstance(part, ToolCallPart) and self._signature(part) is not None for part in parts
+        )
+        for part in parts:
+            native = self._origin.native(metadata_of(part))
+            match part:
+                case TextPart():
+                    yield from _text(part.text, native)
+                case ReasoningPart():
+                    if native is not None:
+                        yield native | {"text": part.text}
+                case ToolCallPart(provider_executed=False):
+                    yield self._call(part, native, sign=self._third and not signed)
+                    signed = True
+                case ToolCallPart() | ToolResultPart() if native is not None:
+                    native_calls.add(part.call_id)
+                    yield native
+                case FilePart() if native is not None and part.data:
+                    yield native | {"inlineData": _blob(part)}
+                case SourcePart():
+                    pass
+                case _:
+                    if text := neutral.flatten(part):
+                        yield {"text": text}
+
+    def _signature(self, part: ToolCallPart) -> str | None:
+        native = self._origin.native(part.provider_metadata)
+        return native.get("thoughtSignature") if native is not None else None
+
+    def _call(self, part: ToolCallPart, native: JsonObject | None, *, sign: bool) -> JsonObject:
+        # Ids go back only if they came with the call: the API pairs by place and name.
+        self._with_id.pop(part.call_id, None)
+        call: JsonObject = {"name": _name(part.tool), "args": part.arguments}
+        if native is not None:
+            call = native["functionCall"] | call
+            if wire_id := call.get("id"):
+                self._with_id[part.call_id] = wire_id
+            return native | {"functionCall": call}
+        return {"functionCall": call} | ({"thoughtSignature": SKIP_SIGNATURE} if sign else {})
+
+    def _results(self, parts: Sequence[Part]) -> Iterator[JsonObject]:
+        beside: list[JsonObject] = []
+        for part in parts:
+            if not isinstance(part, ToolResultPart):
+                continue
+            text = neutral.result_text(part)
+            images = [{"inlineData": _image(image)} for image in neutral.images(part)]
+            result: JsonObject = {}
+            if wire_id := self._with_id.get(part.call_id):
+                result["id"] = wire_id
+            result["name"] = _name(part.tool)
+            result["response"] = {"error" if part.is_error else "output": text or neutral.NO_OUTPUT}
+            if images and self._third:
+                result["parts"] = images
+            elif images:
+                beside += images
+            yield {"functionResponse": result}
+        yield from beside
+
+
+def _text(text: str, native: JsonObject | None) -> Iterator[JsonObject]:
+    """A text as the parts in which it came, so that each signature is on its own."""
+    segments: list[JsonObject] = (native or {}).get("segments") or []
+    if sum(segment["length"] for segment in segments) != len(text):
+        segments = []
+    at = 0
+    for segment in segments:
+        signature = {k: v for k, v in segment.items() if k != "length"}
+        yield {"text": text[at : at + segment["length"]]} | signature
+        at += segment["length"]
+    if not segments and text.strip():
+        yield {"text": text}
+
+
+def _name(tool: str) -> str:
+    """The name of a tool as Gemini takes it; ours may begin with a digit."""
+    return tool if _NAME.fullmatch(tool) else f"_{tool}"[:64]
+
+
+def _input(parts: Sequence[Part]) -> Iterator[JsonObject]:
+    for part in parts:
+        if (image := neutral.image(part)) is not None:
+            yield {"inlineData": _image(image)}
+        elif text := neutral.input_text(part):
+            yield {"text": text}
+
+
+def _image(image: neutral.Image) -> JsonObject:
+    return {"mimeType": image.media_type, "data": image.data}
+
+
+def _blob(part: FilePart) -> JsonObject:
+    return {"mimeType": part.media_type, "data": msgspec.to_builtins(part.data)}

@@ -1,0 +1,113 @@
+"""All wire formats behind one door. An SDK is imported when its format is first used.
+
+The SDKs cost seconds and tens of megabytes each; a deployment seldom uses all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from steersman_contracts.chats import ErrorKind
+from steersman_contracts.rpc.models import ProviderType
+
+from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
+from steersman_chatloop.providers.classify import failure
+from steersman_chatloop.providers.demo import Demo
+from steersman_chatloop.providers.streaming import Limits
+
+
+def _demo(_: Limits) -> Provider:
+    return Demo()
+
+
+def _openai_chat(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.openai_chat import OpenAIChat
+
+    return OpenAIChat(limits)
+
+
+def _openai_responses(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.openai_responses import OpenAIResponses
+
+    return OpenAIResponses(limits)
+
+
+def _anthropic(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.anthropic import Anthropic
+
+    return Anthropic(limits)
+
+
+def _google(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.google import Google
+
+    return Google(limits)
+
+
+FACTORIES: Final[dict[ProviderType, Callable[[Limits], Provider]]] = {
+    "demo": _demo,
+    "openai-chat": _openai_chat,
+    "openai-responses": _openai_responses,
+    "anthropic": _anthropic,
+    "google": _google,
+}
+
+_DISABLED: Final[dict[str, ErrorKind]] = {
+    "provider_disabled": "provider_disabled",
+    "missing_key": "missing_key",
+    "config": "config",
+}
+
+
+class Providers:
+    """Calls any model. One for the process; its clients are shared by all chats.
+
+    Args:
+        first_event_s: How long a model may take before its first event.
+        idle_s: How long it may be silent after that.
+    """
+
+    def __init__(self, *, first_event_s: float = 60.0, idle_s: float = 600.0) -> None:
+        self._limits = Limits(first_event_s=first_event_s, idle_s=idle_s)
+        self._providers: dict[ProviderType, Provider] = {}
+        self._loading: dict[ProviderType, asyncio.Task[Provider]] = {}
+
+    async def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
+        """See `Provider.stream`.
+
+        Raises:
+            ProviderFailed: For every failure; at once when the model cannot be called at all.
+        """
+        access = request.model
+        if access.disabled is not None:
+            raise failure(_DISABLED[access.disabled], access)
+        provider = self._providers.get(access.provider_type)
+        if provider is None:
+            provider = await self._load(access.provider_type)
+        async with aclosing(provider.stream(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _load(self, kind: ProviderType) -> Provider:
+        """Import in a thread: the other chats of this process go on meanwhile."""
+        task = self._loading.get(kind)
+        if task is None:
+            task = asyncio.create_task(asyncio.to_thread(FACTORIES[kind], self._limits))
+            self._loading[kind] = task
+        try:
+            # Shielded: a chat that is interrupted must not stop the import for the others.
+            provider = await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._loading.pop(kind, None)
+        return self._providers.setdefault(kind, provider)
+
+    async def aclose(self) -> None:
+        """Close the clients of every wire format."""
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        providers, self._providers = self._providers, {}
+        for provider in providers.values():
+            await provider.aclose()

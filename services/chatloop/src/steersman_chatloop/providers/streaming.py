@@ -1,0 +1,211 @@
+"""The thin shell around every SDK stream: watchdogs, translation, classified failures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from steersman_contracts.chats import StopReason
+from steersman_contracts.rpc.worker import ModelAccess
+
+from steersman_chatloop.providers.base import StepEvent
+from steersman_chatloop.providers.classify import classify
+from steersman_chatloop.providers.signals import StreamFault
+
+E_contra = TypeVar("E_contra", contravariant=True)
+E = TypeVar("E")
+
+TAIL_S: Final = 5.0
+"""How long to wait for usage once the answer is whole."""
+DRAIN_S: Final = 0.1
+"""How long to wait for the end of the body, so that the connection can be used again."""
+
+NONE: Final[Sequence[StepEvent]] = ()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When a silent stream counts as dead."""
+
+    first_event_s: float = 60.0
+    idle_s: float = 600.0
+
+
+class Translator(Protocol[E_contra]):
+    """Folds the events of one wire format into step events. Pure."""
+
+    finished: bool
+    """The answer is whole; at most usage may follow."""
+    complete: bool
+    """Nothing follows."""
+
+    def feed(self, event: E_contra, /) -> Sequence[StepEvent]:
+        """Translate one event.
+
+        Raises:
+            StreamFault: The event reports a failure.
+        """
+        ...
+
+    def end(self) -> Sequence[StepEvent]:
+        """Close what is open and end with `StepEnded`.
+
+        Raises:
+            StreamFault: The stream was cut, or there is no answer in it.
+        """
+        ...
+
+
+async def run(
+    source: AsyncGenerator[E],
+    translator: Translator[E],
+    access: ModelAccess,
+    limits: Limits,
+) -> AsyncGenerator[StepEvent]:
+    """Translate a stream.
+
+    Args:
+        source: Opens the request when it is first asked, and closes it when it is closed.
+        translator: A new one.
+        access: Names the provider in errors.
+        limits: For the watchdog.
+
+    Raises:
+        ProviderFailed: For every failure.
+    """
+    watchdog = _Watchdog(limits.first_event_s)
+    async with aclosing(source):
+        try:
+            while True:
+                try:
+                    with watchdog:
+                        event = await anext(source)
+                except StopAsyncIteration:
+                    break
+                for step_event in translator.feed(event):
+                    yield step_event
+                if translator.complete:
+                    break
+                watchdog.limit_s = TAIL_S if translator.finished else limits.idle_s
+        except Exception as error:  # SDKs let through whatever their transport raises
+            if not translator.finished:
+                raise classify(error, access) from error
+        finally:
+            watchdog.stop()
+        try:
+            closing = translator.end()
+        except StreamFault as fault:
+            raise classify(fault, access) from fault
+        for step_event in closing:
+            yield step_event
+        if translator.complete:
+            await _drain(source)
+
+
+async def _drain(source: AsyncGenerator[E]) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in source:
+                pass
+    except Exception:  # noqa: BLE001  # the answer is whole: nothing here can matter any more
+        pass
+
+
+class _Watchdog:
+    """Cancels the wait for one event after `limit_s`, as `StreamFault`.
+
+    `asyncio.timeout` costs several microseconds for each event, because it makes a timer each time;
+    here one timer lives as long as the stream and looks at the clock when it fires.
+    """
+
+    __slots__ = (
+        "_armed_s",
+        "_cancelling",
+        "_expired",
+        "_loop",
+        "_since",
+        "_task",
+        "_timer",
+        "limit_s",
+    )
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._loop = asyncio.get_running_loop()
+        self._since = 0.0
+        self._armed_s = 0.0
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream is read outside a task")
+        self._since = self._loop.time()
+        self._task = task
+        self._cancelling = task.cancelling()
+        if self._timer is None or self._armed_s > self.limit_s:
+            self._arm(self.limit_s)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task, self._task = self._task, None
+        if not self._expired or task is None:
+            return
+        self._expired = False
+        # More cancellations than our own: somebody else wants the task to end.
+        if task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            raise StreamFault("stalled", f"no event for {self.limit_s:g} s") from error
+
+    def stop(self) -> None:
+        """Drop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, delay_s: float) -> None:
+        self.stop()
+        self._armed_s = delay_s
+        self._timer = self._loop.call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._task is None:
+            return  # the consumer is at work; the next wait sets a new timer
+        left_s = self._since + self.limit_s - self._loop.time()
+        if left_s > 0:
+            self._arm(left_s)
+        else:
+            self._expired = True
+            self._task.cancel()
+
+
+def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
+    """Refuse an answer with nothing in it: an empty turn is never silent.
+
+    Raises:
+        StreamFault: There is neither text nor a call, and the reason for stopping is no excuse.
+    """
+    if has_text or has_calls:
+        return
+    if stop in ("refusal", "content-filter"):
+        raise StreamFault("content_filter", f"stopped by {stop} before any text")
+    if stop == "context-window":
+        raise StreamFault("model_context_window_exceeded")
+    if stop in ("end", "tool-calls", "stop-sequence", "unknown"):
+        raise StreamFault("empty_answer", f"stopped by {stop} without text or calls")
+
+
+def number(usage: Mapping[str, Any], name: str) -> int:
+    """A count of tokens; 0 when it is absent or null."""
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0

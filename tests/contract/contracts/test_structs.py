@@ -1,0 +1,106 @@
+"""Whatever is on the wire comes back as it was, and tolerates what it does not know yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from contract.contracts.structs import instances, modules, structs_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from steersman_contracts import chats, deltas, events, hooks, parts, rest, rpc
+
+WIRE = [
+    struct
+    for module in modules()
+    for struct in structs_of(module)
+    if module is not hooks and struct not in (events.Event, events.DurableEvent)
+]
+CLOSED = {struct for struct in WIRE if struct.__struct_config__.forbid_unknown_fields}
+
+few = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+
+
+def test_all_modules_are_covered() -> None:
+    covered = {struct.__module__ for struct in WIRE}
+
+    assert {module.__name__ for module in (chats, deltas, events, parts, rest)} <= covered
+    assert sum(name.startswith(f"{rpc.__name__}.") for name in covered) >= 7
+    assert len(WIRE) > 100
+
+
+@pytest.mark.parametrize("struct", WIRE, ids=lambda struct: struct.__name__)
+@few
+@given(data=st.data())
+def test_a_struct_round_trips(struct: type[msgspec.Struct], data: st.DataObject) -> None:
+    value = data.draw(instances(struct))
+
+    encoded = msgspec.json.encode(value)
+
+    assert msgspec.json.decode(encoded, type=struct) == value
+    assert msgspec.json.encode(msgspec.json.decode(encoded, type=struct)) == encoded
+
+
+@pytest.mark.parametrize("struct", WIRE, ids=lambda struct: struct.__name__)
+@settings(few, max_examples=3)
+@given(data=st.data())
+def test_a_field_of_a_newer_version_is_ignored_but_in_what_clients_send(
+    struct: type[msgspec.Struct], data: st.DataObject
+) -> None:
+    value = data.draw(instances(struct))
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+    newer = msgspec.json.encode(fields | {"of_a_newer_version": {"any": ["thing"]}})
+
+    if struct in CLOSED:
+        with pytest.raises(msgspec.ValidationError, match="of_a_newer_version"):
+            msgspec.json.decode(newer, type=struct)
+    else:
+        assert msgspec.json.decode(newer, type=struct) == value
+
+
+def test_only_what_clients_send_is_closed() -> None:
+    assert {struct.__module__ for struct in CLOSED} == {rest.__name__}
+    bodies = {struct for struct in structs_of(rest) if struct.__name__.endswith(("Body", "Input"))}
+    assert bodies == CLOSED
+
+
+@pytest.mark.parametrize("struct", WIRE, ids=lambda struct: struct.__name__)
+def test_a_struct_is_frozen_and_says_what_it_is(struct: type[msgspec.Struct]) -> None:
+    assert struct.__struct_config__.frozen
+    assert struct.__doc__
+    assert "Struct" not in struct.__doc__
+
+
+@pytest.mark.parametrize(
+    ("union", "tags"),
+    [
+        (
+            parts.Part,
+            {
+                "text",
+                "reasoning",
+                "tool-call",
+                "tool-result",
+                "source",
+                "file",
+                "file-reference",
+                "context-file",
+                "skill",
+            },
+        ),
+        (parts.ResultContent, {"text", "json", "file"}),
+        (deltas.Delta, {"text", "reasoning", "tool-call", "tool-arguments", "part"}),
+        (rest.InputPart, {"text", "file-reference"}),
+    ],
+)
+def test_the_tags_of_a_union_are_part_of_the_contract(union: Any, tags: set[str]) -> None:
+    info = msgspec.inspect.type_info(union)
+
+    assert isinstance(info, msgspec.inspect.UnionType)
+    assert {
+        choice.tag for choice in info.types if isinstance(choice, msgspec.inspect.StructType)
+    } == tags
+    assert {
+        choice.tag_field for choice in info.types if isinstance(choice, msgspec.inspect.StructType)
+    } == {"type"}
