@@ -15,8 +15,8 @@ TARGET = Path(__file__).parent / "state-machine.md"
 _HEAD = """\
 # The state machine of a chat
 
-Written by `docs/render_state_machine.py` from `steersman_store.transitions`, the table that the store
-runs on. A cell says where a transition leads; *empty → other* names the second status for the case
+Written by `docs/render_state_machine.py` from `steersman_store.transitions`, the table that runs.
+A cell says where a transition leads; *empty → other* names the second status for the case
 that a queued message is promoted by the same transition. An empty cell is refused with
 `transition_refused`, which names the state and the transition.
 """
@@ -28,7 +28,7 @@ _MOVERS = """\
 | status | who or what |
 |---|---|
 | `waiting`, `error` | a person |
-| `running`, `interrupting` | the chatloop that holds the lease; without a live lease the store's sweep calls another |
+| `running`, `interrupting` | the chatloop with the lease; without one, the store's sweep calls it |
 | `requires_action` | the client that has the tools, any person, or the deadline of the action |
 """
 
