@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -98,6 +99,11 @@ class Database:
         self.reachable = True
 
 
+def message_of(error: asyncpg.PostgresError) -> str:
+    """What PostgreSQL says, without the detail: that may show rows, and so what people wrote."""
+    return str(error.message or error.args[0]).partition("\n")[0]
+
+
 def _is_outage(error: asyncpg.PostgresError) -> bool:
     return (error.sqlstate or "")[:2] in ("08", "57", "53", "58")
 
@@ -108,7 +114,7 @@ def _ours(error: asyncpg.PostgresError) -> SteersmanError:
         refusal = msgspec.json.decode(error.detail or "{}", type=_Refusal)
         return from_wire(WireError(refusal.code, str(error.message), refusal.details))
     if _is_outage(error):
-        log.warning("database.outage", sqlstate=state, error=str(error.message))
+        log.warning("database.outage", sqlstate=state, error=message_of(error))
         return Unavailable("the database cannot take this at the moment", sqlstate=state)
     if state in ("40001", "40P01", "55P03"):
         return Unavailable("the database was busy with a conflicting change", sqlstate=state)
@@ -117,8 +123,8 @@ def _ours(error: asyncpg.PostgresError) -> SteersmanError:
     if state == "23505":
         return Conflict("that exists already")
     if state.startswith("22"):  # data exceptions, also those that asyncpg finds by itself
-        return InvalidRequest(f"the database cannot hold this value: {error}")
-    log.error("database.error", sqlstate=state, error=str(error.message))
+        return InvalidRequest(f"the database cannot hold this value: {message_of(error)}")
+    log.error("database.error", sqlstate=state, error=message_of(error))
     return InternalError("the database refused a statement; the log says why")
 
 
@@ -129,6 +135,8 @@ async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
     Raises:
         Unavailable: The database cannot be reached.
     """
+    # The pool prints a traceback for each attempt while PostgreSQL is away; our own line says it.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     try:
         pool = await asyncpg.create_pool(
             url,
@@ -140,7 +148,7 @@ async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
             max_inactive_connection_lifetime=300,
         )
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(f"the database cannot be reached: {error}") from error
+        raise Unavailable(f"the database cannot be reached: {type(error).__name__}") from error
     try:
         yield Database(pool)
     finally:

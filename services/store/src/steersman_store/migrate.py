@@ -11,6 +11,7 @@ import structlog
 from steersman_contracts.errors import InternalError, SteersmanError, Unavailable
 
 from steersman_store import transitions
+from steersman_store.database import message_of
 
 log = structlog.stdlib.get_logger()
 
@@ -64,7 +65,7 @@ async def migrate(url: str) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(f"the database cannot be reached: {error}") from error
+        raise Unavailable(f"the database cannot be reached: {type(error).__name__}") from error
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         return await _apply(connection)
@@ -108,7 +109,7 @@ async def _run(connection: asyncpg.Connection[asyncpg.Record], script: Script) -
                 script.checksum,
             )
     except asyncpg.PostgresError as error:
-        raise MigrationFailed(f"{script.name}: {error}", name=script.name) from error
+        raise MigrationFailed(f"{script.name}: {message_of(error)}", name=script.name) from None
 
 
 async def _write_state_machine(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -125,4 +126,4 @@ async def _write_state_machine(connection: asyncpg.Connection[asyncpg.Record]) -
                 table,
             )
     except asyncpg.PostgresError as error:
-        raise InternalError(f"the state machine cannot be written: {error}") from error
+        raise InternalError(f"the state machine cannot be written: {message_of(error)}") from None
