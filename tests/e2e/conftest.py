@@ -10,30 +10,15 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.deployment import Deployment
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One running Steersman."""
-
-    url: str
-    token: str
-    data: Path
-    ready_file: Path
-
-    def pids(self) -> Mapping[str, int]:
-        """The processes by name; a process that was started again has another one."""
-        facts: dict[str, Any] = json.loads(self.ready_file.read_text())
-        return {one["name"]: one["pid"] for one in (*facts["services"], *facts["parts"])}
 
 
 class _Log:
@@ -66,8 +51,10 @@ def deployment() -> Generator[Deployment]:
     data, ready_file = root / "data", root / "ready.json"
     steersman = Path(sys.executable).with_name("steersman")
     process = subprocess.Popen(
-        [steersman, "up", "--no-local-model", "--port", "0", "--log", "json"]
-        + ["--data", data, "--ready-file", ready_file],
+        [
+            *(steersman, "up", "--no-local-model", "--port", "0", "--log", "json"),
+            *("--data", data, "--ready-file", ready_file),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

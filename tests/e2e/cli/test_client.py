@@ -8,12 +8,12 @@ from contextlib import aclosing
 import pytest
 from e2e.cli.conftest import StartChat, streaming, until
 from e2e.cli.terminal import TIMEOUT_S
-from e2e.conftest import Deployment
 from steersman.client import ApiProblem, Client, Interruption, View
 from steersman_contracts.chats import Status
 from steersman_contracts.events import StreamSync
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import CreateChatBody, SendMessageBody, UpdateChatBody
+from support.deployment import Deployment
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -112,7 +112,8 @@ async def test_a_stream_ends_with_its_chat(client: Client, start_chat: StartChat
             if received.name == "stream.sync":
                 await client.delete_chat(chat_id)
 
-    assert names == ["stream.sync", "chat.deleted"]
+    # The log may hold what the snapshot already knew.
+    assert [name for name in names if name != "chat.created"] == ["stream.sync", "chat.deleted"]
 
 
 async def test_problems_name_what_was_wrong(client: Client, deployment: Deployment) -> None:

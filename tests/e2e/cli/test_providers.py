@@ -60,7 +60,7 @@ async def test_models_can_be_named_for_a_server_that_does_not_answer_yet(
         *(env, "provider", "add", "later", "--base-url", "http://127.0.0.1:1/v1"),
         *("--model", "one", "--model", "org/two"),
     )
-    models = {model.name: model for model in await client.list_models()}
+    models = {str(model.name): model for model in await client.list_models()}
     await client.delete_provider("later")
 
     assert added.code == 0, added.err

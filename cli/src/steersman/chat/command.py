@@ -92,7 +92,7 @@ def chat(
     if resume and not is_chat_id(resume):  # an option takes the next word, whatever it is
         message, resume = (resume, *message), ""
     plain = plain or not sys.stdout.isatty()
-    text = _message(message, sys.stdin)
+    text = message_text(message, sys.stdin)
     if text is None and resume is None and (plain or not sys.stdin.isatty()):
         raise click.UsageError("no message: give one, or pipe it in")
     request = Request(
@@ -117,12 +117,15 @@ def chat(
     sys.exit(code)
 
 
-def _message(words: tuple[str, ...], source: TextIO) -> str | None:
-    """The message, from the words and where they say so from the input."""
+def message_text(words: tuple[str, ...], source: TextIO) -> str | None:
+    """The message, from the words and where they say so from the input; None when there is none."""
     if not words:
         return None if source.isatty() else source.read().strip() or None
-    parts = [source.read().strip() if word == "-" else word for word in words]
-    joined = ""
-    for before, part in zip(("", *words), parts, strict=False):
-        joined += ("\n\n" if "-" in {before, part} or "\n" in part else " ") + part
-    return joined.strip() or None
+    text = ""
+    for place, word in enumerate(words):
+        piped = word == "-"
+        if text:
+            # What was piped in is a paragraph of its own.
+            text += "\n\n" if piped or words[place - 1] == "-" else " "
+        text += source.read().strip() if piped else word
+    return text.strip() or None

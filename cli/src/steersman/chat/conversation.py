@@ -93,3 +93,8 @@ class Conversation:
         """The message that the last turn answers: what came before is not shown again."""
         asked = [m.id for m in self.view.messages if m.role is Role.USER]
         return asked[-1] if asked else 0
+
+
+def resume_hint(chat_id: ChatId) -> str:
+    """How to come back."""
+    return f"come back with: steersman chat --resume {chat_id}"

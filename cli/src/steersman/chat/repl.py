@@ -12,11 +12,10 @@ from typing import Final
 
 from rich.console import Console
 from rich.text import Text
-from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import UpdateChatBody
 
 from steersman.chat.advice import failure
-from steersman.chat.conversation import Conversation
+from steersman.chat.conversation import Conversation, resume_hint
 from steersman.chat.painter import Painter
 from steersman.chat.prompt import history_file, open_history, read_message
 from steersman.chat.screen import Screen
@@ -196,8 +195,3 @@ class Repl:
     def _goodbye(self) -> None:
         if self._conversation is not None:
             self._say(resume_hint(self._conversation.chat_id))
-
-
-def resume_hint(chat_id: ChatId) -> str:
-    """How to come back."""
-    return f"come back with: steersman chat --resume {chat_id}"

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import UpdateChatBody
 
-from steersman.chat.conversation import Conversation
+from steersman.chat.conversation import Conversation, resume_hint
 from steersman.chat.output import Output, PlainOutput
-from steersman.chat.painter import Painter
-from steersman.chat.repl import Repl, resume_hint
-from steersman.chat.screen import Screen
 from steersman.chat.turn import watch
 from steersman.chat.wishes import Wishes, find_model
 from steersman.chat.words import harmless
 from steersman.client import Client, ClientError
 from steersman.client.access import Access
+
+if TYPE_CHECKING:
+    from steersman.chat.repl import Repl
 
 _PATIENCE_S: Final = 15.0
 
@@ -44,17 +44,15 @@ def start(access: Access, request: Request, wishes: Wishes) -> int:
     Raises:
         ClientError: What was asked for cannot be had.
     """
-    console = Console(highlight=False, emoji=False)
     with asyncio.Runner() as runner:
         client = Client(access.url, access.token)
         try:
             wishes, chat_id = runner.run(_prepare(client, request, wishes))
             if not request.interactive:
-                return runner.run(_once(client, request, wishes, chat_id, console))
+                return runner.run(_once(client, request, wishes, chat_id))
             conversation = None if chat_id is None else Conversation(client, chat_id)
             client.patience_s = _PATIENCE_S
-            repl = Repl(runner, client, console, reasoning=request.reasoning)
-            return repl.run(wishes, conversation)
+            return _interactive(runner, client, request).run(wishes, conversation)
         finally:
             runner.run(client.aclose())
 
@@ -80,9 +78,7 @@ async def _prepare(
     return wishes, chat_id
 
 
-async def _once(
-    client: Client, request: Request, wishes: Wishes, chat_id: ChatId | None, console: Console
-) -> int:
+async def _once(client: Client, request: Request, wishes: Wishes, chat_id: ChatId | None) -> int:
     """Send one message, or none, and watch until the chat rests."""
     if chat_id is None:
         conversation, _ = await Conversation.create(client, wishes.new_chat(request.text))
@@ -91,14 +87,32 @@ async def _once(
         if request.text is not None:
             await conversation.send(wishes.message(request.text))
     client.patience_s = _PATIENCE_S  # it was there a moment ago: a restart is waited for
-    code = await watch(conversation, _output(request, console))
+    code = await watch(conversation, _output(request))
     if conversation.left:
         click.echo(f"the turn goes on; {resume_hint(conversation.chat_id)}", err=True)
     return code
 
 
-def _output(request: Request, console: Console) -> Output:
-    if request.plain or console.is_dumb_terminal:
+# Drawing takes a while to import, and nothing of it is needed in a pipe.
+
+
+def _output(request: Request) -> Output:
+    if request.plain or os.environ.get("TERM") in {"dumb", "unknown"}:
         # In a pipe the text stays what it is, to the letter.
         return PlainOutput(clean=harmless if sys.stdout.isatty() else str)
+    from rich.console import Console
+
+    from steersman.chat.painter import Painter
+    from steersman.chat.screen import Screen
+
+    console = Console(highlight=False, emoji=False)
     return Screen(console, Painter(console, reasoning=request.reasoning))
+
+
+def _interactive(runner: asyncio.Runner, client: Client, request: Request) -> Repl:
+    from rich.console import Console
+
+    from steersman.chat.repl import Repl
+
+    console = Console(highlight=False, emoji=False)
+    return Repl(runner, client, console, reasoning=request.reasoning)

@@ -53,8 +53,7 @@ def find_access(
     env = os.environ if env is None else env
     directory = data_dir(data)
     local = _endpoint(directory)
-    # A data directory that was asked for by name says more than the environment.
-    wanted = url or (None if data is not None and local else env.get(URL_VARIABLE)) or local
+    wanted = url or env.get(URL_VARIABLE) or local
     if wanted is None:
         raise NothingRuns(f"nothing runs with the data directory {directory.root}")
     wanted = base_url(wanted)
