@@ -31,6 +31,7 @@ from bench.providers import run_providers
 from bench.scenarios import SCENARIOS
 
 _FILES: Final = 65_536
+_WIDTH: Final = 150
 _SCENARIO_S: Final = 150.0
 
 
@@ -77,22 +78,32 @@ async def _run(options: argparse.Namespace, directory: Path) -> int:
     progress = Console(stderr=True)
     rows: list[Row] = []
     failures: list[Failure] = []
+    noise: dict[str, dict[str, float]] = {}
     async with run_providers(directory) as providers:
         bench = Bench(directory, providers, QUICK if options.quick else FULL)
         try:
             for name in [name for name in SCENARIOS if name in options.only]:
-                since = time.monotonic()
+                since, machine = time.monotonic(), Machine.now()
                 found = await _scenario(bench, name)
+                noise[name] = {
+                    "seconds": round(time.monotonic() - since, 1),
+                    "load": round(machine.load[0], 2),
+                    "steal": round(Machine.now().steal_share(machine), 4),
+                }
                 if isinstance(found, Failure):
                     failures.append(found)
                     progress.print(f"{name}: failed", style="red")
                 else:
                     rows += found
-                    progress.print(f"{name}: {time.monotonic() - since:.1f} s", style="dim")
+                    progress.print(f"{name}: {noise[name]['seconds']} s", style="dim")
         finally:
             await bench.close()
-    content = report.report(began, quick=options.quick, before=before, rows=rows, failures=failures)
-    report.show(Console(), content, rows)
+    content = report.report(
+        began, quick=options.quick, before=before, scenarios=noise, rows=rows, failures=failures
+    )
+    # Into a file or a pipe, a table of 80 columns would be all line breaks.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    report.show(console, content, rows)
     whole = not options.quick and len(options.only) == len(SCENARIOS)
     # Parts of a run and quick ones are not kept unless they are asked for.
     path: Path | None = options.json or (report.default_path(began) if whole else None)

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+
+from bench.figures import Wrong
+from bench.http import Address, Api, HttpProtocol, connect
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.deltas import TextDelta
 from steersman_contracts.events import (
@@ -22,9 +25,6 @@ from steersman_contracts.events import (
 )
 from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc.chats import SendReply
-
-from bench.figures import Wrong
-from bench.http import Address, Api, HttpProtocol, connect
 
 _delta = msgspec.json.Decoder(PartDelta).decode
 _created = msgspec.json.Decoder(MessageCreated).decode

@@ -25,10 +25,6 @@ class Figure(msgspec.Struct, frozen=True):
     low: float
     high: float
 
-    def minus(self, other: Figure) -> Figure:
-        """The difference of the medians, with the widest spread that the rounds allow."""
-        return Figure(self.median - other.median, self.low - other.median, self.high - other.median)
-
 
 def percentile(values: Sequence[float], q: float) -> float:
     """The smallest value that at least the share `q` of all values does not exceed."""

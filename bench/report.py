@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench import processes
@@ -45,13 +46,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     machine: dict[str, Any]
     noise: dict[str, Any]
+    scenarios: dict[str, dict[str, float]]
+    """Of each: its seconds, the load when it began, the share of CPU that was stolen meanwhile."""
     versions: dict[str, str]
     rows: list[dict[str, Any]]
     failures: list[Failure]
 
 
 def report(
-    began: datetime, *, quick: bool, before: Machine, rows: list[Row], failures: list[Failure]
+    began: datetime,
+    *,
+    quick: bool,
+    before: Machine,
+    scenarios: dict[str, dict[str, float]],
+    rows: list[Row],
+    failures: list[Failure],
 ) -> Report:
     """Gather what is needed to read the numbers later."""
     after = Machine.now()
@@ -72,6 +81,7 @@ def report(
             "cpu_steal": round(after.steal_share(before), 4),
             "cpu_busy": round(after.busy_share(before), 4),
         },
+        scenarios=scenarios,
         versions=_versions(),
         rows=[{**msgspec.to_builtins(row), "verdict": row.verdict} for row in rows],
         failures=failures,
@@ -111,24 +121,30 @@ def write(path: Path, content: Report) -> None:
 
 
 def show(console: Console, content: Report, rows: list[Row]) -> None:
-    """Print the table, and what makes it less certain."""
-    table = Table(title="Measured, in one run, each against its own baseline", expand=False)
+    """Print the table, what belongs to it, and what makes it less certain."""
+    table = Table(title="Measured in one run, each against its own baseline")
     for heading in ("what", "measured", "baseline", "compared", "budget", ""):
-        table.add_column(heading, overflow="fold", justify="left" if heading == "what" else "right")
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+    notes: list[str] = []
     for row in rows:
+        if row.note:
+            notes.append(f"[{len(notes) + 1}] {row.note}")
         table.add_row(
-            row.what + (f"\n[dim]{row.note}[/dim]" if row.note else ""),
+            escape(row.what + (f" [{len(notes)}]" if row.note else "")),
             _cell(row.measured, row.unit),
             _cell(row.baseline, row.unit),
             _cell(row.compared, row.compared_unit),
             str(row.budget) if row.budget else "",
-            f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
+            f"[{_STYLES[row.verdict]}]{row.verdict}[/]" if row.verdict else "",
         )
     for failure in content.failures:
         table.add_row(f"[bold red]{failure.scenario}[/]", "", "", "", "", "[bold red]failed[/]")
     console.print(table)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for failure in content.failures:
-        console.print(f"{failure.scenario} failed: {failure.error}", style="red", markup=False)
+        text = f"{failure.scenario} failed: {failure.error}"
+        console.print(text, style="red", markup=False, soft_wrap=True)
     noise, machine = content.noise, content.machine
     console.print(
         f"Medians over rounds in which baseline and system take turns; in parentheses the lowest "
@@ -136,6 +152,7 @@ def show(console: Console, content: Report, rows: list[Row]) -> None:
         f"load {noise['load_before'][0]} before and {noise['load_after'][0]} after, "
         f"{noise['cpu_steal']:.1%} of the CPU stolen, {content.seconds:.0f} s.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -144,5 +161,5 @@ def _cell(figure: Figure | None, unit: str) -> str:
         return ""
     text = f"{shown(figure.median)} {unit}"
     if figure.low != figure.high:
-        text += f"\n[dim]({shown(figure.low)} to {shown(figure.high)})[/dim]"
+        text += f" [dim]({shown(figure.low)} to {shown(figure.high)})[/dim]"
     return text

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+
 from steersman_contracts import subjects
 from steersman_contracts.ids import ChatId
 

@@ -142,8 +142,10 @@ async def _paced(bench: Bench, scenario: str, chats: int) -> tuple[Row, list[Loa
     loads: list[Load] = []
     direct: list[float] = []
     for _ in bench.rounds(rounds, within_s=36):
-        _, each = await drive_direct(bench, chats=chats, model=model, tokens=tokens, turns=1)
-        direct.append(percentile(each, 0.5) / ideal_s)
+        # For the SDK 256 streams are too many for one core; once is enough to see that.
+        if chats <= 64 or not direct:
+            _, each = await drive_direct(bench, chats=chats, model=model, tokens=tokens, turns=1)
+            direct.append(percentile(each, 0.5) / ideal_s)
         loads.append(await drive(bench, chats=chats, model=model, tokens=tokens, turns=1))
     slowest_s = max(max(load.turns) for load in loads)
     row = Row(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import msgspec
-from steersman_contracts.rpc.chats import SendReply
 
 from bench.context import FAKE, Bench
 from bench.figures import Budget, Row, over_rounds, percentile
 from bench.http import Api
+from steersman_contracts.rpc.chats import SendReply
 
 
 async def measure(bench: Bench) -> list[Row]:

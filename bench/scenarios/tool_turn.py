@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from steersman_contracts.chats import Role
-from steersman_contracts.parts import TextPart, ToolResultPart
 
 from bench.chats import Turn, text_of
 from bench.context import FAKE, TOOL, TOOL_MODEL, Bench, expect
 from bench.figures import Budget, Row, over_rounds, percentile
+from steersman_contracts.chats import Role
+from steersman_contracts.parts import TextPart, ToolResultPart
 
 _ASK: Final = msgspec.json.encode({"tool": TOOL, "arguments": {}}).decode()
 

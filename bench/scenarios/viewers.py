@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from steersman_contracts.rpc.chats import SendReply
-
 from bench import processes
 from bench.chats import Stream
 from bench.context import FAKE, Bench, expect, gather
@@ -14,6 +12,7 @@ from bench.deployment import Deployment
 from bench.figures import Budget, Row, over_rounds
 from bench.http import Address, Api
 from bench.seeding import add_chats
+from steersman_contracts.rpc.chats import SendReply
 
 _MODEL: Final = f"{FAKE}/tokens-20"
 _AT_ONCE: Final = 32

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+
 from steersman.embedded.nats import binary
 from steersman.embedded.postgres import PostgresServer
 from steersman_chatloop.settings import Settings as ChatloopSettings

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
-from steersman.embedded.nats import NatsServer
-from steersman.embedded.postgres import PostgresServer
-from steersman_runtime.nats_client import NatsClient, close, connect
 from support.chat_driver import StoreDriver, new_actor
 from support.databases import drop_database, make_template, new_database
 from support.services import running_store
+
+from steersman.embedded.nats import NatsServer
+from steersman.embedded.postgres import PostgresServer
+from steersman_runtime.nats_client import NatsClient, close, connect
 
 
 @pytest.fixture(scope="session")

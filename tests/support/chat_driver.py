@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+
 from steersman_contracts import events, subjects
 from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, RunnerId, UserId

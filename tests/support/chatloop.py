@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fakes import FakeProviders
+
 from steersman_contracts.parts import JsonObject, TextPart
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as models_rpc
@@ -20,7 +21,6 @@ from steersman_contracts.rpc.tools import (
     ToolSpec,
 )
 from steersman_runtime.rpc import Frames
-
 from support.chat_driver import StoreDriver
 
 KINDS: dict[str, tuple[ProviderType, str]] = {

@@ -7,6 +7,7 @@ import os
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+
 from steersman_store.migrate import migrate
 
 _TEMPLATE = "migrated_template"

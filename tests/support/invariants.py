@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 import msgspec
+
 from steersman_contracts import events as e
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.parts import (
@@ -346,7 +346,3 @@ def decode_event(name: str, payload: bytes) -> e.Event:
     """An event out of the log."""
     return msgspec.json.decode(payload, type=e.EVENTS[name])
 
-
-def age_s(row: Row, column: str, now: datetime) -> float:
-    """Seconds since a moment that a row holds."""
-    return (now - datetime.fromisoformat(row[column])).total_seconds()

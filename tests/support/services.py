@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar
+
 from steersman_chatloop import app as chatloop_app
 from steersman_chatloop.settings import Settings as ChatloopSettings
 from steersman_runtime.service import Runtime

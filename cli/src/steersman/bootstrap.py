@@ -3,15 +3,14 @@
 import hashlib
 from dataclasses import dataclass
 
+from steersman.datadir import DataDir
+from steersman.private import write_private
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.rpc.admin import BOOTSTRAP
 from steersman_contracts.rpc.admin import Bootstrap as Request
 from steersman_contracts.subjects import inbox
 from steersman_runtime.nats_client import close, connect
 from steersman_runtime.rpc import RpcClient
-
-from steersman.datadir import DataDir
-from steersman.private import write_private
 
 
 class BootstrapFailed(RuntimeError):

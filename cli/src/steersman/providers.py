@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import click
 import msgspec
+
+from steersman.datadir import VARIABLE
 from steersman_contracts.ids import SLUG_PATTERN
 from steersman_contracts.rest import PutModelBody, PutProviderBody
 from steersman_contracts.rpc.models import Model, Provider, ProviderType
-
-from steersman.datadir import VARIABLE
 
 if TYPE_CHECKING:
     from steersman.client import Client

@@ -207,6 +207,10 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     last_error: ChatError | None = None
     last_outcome: Outcome | None = None
     action: PendingAction | None = None
+    labels: dict[str, str] = {}
+    pin_position: int | None = None
+    has_unread: bool = False
+    """There is an answer that the owner has not read."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

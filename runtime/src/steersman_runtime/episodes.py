@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+
 from steersman_contracts import subjects
 from steersman_contracts.chats import Preview
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.events import EVENT_HEADER, PartDelta
 from steersman_contracts.ids import ChatId
-
 from steersman_runtime.jetstream import StoredMessage, read_subject
 from steersman_runtime.nats_client import NatsClient, header
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from steersman_contracts.errors import DeadlineExceeded, SteersmanError, Unavailable
 
+from steersman_contracts.errors import DeadlineExceeded, SteersmanError, Unavailable
 from steersman_runtime.nats_client import NatsClient, header, status
 
 log = structlog.stdlib.get_logger()

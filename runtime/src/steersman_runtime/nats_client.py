@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.protocol.parser import Parser
+
 from steersman_contracts.errors import PayloadTooLarge, Unavailable
 
 log = structlog.stdlib.get_logger()
@@ -169,6 +170,13 @@ class NatsClient(Client):
             return  # while disconnected it stays; nats-py flushes after the reconnect
         pending, self._pending, self._pending_data_size = self._pending, [], 0
         self._transport.writelines(pending)
+
+    async def close(self) -> None:
+        """Close for good, whatever state the connection is in."""
+        # The cancellation of nats-py's reconnect loop gets lost when a connect fails just then
+        # (`asyncio.wait_for` before Python 3.12). Without a server to try it ends by itself.
+        self._server_pool.clear()
+        await super().close()
 
     async def flush(self, timeout: int = 10) -> None:
         """Wait until the server has seen everything that was written before."""

@@ -19,6 +19,7 @@ from nats.micro import add_service  # pyright: ignore[reportUnknownVariableType]
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service
 from prometheus_client import Counter, Histogram
+
 from steersman_contracts.errors import (
     DeadlineExceeded,
     InternalError,
@@ -38,7 +39,6 @@ from steersman_contracts.rpc import (
     TRACE_HEADER,
     Method,
 )
-
 from steersman_runtime.jetstream import NO_RESPONDERS
 from steersman_runtime.nats_client import NatsClient, encode_headers, header, status
 from steersman_runtime.tasks import TaskGroup

@@ -19,9 +19,9 @@ from litestar import Litestar, MediaType, Response, get
 from litestar.config.app import AppConfig
 from litestar.datastructures import State
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
-
 from steersman_runtime.health import Health
 from steersman_runtime.logging import configure_logging
 from steersman_runtime.nats_client import NatsClient, close, connect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -10,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
-import steersman_contracts
 from hypothesis import strategies as st
 from msgspec import inspect
+
+import steersman_contracts
 
 _MAX_ITEMS = 3
 
@@ -57,7 +59,7 @@ def _build(info: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911
     match info:
         case inspect.Metadata(type=inner):
             return _build(inner)
-        case inspect.AnyType():
+        case inspect.AnyType() | inspect.CustomType(cls=builtins.object):
             return json_values
         case inspect.NoneType():
             return st.none()

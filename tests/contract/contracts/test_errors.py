@@ -7,6 +7,7 @@ import pytest
 from contract.contracts.structs import json_values, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from steersman_contracts import errors
 from steersman_contracts.errors import ERRORS, InternalError, SteersmanError, WireError, from_wire
 

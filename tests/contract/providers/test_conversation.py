@@ -20,6 +20,7 @@ from fakes.script import (
     Usage,
 )
 from fakes.server import FakeProviders
+
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import Usage as StepUsage
 from steersman_contracts.deltas import TextDelta

@@ -36,6 +36,7 @@ from fakes.script import (
     Turn,
 )
 from fakes.server import FakeProviders
+
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import ErrorKind, Role

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from contract.providers.harness import Conversation, Step, access_to
 from fakes.script import Kind
+
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import StopReason, Usage
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from e2e.cli.terminal import TIMEOUT_S, environment
+from support.deployment import Deployment
+
 from steersman.client import Client, View
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart
 from steersman_contracts.rest import CreateChatBody
-from support.deployment import Deployment
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from e2e.cli.conftest import StartChat, answers, streaming, text_of, until
-from e2e.cli.terminal import environment, finish, run, start, terminal
+from e2e.cli.terminal import PROMPT, environment, finish, run, start, terminal
+from support.deployment import Deployment
+
 from steersman.client import Client
 from steersman_contracts.chats import Status
-from support.deployment import Deployment
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -96,16 +97,18 @@ async def test_an_interrupt_from_the_keyboard_ends_the_turn_and_not_the_program(
     env: dict[str, str], client: Client
 ) -> None:
     async with terminal(env, "chat", "--model", "demo/count") as person:
-        await person.until("for help")
+        await person.until(PROMPT)
         person.type("Count\\\rplease\r")
         await person.until("5, 6, 7")
         person.type("\x03")
-        seen = await person.until("interrupted")
+        await person.until("interrupted")
+        seen = await person.until(PROMPT, count=2)
         person.type("/model echo\r")
-        await person.until("demo/echo answers")
+        await person.until(PROMPT, count=3)
         person.type("still there?\r")
-        await person.until("still there?", count=2)
+        await person.until(PROMPT, count=4)
         person.type("/title A test of mine\r")
+        await person.until(PROMPT, count=5)
         person.type("/quit\r")
         assert await person.end() == 0
 
@@ -168,6 +171,7 @@ async def test_resume_shows_a_turn_that_runs_to_its_end(
         # The gateway goes away in the middle, and comes back.
         os.kill(deployment.pids()["gateway"], signal.SIGKILL)
         await person.until("198, 199, 200.")
+        await person.until(PROMPT, count=2)  # the first one stands before the message
         person.type("\x04")
         assert await person.end() == 0
 

@@ -8,12 +8,13 @@ from contextlib import aclosing
 import pytest
 from e2e.cli.conftest import StartChat, streaming, until
 from e2e.cli.terminal import TIMEOUT_S
+from support.deployment import Deployment
+
 from steersman.client import ApiProblem, Client, Interruption, View
 from steersman_contracts.chats import Status
 from steersman_contracts.events import StreamSync
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import CreateChatBody, SendMessageBody, UpdateChatBody
-from support.deployment import Deployment
 
 pytestmark = pytest.mark.xdist_group("deployment")
 

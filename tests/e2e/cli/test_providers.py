@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from e2e.cli.terminal import run
 from fakes import FakeProviders, Script, Text, Turn
+
 from steersman.client import Client
 
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -66,22 +67,3 @@ async def test_models_can_be_named_for_a_server_that_does_not_answer_yet(
     assert added.code == 0, added.err
     assert models["later/org/two"].model_id == "org/two"
     assert models["later/one"].tools
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("provider", "add", "x"), "--base-url"),
-        (("provider", "add", "Not Good", "--base-url", "http://a"), "no name for a provider"),
-        (("provider", "add", "anthropic"), "--model"),
-        (("provider", "add", "x", "--base-url", "ftp://a", "--model", "m"), "base_url"),
-        (("provider", "add", "x", "--base-url", "http://a", "--key-env", "UNSET"), "UNSET"),
-    ],
-)
-async def test_bad_usage_is_refused_before_anything_happens(
-    env: dict[str, str], words: tuple[str, ...], said: str
-) -> None:
-    ended = await run(env, *words)
-
-    assert ended.code == 2
-    assert said in ended.err

@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from fakes import FakeProviders
+from support.chat_driver import StoreDriver
+from support.chatloop import ModelSetup, ToolHost
+from support.services import running_chatloop
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc.tools import CALL_TOOL, CANCEL_CALL, LIST_TOOLS
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcServer
-from support.chat_driver import StoreDriver
-from support.chatloop import ModelSetup, ToolHost
-from support.services import running_chatloop
 
 
 @pytest.fixture

@@ -7,6 +7,11 @@ import asyncio
 import msgspec
 import pytest
 from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
+from support.chat_driver import StoreDriver, words_of
+from support.chatloop import KINDS, ModelSetup, ToolHost, said
+from support.databases import expire_leases
+from support.services import running_chatloop
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import events, subjects
 from steersman_contracts.chats import ClientTool, Role, Status
@@ -22,10 +27,6 @@ from steersman_contracts.parts import Parts, TextPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient, encode_headers
-from support.chat_driver import StoreDriver, words_of
-from support.chatloop import KINDS, ModelSetup, ToolHost, said
-from support.databases import expire_leases
-from support.services import running_chatloop
 
 WORDS = " ".join(f"word{number}" for number in range(60))
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import DesktopUnavailable
 from steersman_contracts.ids import ChatId, UserId

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
 from steersman.embedded.server import memory

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, BadRequestError
 from openai.types.chat import ChatCompletionUserMessageParam
+
 from steersman.command import Command
 from steersman.embedded import model
 from steersman.embedded.server import EmbeddedServer

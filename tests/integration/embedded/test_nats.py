@@ -13,6 +13,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, RetentionPolicy
+
 from steersman.embedded.nats import PERMISSIONS, NatsServer
 from steersman_contracts.ids import ChatId
 from steersman_contracts.subjects import (

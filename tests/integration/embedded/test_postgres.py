@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import psutil
 import pytest
+
 from steersman.command import Command, User, spawn
 from steersman.embedded import postgres as embedded
 from steersman.embedded.postgres import PostgresServer

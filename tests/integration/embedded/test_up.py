@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+
 from steersman.datadir import DataDir, default_root, held
 from steersman.logs import render
 from steersman.main import main

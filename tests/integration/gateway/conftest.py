@@ -2,9 +2,11 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx2
 import pytest
+import pytest_asyncio
 import structlog
 from integration.gateway.driver import RunningGateway, running_gateway
 from integration.gateway.stand_in import StandInStore, stand_in_store
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc import Actor
 
@@ -42,10 +44,25 @@ def own_nats() -> Generator[NatsServer]:
         yield server
 
 
-@pytest.fixture
-async def store(nats: NatsServer) -> AsyncGenerator[StandInStore]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_store(nats: NatsServer) -> AsyncGenerator[StandInStore]:
     async with stand_in_store(nats.url()) as store:
         yield store
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gateway(nats: NatsServer, shared_store: StandInStore) -> AsyncGenerator[RunningGateway]:
+    """One for all tests that leave it alone: it keeps nothing, which is half of what they test."""
+    del shared_store
+    async with running_gateway(nats.url()) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def store(shared_store: StandInStore) -> StandInStore:
+    """Empty, but for the users that the gateway may still remember."""
+    shared_store.reset()
+    return shared_store
 
 
 @pytest.fixture
@@ -53,13 +70,7 @@ def ann(store: StandInStore) -> Actor:
     return store.add_user(TOKEN)
 
 
-@pytest.fixture
-async def gateway(nats: NatsServer, store: StandInStore) -> AsyncGenerator[RunningGateway]:
-    async with running_gateway(nats.url()) as gateway:
-        yield gateway
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(gateway: RunningGateway, ann: Actor) -> AsyncGenerator[httpx2.AsyncClient]:
     """Ann's."""
     del ann

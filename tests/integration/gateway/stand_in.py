@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+
 from steersman_contracts import subjects
 from steersman_contracts.chats import (
     Chat,
@@ -72,15 +73,22 @@ class StandInStore:
 
     # -- what tests arrange ----------------------------------------------------------------------
 
+    def reset(self) -> None:
+        """Forget everything but users: a gateway remembers those for seconds."""
+        self.chats.clear()
+        self.codes.clear()
+        self.asked.clear()
+        self.failures.clear()
+        self.before.clear()
+
     def add_user(self, token: str, *, role: UserRole = "member") -> Actor:
+        if (known := self.identities.get(digest(token))) is not None:
+            return known.actor
         user_id = UserId(str(uuid.uuid4()))
         actor = Actor(user_id, role)
         user = who.User(user_id, token, role, NOW)
         self.identities[digest(token)] = who.Identity(actor, user)
         return actor
-
-    def revoke(self, token: str) -> None:
-        del self.identities[digest(token)]
 
     def add_chat(self, owner: Actor, **changes: Any) -> ChatId:
         chat = Chat(
@@ -140,14 +148,22 @@ class StandInStore:
         answer(who.AUTHENTICATE, self._authenticate)
         answer(who.REDEEM_SIGN_IN, self._redeem)
         answer(chats.CREATE, self._create)
-        answer(chats.GET, lambda q: chats.ChatReply(self._mine(q.actor, q.chat_id).chat))
+        answer(chats.GET, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.LIST, self._list)
         answer(chats.UPDATE, self._update)
         answer(chats.DELETE, self._delete)
         answer(chats.LIST_MESSAGES, self._messages)
         answer(chats.SEND_MESSAGE, self._send)
-        answer(chats.INTERRUPT, lambda q: chats.ChatReply(self._mine(q.actor, q.chat_id).chat))
+        answer(chats.INTERRUPT, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.SNAPSHOT, self._snapshot)
+        answer(chats.EDIT_MESSAGE, self._edit)
+        answer(chats.SUBMIT_TOOL_RESULTS, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.ARCHIVE, self._archive)
+        answer(chats.CLEAR_CONTEXT, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.REORDER_QUEUE, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.EDIT_QUEUED, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.DELETE_QUEUED, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.PROMOTE_QUEUED, lambda q: self._reply(q.actor, q.chat_id))
         answer(models.LIST_MODELS, lambda _: models.ModelList((_model(),)))
         answer(models.LIST_PROVIDERS, lambda _: models.ProviderList((_provider("demo"),)))
         answer(models.PUT_MODEL, lambda q: models.ModelReply(_model(q.model_id)))
@@ -167,6 +183,9 @@ class StandInStore:
         if stored is None or stored.chat.owner_id != actor.user_id:
             raise NotFound("there is no such chat")
         return stored
+
+    def _reply(self, actor: Actor, chat_id: ChatId) -> chats.ChatReply:
+        return chats.ChatReply(self._mine(actor, chat_id).chat)
 
     def _authenticate(self, request: who.Authenticate) -> who.Identity:
         if request.token_digest not in self.identities:
@@ -220,6 +239,16 @@ class StandInStore:
             return chats.SendReply("queued", stored.chat, queued=queued)
         message = self.add_message(request.chat_id, Role.USER, request.parts)
         return chats.SendReply("started", stored.chat, message)
+
+    def _edit(self, request: chats.EditMessage) -> chats.SendReply:
+        stored = self._mine(request.actor, request.chat_id)
+        message = self.add_message(request.chat_id, Role.USER, request.parts)
+        return chats.SendReply("started", stored.chat, message)
+
+    def _archive(self, request: chats.ArchiveChat) -> chats.ChatReply:
+        self._mine(request.actor, request.chat_id)
+        self.update(request.chat_id, archived=request.archived)
+        return chats.ChatReply(self.chats[request.chat_id].chat)
 
     def _snapshot(self, request: chats.Snapshot) -> chats.SnapshotReply:
         stored = self._mine(request.actor, request.chat_id)

@@ -6,10 +6,11 @@ import httpx2
 import pytest
 from integration.gateway.driver import RunningGateway
 from integration.gateway.stand_in import NOW, StandInStore
+
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.errors import DesktopUnavailable
 from steersman_contracts.ids import MessageId
-from steersman_contracts.parts import FilePart, ProviderMetadata, TextPart, ToolResultPart
+from steersman_contracts.parts import FilePart, JsonPart, ProviderMetadata, TextPart, ToolResultPart
 from steersman_contracts.rpc import Actor, chats
 from steersman_contracts.rpc.desktop import GET_DESKTOP
 from steersman_contracts.rpc.identity import AUTHENTICATE
@@ -151,6 +152,61 @@ async def test_an_interrupt_is_accepted(
     reply = await client.post(f"/api/v1/chats/{chat_id}/interrupt")
 
     assert (reply.status_code, reply.json()["id"]) == (202, chat_id)
+
+
+async def test_a_message_is_edited(
+    client: httpx2.AsyncClient, store: StandInStore, ann: Actor
+) -> None:
+    chat_id = store.add_chat(ann)
+
+    reply = await client.patch(f"/api/v1/chats/{chat_id}/messages/7", json={"text": "rather"})
+
+    assert (reply.status_code, reply.json()["delivery"]) == (202, "started")
+    assert store.asked_for(chats.EDIT_MESSAGE)[0].message_id == 7
+
+
+async def test_the_queue_is_changed(
+    client: httpx2.AsyncClient, store: StandInStore, ann: Actor
+) -> None:
+    address = f"/api/v1/chats/{store.add_chat(ann)}/queue"
+
+    assert (await client.put(address, json={"queued_ids": [2, 1]})).status_code == 200
+    assert (await client.patch(f"{address}/1", json={"text": "other"})).status_code == 200
+    assert (await client.post(f"{address}/2/promote")).status_code == 202
+    assert (await client.delete(f"{address}/1")).status_code == 200
+
+    assert store.asked_for(chats.REORDER_QUEUE)[0].queued_ids == (2, 1)
+    assert store.asked_for(chats.EDIT_QUEUED)[0].parts == (TextPart("other"),)
+    assert store.asked_for(chats.PROMOTE_QUEUED)[0].queued_id == 2
+    assert store.asked_for(chats.DELETE_QUEUED)[0].queued_id == 1
+
+
+async def test_client_side_tools_are_answered(
+    client: httpx2.AsyncClient, store: StandInStore, ann: Actor
+) -> None:
+    chat_id = store.add_chat(ann)
+    results = [
+        {"call_id": "a", "text": "done"},
+        {"call_id": "b", "json": {"n": 1}, "is_error": True},
+    ]
+
+    reply = await client.post(f"/api/v1/chats/{chat_id}/tool-results", json={"results": results})
+
+    assert reply.status_code == 202
+    assert store.asked_for(chats.SUBMIT_TOOL_RESULTS)[0].results == (
+        chats.ToolOutcome("a", (TextPart("done"),)),
+        chats.ToolOutcome("b", (JsonPart({"n": 1}),), is_error=True),
+    )
+
+
+async def test_a_chat_is_archived_and_brought_back_and_its_context_cleared(
+    client: httpx2.AsyncClient, store: StandInStore, ann: Actor
+) -> None:
+    address = f"/api/v1/chats/{store.add_chat(ann)}"
+
+    assert (await client.post(f"{address}/archive")).json()["archived"] is True
+    assert "archived" not in (await client.post(f"{address}/unarchive")).json()
+    assert (await client.post(f"{address}/clear-context")).status_code == 200
 
 
 async def test_models_and_providers_are_listed_for_everybody(client: httpx2.AsyncClient) -> None:

@@ -17,6 +17,7 @@ from integration.gateway.driver import (
     watching,
 )
 from integration.gateway.stand_in import MODEL, StandInStore, make_log, stand_in_store
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.deltas import TextDelta

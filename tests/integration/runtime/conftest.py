@@ -6,6 +6,7 @@ from typing import Protocol
 
 import pytest
 import structlog
+
 from steersman.embedded.nats import NatsServer
 from steersman_runtime.nats_client import NatsClient, close, connect
 

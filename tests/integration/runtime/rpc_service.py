@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+
 from steersman_contracts.rpc import Method
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import Frames, RpcServer

@@ -10,6 +10,7 @@ import pytest
 from integration.runtime.conftest import Connect
 from integration.runtime.heard import Connection, Heard, new_subject
 from integration.runtime.streams import new_stream, new_work_queue
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_runtime.jetstream import (

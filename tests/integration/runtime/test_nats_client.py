@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from integration.runtime.conftest import Connect
 from integration.runtime.heard import Connection, Heard, new_subject
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import PayloadTooLarge, Unavailable
-from steersman_runtime.nats_client import NatsClient, connect, encode_headers, header
+from steersman_runtime.nats_client import NatsClient, close, connect, encode_headers, header
 
 
 async def test_a_listener_gets_subject_reply_headers_and_payload(client: NatsClient) -> None:
@@ -191,3 +192,35 @@ async def test_a_connection_that_is_lost_for_good_is_told(nats: NatsServer) -> N
     async with asyncio.timeout(10):
         await closed.wait()
     assert client.is_closed
+
+
+async def test_a_client_that_is_closed_while_it_reconnects_stays_closed(
+    own_nats: NatsServer,
+) -> None:
+    """Python 3.11 may lose the cancellation of nats-py's loop when a connect fails just then."""
+    clients = [
+        await connect(
+            own_nats.url(), name="t", inbox_prefix="_INBOX_t", on_closed=lambda: pytest.fail()
+        )
+        for _ in range(40)
+    ]
+    lost = [Connection(client).lost for client in clients]
+
+    async def close_after(number: int) -> None:
+        await lost[number].wait()
+        for _ in range(number):
+            await asyncio.sleep(0)
+        await close(clients[number])
+
+    await asyncio.to_thread(own_nats.kill)
+    await asyncio.gather(*(close_after(number) for number in range(len(clients))))
+
+    left = {
+        task
+        for task in asyncio.all_tasks()
+        if "_attempt_reconnect" in getattr(task.get_coro(), "__qualname__", "")
+    }
+    if left:
+        _, left = await asyncio.wait(left, timeout=5)
+    assert not left
+    assert all(client.is_closed for client in clients)

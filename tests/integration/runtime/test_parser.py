@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.errors import Error as NatsError
 from nats.protocol.parser import Parser
+
 from steersman_runtime.nats_client import NatsClient
 
 LISTENED, PLAIN = 1, 22

@@ -11,6 +11,7 @@ import msgspec
 from integration.runtime.conftest import Connect
 from integration.runtime.heard import Connection
 from integration.runtime.streams import Stream, new_work_queue
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_runtime.jetstream import Publisher, PublishRefused, PullConsumer, request

@@ -10,6 +10,7 @@ import structlog
 from integration.runtime.conftest import Connect
 from integration.runtime.heard import Heard
 from integration.runtime.rpc_service import Answer, Ask, Gate, echo, new_method, serving
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import (
     Conflict,

@@ -9,6 +9,7 @@ import pytest
 from integration.runtime.conftest import Connect
 from integration.runtime.heard import Heard
 from integration.runtime.rpc_service import Answer, Ask, Step, new_method, serving
+
 from steersman_contracts.errors import Conflict, DeadlineExceeded, Unavailable
 from steersman_contracts.rpc import FRAME_HEADER, HEARTBEAT_S, Method
 from steersman_runtime.nats_client import NatsClient, encode_headers, header

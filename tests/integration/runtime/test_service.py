@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 from integration.runtime.conftest import Connect
+
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import DesktopUnavailable
 from steersman_contracts.ids import ChatId, UserId

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.chat_driver import StoreDriver, assistant, new_actor, text, words_of
+
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.errors import InvalidRequest, NotFound, QueueFull, UnknownModel
 from steersman_contracts.parts import ProviderMetadata, TextPart, encode_parts
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc.chats import MAX_QUEUED
-from support.chat_driver import StoreDriver, assistant, new_actor, text, words_of
 
 
 async def test_a_message_to_a_busy_chat_waits_in_order_and_is_promoted_one_by_one(

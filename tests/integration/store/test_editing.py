@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
+from support.chat_driver import StoreDriver, assistant, text, words_of
+
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
-from support.chat_driver import StoreDriver, assistant, text, words_of
 
 SERVER = ToolCallPart("call-1", "read_file", {})
 CLIENT = ToolCallPart("call-2", "ask_user", {"question": "which \x00 one?"})

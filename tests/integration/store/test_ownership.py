@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.chat_driver import StoreDriver, assistant, words_of
+from support.databases import expire_leases
+
 from steersman_contracts import subjects
 from steersman_contracts.chats import Status
 from steersman_contracts.errors import AlreadyOwned, StaleFence
@@ -12,8 +15,6 @@ from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.jetstream import PullConsumer
 from steersman_runtime.nats_client import NatsClient
-from support.chat_driver import StoreDriver, assistant, words_of
-from support.databases import expire_leases
 
 
 async def test_only_one_of_many_workers_gets_a_chat(store: StoreDriver) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import asyncpg
 import pytest
+from support.chat_driver import StoreDriver, assistant
+
 from steersman_contracts.chats import Status, Transition
 from steersman_contracts.errors import StaleFence, TransitionRefused
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.rpc import chats as people
 from steersman_store.transitions import TRANSITIONS
-from support.chat_driver import StoreDriver, assistant
 
 CALL = ToolCallPart("call-1", "ask", {})
 

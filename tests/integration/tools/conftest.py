@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 import structlog
 from integration.tools.host import Caller, Service, new_chat, tools_service
+
 from steersman.embedded.nats import NatsServer
 from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_tools.plugins import PluginSource

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+
 from steersman_contracts.hooks import Tool, ToolContext, ToolResult, hookimpl
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from integration.tools.conftest import StartTools
 from integration.tools.host import ECHO, Caller, NoArguments, Text, new_chat, plugin, text_of, tool
+
 from steersman_contracts.errors import Conflict, DeadlineExceeded, TooManyRequests
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.rpc.tools import CALL_TOOL, CallProgress, CallResult, CallTool

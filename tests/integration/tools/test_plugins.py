@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from integration.tools.conftest import StartTools
 from integration.tools.host import ECHO, Caller, NoArguments, Text, echo, plugin, text_of, tool
+
 from steersman_contracts.hooks import (
     Denied,
     PendingCall,

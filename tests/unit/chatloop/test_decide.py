@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steersman_chatloop.decide import CallModel, Decision, FinishTurn, RunTools, decide
 from steersman_contracts.chats import Message, Role, StopReason, Visibility
 from steersman_contracts.ids import MessageId

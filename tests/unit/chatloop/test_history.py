@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steersman_chatloop.history import Histories, History
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import Message, Role

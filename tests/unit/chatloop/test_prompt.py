@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+
 from steersman_chatloop.prompt import CONTINUE, EARLIER, INTERRUPTED, prepare
 from steersman_contracts.chats import Message, Role, StopReason, Visibility
 from steersman_contracts.ids import MessageId

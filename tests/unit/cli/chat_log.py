@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
+
 from steersman_contracts import events as e
 from steersman_contracts.chats import (
     Chat,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
+
 from steersman.client.reducer import View
 from steersman_contracts import events as e
 from steersman_contracts.chats import Role, Status
@@ -14,7 +16,6 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
-from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
 
 PIECES = st.text("abc {}\n", min_size=1, max_size=4)
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import pytest
 from rich.console import Console
+from unit.cli.chat_log import ChatLog
+from unit.cli.vt import Terminal
+
 from steersman.chat.painter import Painter
 from steersman.chat.screen import Screen
 from steersman.chat.words import UNICODE
@@ -17,8 +20,6 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.parts import TextPart, ToolResultPart
-from unit.cli.chat_log import ChatLog
-from unit.cli.vt import Terminal
 
 WIDTH, HEIGHT = 60, 16
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pluggy
 import pytest
+
 import steersman_plugin_exec
 import steersman_plugin_files
 from steersman_contracts import hooks

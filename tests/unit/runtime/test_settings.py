@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+
 from steersman_runtime.settings import BadSettings, Secret, ServiceSettings, load_settings
 
 URL = {"STEERSMAN_NATS_URL": "nats://u:hunter2@host:4222"}

@@ -5,6 +5,7 @@ import itertools
 import random
 
 import pytest
+
 from steersman_contracts.ids import ChatId
 from steersman_tools.exclusive import ChatTurnstile
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
 from steersman_contracts.errors import Conflict
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import FilePart, JsonPart, ResultContent, TextPart
 from steersman_contracts.rpc.tools import CallResult

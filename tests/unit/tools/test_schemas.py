@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from steersman_tools.schemas import BadSchema, input_schema, unknown_fields
 
 

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from steersman_contracts.errors import InvalidRequest, Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_tools.workspaces import Workspaces

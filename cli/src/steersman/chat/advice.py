@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from steersman_contracts.chats import ChatError, ErrorKind, Status
-
 from steersman.chat.words import Marks, harmless
 from steersman.client import ApiProblem, ClientError, UnexpectedAnswer, Unreachable, View
 from steersman.client.access import NothingRuns
+from steersman_contracts.chats import ChatError, ErrorKind, Status
 
 ERROR: Final = 1
 USAGE: Final = 2
@@ -70,6 +69,8 @@ def end_lines(view: View, marks: Marks) -> list[Line]:
     match chat.last_outcome:
         case "interrupted":
             return [Line("interrupted", "yellow", marks.stopped)]
+        case "action_expired":
+            return [Line("stopped: the client-side tool did not answer", "yellow", marks.stopped)]
         case "step_limit":
             return [Line("stopped: the turn took too many steps", "yellow", marks.stopped)]
         case _:

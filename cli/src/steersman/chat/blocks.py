@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ Row: TypeAlias = list[Segment]
 Rows: TypeAlias = list[Row]
 
 _CODE_THEME: Final = "ansi_dark"  # the terminal's own colours, on its own background
+_FENCE: Final = re.compile(r" {0,3}(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
 _parser = MarkdownIt().enable("table").enable("strikethrough")
 
 
@@ -27,6 +29,8 @@ class Split(NamedTuple):
 
 def split(text: str) -> Split:
     """Cut Markdown at its outermost blocks."""
+    if _is_open_code(text):  # often long, and looked at many times: nothing in it has to be parsed
+        return Split([], text)
     starts = [token.map[0] for token in _parser.parse(text) if token.level == 0 and token.map]
     starts = sorted(set(starts))
     if len(starts) < 2:
@@ -36,6 +40,14 @@ def split(text: str) -> Split:
     places = [0, *starts[1:], len(lines)]
     blocks = ["\n".join(lines[a:b]) + "\n" for a, b in pairwise(places)]
     return Split(blocks[:-1], blocks[-1][:-1])
+
+
+def _is_open_code(text: str) -> bool:
+    fence = _FENCE.match(text)
+    if fence is None:
+        return False
+    end = re.compile(rf"^ {{0,3}}{re.escape(fence[1][0])}{{{len(fence[1])},}}[ \t]*$", re.MULTILINE)
+    return end.search(text, fence.end()) is None
 
 
 def markdown_rows(console: Console, text: str) -> Rows:
@@ -75,11 +87,12 @@ def _colours(part: Segment) -> bool:
 def window(text: str, height: int) -> str:
     """The end of an unfinished block: no more than fits a screen has to be rendered each time."""
     lines = text.split("\n")
-    if len(lines) <= height * 2:
+    # Lines with something on them take up at least one row each.
+    full = [place for place, line in enumerate(lines) if line.strip()]
+    if len(full) <= height:
         return text
-    head = lines[0].lstrip()
-    fence = [lines[0]] if head.startswith(("```", "~~~")) else []
-    return "\n".join([*fence, *lines[-height * 2 :]])
+    fence = [lines[0]] if _FENCE.match(text) else []
+    return "\n".join([*fence, *lines[full[-height] :]])
 
 
 class Lines:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
 from typing import Final, TextIO
 
 import click
-from steersman_contracts.ids import is_chat_id
 
 from steersman.datadir import VARIABLE
+from steersman_contracts.ids import is_chat_id
 
 _EPILOG: Final = """\b
 Examples:
@@ -91,6 +92,9 @@ def chat(
 
     if resume and not is_chat_id(resume):  # an option takes the next word, whatever it is
         message, resume = (resume, *message), ""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that cannot be is no reason to end
+            stream.reconfigure(errors="replace")
     plain = plain or not sys.stdout.isatty()
     text = message_text(message, sys.stdin)
     if text is None and resume is None and (plain or not sys.stdin.isatty()):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import aclosing
 
 import msgspec
+
+from steersman.chat.output import Output
+from steersman.client import Client, View
 from steersman_contracts.chats import Role
 from steersman_contracts.events import (
     ChatDeleted,
@@ -17,9 +20,6 @@ from steersman_contracts.events import (
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import CreateChatBody, SendMessageBody
 from steersman_contracts.rpc.chats import SendReply
-
-from steersman.chat.output import Output
-from steersman.client import Client, View
 
 
 class Conversation:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
-from steersman_contracts.chats import Message, Role, Visibility
-from steersman_contracts.parts import Parts, SourcePart, TextPart
-
 from steersman.chat.advice import end_lines
 from steersman.chat.words import ASCII
 from steersman.client import Interruption, Unreachable, View
+from steersman_contracts.chats import Message, Role, Visibility
+from steersman_contracts.parts import Parts, SourcePart, TextPart
 
 PATIENCE_S: Final = 120.0
 """How long plain output waits for a gateway that went away in the middle of a turn."""

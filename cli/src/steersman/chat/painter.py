@@ -8,6 +8,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from steersman.chat.blocks import Rows, markdown_rows, split, to_rows, window
+from steersman.chat.words import ASCII, UNICODE, call_text, harmless, result_lines, shorten
+from steersman.client.reducer import View
 from steersman_contracts.chats import Message, Role, Visibility
 from steersman_contracts.parts import (
     FilePart,
@@ -20,10 +24,6 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-
-from steersman.chat.blocks import Rows, markdown_rows, split, to_rows, window
-from steersman.chat.words import ASCII, UNICODE, call_text, harmless, result_lines, shorten
-from steersman.client.reducer import View
 
 Kind: TypeAlias = Literal["", "user", "text", "reasoning", "tool", "notice"]
 

@@ -12,7 +12,6 @@ from typing import Final
 
 from rich.console import Console
 from rich.text import Text
-from steersman_contracts.rest import UpdateChatBody
 
 from steersman.chat.advice import failure
 from steersman.chat.conversation import Conversation, resume_hint
@@ -23,6 +22,7 @@ from steersman.chat.turn import LEAVE_WITHIN_S, watch
 from steersman.chat.wishes import Wishes, find_model
 from steersman.chat.words import harmless
 from steersman.client import Client, ClientError
+from steersman_contracts.rest import UpdateChatBody
 
 _COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 _HELP: Final = """\

@@ -11,14 +11,14 @@ from typing import Final, Self
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from steersman_contracts.chats import Role
-from steersman_contracts.parts import ToolCallPart, ToolResultPart
 
 from steersman.chat.advice import end_lines
 from steersman.chat.blocks import Lines, Rows, to_rows
 from steersman.chat.painter import Painter
 from steersman.chat.words import harmless, shorten
 from steersman.client import Interruption, View
+from steersman_contracts.chats import Role, Status
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
 
 FRAME_S: Final = 0.08
 """The shortest time between two drawings."""
@@ -195,6 +195,8 @@ class Screen:
             return "connecting"
         if view.resting:
             return None
+        if view.status is Status.INTERRUPTING:
+            return "interrupting"
         if view.retry is not None:
             return self._countdown(view)
         if view.compacting:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import click
-from steersman_contracts.ids import ChatId
-from steersman_contracts.rest import UpdateChatBody
 
 from steersman.chat.conversation import Conversation, resume_hint
 from steersman.chat.output import Output, PlainOutput
@@ -19,6 +17,8 @@ from steersman.chat.wishes import Wishes, find_model
 from steersman.chat.words import harmless
 from steersman.client import Client, ClientError
 from steersman.client.access import Access
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rest import UpdateChatBody
 
 if TYPE_CHECKING:
     from steersman.chat.repl import Repl

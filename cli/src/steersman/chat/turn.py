@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from steersman.chat.advice import INTERRUPTED, exit_code, failure
@@ -78,11 +78,10 @@ async def watch(conversation: Conversation, output: Output) -> int:
     with signals.installed(), output:
         try:
             await asyncio.wait([watching])
-        finally:
+        except asyncio.CancelledError:  # the whole program ends
             watching.cancel()
-            with suppress(asyncio.CancelledError):
-                if signals.ended_by is not None or not watching.done():
-                    await asyncio.wait([watching])
+            await asyncio.wait([watching])
+            raise
         output.end(conversation.view)
     if watching.cancelled():
         conversation.left = True

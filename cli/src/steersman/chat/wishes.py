@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from steersman.client import Client, ClientError
 from steersman_contracts.rest import CreateChatBody, SendMessageBody
 from steersman_contracts.rpc.models import Model
-
-from steersman.client import Client, ClientError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +26,18 @@ class Wishes:
             model=self.model,
             title=self.title,
             system_prompt=self.system,
-            text=text,
+            text=None if text is None else _sendable(text),
             client_key=uuid4().hex,
         )
 
     def message(self, text: str) -> SendMessageBody:
         """The body that sends a message; repeating it does not send another one."""
-        return SendMessageBody(text=text, model=self.model, client_key=uuid4().hex)
+        return SendMessageBody(text=_sendable(text), model=self.model, client_key=uuid4().hex)
+
+
+def _sendable(text: str) -> str:
+    """What was typed in another encoding than the terminal's has no place in JSON."""
+    return text.encode(errors="replace").decode()
 
 
 class NoSuchModel(ClientError):

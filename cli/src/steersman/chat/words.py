@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import msgspec
+
 from steersman_contracts.parts import (
     FilePart,
     JsonPart,

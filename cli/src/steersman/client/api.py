@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Literal, Self
 
+from steersman.client.exchange import Exchange
+from steersman.client.stream import Interruption, Received, follow
 from steersman_contracts.chats import Chat, Message
 from steersman_contracts.ids import ChatId, MessageId
 from steersman_contracts.rest import (
@@ -26,9 +28,6 @@ from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.models import Model, Provider
 from steersman_contracts.rpc.tools import Catalog
-
-from steersman.client.exchange import Exchange
-from steersman.client.stream import Interruption, Received, follow
 
 
 class Client:

@@ -7,9 +7,9 @@ from typing import Final
 
 import httpx2
 import msgspec
-from steersman_contracts.rpc.models import ModelId
 
 from steersman.client.problems import ClientError
+from steersman_contracts.rpc.models import ModelId
 
 _MAX_LISTING: Final = 2**20
 _LISTING_TIMEOUT_S: Final = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from steersman_contracts.chats import Preview
 from steersman_contracts.deltas import (
     Delta,

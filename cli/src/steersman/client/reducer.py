@@ -21,6 +21,8 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+
+from steersman.client.previews import OpenPreview
 from steersman_contracts import events as e
 from steersman_contracts.chats import (
     Chat,
@@ -33,8 +35,6 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import Part, Parts, ToolResultPart
-
-from steersman.client.previews import OpenPreview
 
 RESTING: Final = frozenset({Status.WAITING, Status.ERROR, Status.REQUIRES_ACTION})
 """Statuses in which nothing happens until a person does something."""

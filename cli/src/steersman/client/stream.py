@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 import httpx2
 import msgspec
-from steersman_contracts.events import EVENTS, ChatDeleted, Event
 
 from steersman.client.backoff import Backoff
 from steersman.client.problems import ApiProblem, ClientError, UnexpectedAnswer, read_problem
 from steersman.client.sse import Frame, LineTooLong, SseParser
+from steersman_contracts.events import EVENTS, ChatDeleted, Event
 
 SILENCE_S: Final = 45.0
 """The server writes something every 15 s. After three missed comments the connection is dead."""

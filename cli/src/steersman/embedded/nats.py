@@ -13,6 +13,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from steersman.command import Command
+from steersman.embedded.server import EmbeddedServer, NotStarted
+from steersman.ports import free_port
+from steersman.private import write_private
 from steersman_contracts.subjects import (
     CONTROL_SUBJECTS,
     EVENT_STREAM,
@@ -27,11 +31,6 @@ from steersman_contracts.subjects import (
     inbox,
     rpc_group,
 )
-
-from steersman.command import Command
-from steersman.embedded.server import EmbeddedServer, NotStarted
-from steersman.ports import free_port
-from steersman.private import write_private
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | bool"
 

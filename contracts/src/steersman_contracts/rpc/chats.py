@@ -7,7 +7,14 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Chat, ChatSnapshot, ClientTool, Message, QueuedMessage
+from steersman_contracts.chats import (
+    Chat,
+    ChatSnapshot,
+    ClientTool,
+    Message,
+    QueuedMessage,
+    Status,
+)
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
 from steersman_contracts.parts import Parts, ResultContent
 from steersman_contracts.rpc import Actor, Method, Nothing
@@ -18,6 +25,8 @@ Delivery: TypeAlias = Literal["started", "queued"]
 MAX_QUEUED: Final = 20
 """Messages in the queue of one chat."""
 MAX_PAGE: Final = 200
+MAX_LABELS: Final = 50
+MAX_LABEL_BYTES: Final = 256
 MAX_CLIENT_TOOLS: Final = 250
 """Client-side tools of one chat."""
 
@@ -55,6 +64,12 @@ class ListChats(msgspec.Struct, frozen=True, omit_defaults=True):
     before: tuple[datetime, ChatId] | None = None
     """The position after which to go on: `updated_at` and id of the last chat seen."""
     archived: bool | None = False
+    status: Status | None = None
+    labels: dict[str, str] = {}
+    """Only chats that have all of these."""
+    words: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
+    """Only chats whose title or messages hold these; quotes and a minus work as on the web."""
+    pinned: bool | None = None
 
 
 class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,6 +191,40 @@ class ArchiveChat(msgspec.Struct, frozen=True):
     archived: bool = True
 
 
+class MarkRead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Move the last-read cursor forward; None means everything. It never goes back."""
+
+    actor: Actor
+    chat_id: ChatId
+    message_id: MessageId | None = None
+
+
+class PinChat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pin a chat at a position; the others make room. None takes the pin away."""
+
+    actor: Actor
+    chat_id: ChatId
+    position: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+
+
+class LabelChat(msgspec.Struct, frozen=True):
+    """Replace all labels of a chat."""
+
+    actor: Actor
+    chat_id: ChatId
+    labels: dict[str, str]
+
+
+class ForkChat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Make a new chat that shares the history up to a message."""
+
+    actor: Actor
+    chat_id: ChatId
+    message_id: MessageId
+    title: str = ""
+    """Empty keeps the title of the source."""
+
+
 class ClearContext(msgspec.Struct, frozen=True):
     """From here on the model sees nothing of what was said before; people still do."""
 
@@ -247,6 +296,10 @@ SUBMIT_TOOL_RESULTS: Final = Method(
     "store", "chats.submit_tool_results", SubmitToolResults, ChatReply
 )
 ARCHIVE: Final = Method("store", "chats.archive", ArchiveChat, ChatReply, safe=True)
+MARK_READ: Final = Method("store", "chats.mark_read", MarkRead, ChatReply, safe=True)
+PIN: Final = Method("store", "chats.pin", PinChat, ChatReply, safe=True)
+LABEL: Final = Method("store", "chats.label", LabelChat, ChatReply, safe=True)
+FORK: Final = Method("store", "chats.fork", ForkChat, ChatReply)
 CLEAR_CONTEXT: Final = Method("store", "chats.clear_context", ClearContext, ChatReply)
 INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply, safe=True)
 SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply, safe=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from steersman_contracts.hooks import Tool, hookimpl
-
 from steersman_plugin_exec.execute import EXECUTE, TIMEOUT_MAX_S, Execute, execute
 
 

@@ -6,9 +6,9 @@ import asyncio
 from typing import Annotated, Final
 
 import msgspec
+
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-
 from steersman_plugin_exec.launch import prepare
 from steersman_plugin_exec.output import Ring
 from steersman_plugin_exec.process import Process

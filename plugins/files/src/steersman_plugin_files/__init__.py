@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from steersman_contracts.hooks import Tool, hookimpl
-
 from steersman_plugin_files.edit import EDIT_FILES, EditFiles, edit_files
 from steersman_plugin_files.listing import LIST_FILES, ListFiles, list_files
 from steersman_plugin_files.read import READ_FILE, ReadFile, read_file

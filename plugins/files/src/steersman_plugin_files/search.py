@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import msgspec
+
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-
 from steersman_plugin_files import scan
 from steersman_plugin_files.confinement import Refused, open_workspace
 from steersman_plugin_files.text import Page, shown_name

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
-from steersman_contracts.hooks import ToolContext, ToolResult
 
+from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_plugin_files.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_plugin_files.text import lines_of
 

@@ -7,17 +7,17 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
-from steersman_contracts.ids import RunnerId
-from steersman_runtime.jetstream import Publisher
-from steersman_runtime.rpc import RpcClient
-from steersman_runtime.service import Runtime, create_service
-from steersman_runtime.tasks import running
 
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.turn import Surroundings
 from steersman_chatloop.worker import Worker
+from steersman_contracts.ids import RunnerId
+from steersman_runtime.jetstream import Publisher
+from steersman_runtime.rpc import RpcClient
+from steersman_runtime.service import Runtime, create_service
+from steersman_runtime.tasks import running
 
 
 def create_app(runtime: Runtime, settings: Settings) -> Litestar:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
+
 from steersman_contracts.chats import Message, Outcome, Role, StopReason, Visibility
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 

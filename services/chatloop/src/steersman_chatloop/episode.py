@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 import structlog
+
 from steersman_contracts import subjects
 from steersman_contracts.deltas import (
     Delta,

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+
+from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role, Visibility
 from steersman_contracts.parts import (
     ContextFilePart,
@@ -24,8 +26,6 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-
-from steersman_chatloop.providers.neutral import CONTINUE
 
 INTERRUPTED: Final = "interrupted before it produced a result"
 EARLIER: Final = "(The earlier conversation is not shown.)"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
+
+from steersman_chatloop.decide import error_result
 from steersman_contracts.errors import SteersmanError, Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
@@ -24,8 +26,6 @@ from steersman_contracts.rpc.tools import (
 )
 from steersman_runtime.rpc import RpcClient, last_reply
 from steersman_runtime.tasks import TaskGroup
-
-from steersman_chatloop.decide import error_result
 
 log = structlog.stdlib.get_logger()
 

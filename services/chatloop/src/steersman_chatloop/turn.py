@@ -17,6 +17,24 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
+
+from steersman_chatloop import prompt
+from steersman_chatloop.decide import (
+    CallModel,
+    FinishTurn,
+    RunTools,
+    after_boundary,
+    decide,
+    error_result,
+    local_calls,
+)
+from steersman_chatloop.episode import Episode
+from steersman_chatloop.history import History
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
+from steersman_chatloop.providers.registry import Providers
+from steersman_chatloop.retries import delay_s
+from steersman_chatloop.settings import Settings
+from steersman_chatloop.toolbox import INTERRUPTED, Toolbox
 from steersman_contracts import subjects
 from steersman_contracts.chats import ChatError, Outcome, Role, Status, StopReason
 from steersman_contracts.deltas import PartClosed, PartsBuilder
@@ -39,24 +57,6 @@ from steersman_runtime.episodes import read_episode
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient, encode_headers
 from steersman_runtime.rpc import RpcClient
-
-from steersman_chatloop import prompt
-from steersman_chatloop.decide import (
-    CallModel,
-    FinishTurn,
-    RunTools,
-    after_boundary,
-    decide,
-    error_result,
-    local_calls,
-)
-from steersman_chatloop.episode import Episode
-from steersman_chatloop.history import History
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
-from steersman_chatloop.providers.registry import Providers
-from steersman_chatloop.retries import delay_s
-from steersman_chatloop.settings import Settings
-from steersman_chatloop.toolbox import INTERRUPTED, Toolbox
 
 log = structlog.stdlib.get_logger()
 

@@ -7,6 +7,9 @@ import asyncio
 import msgspec
 import structlog
 from prometheus_client import Gauge
+
+from steersman_chatloop.history import Histories
+from steersman_chatloop.turn import ChatRun, Surroundings, load
 from steersman_contracts import subjects
 from steersman_contracts.chats import Status
 from steersman_contracts.errors import (
@@ -20,9 +23,6 @@ from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.jetstream import PullConsumer
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.tasks import TaskGroup
-
-from steersman_chatloop.history import Histories
-from steersman_chatloop.turn import ChatRun, Surroundings, load
 
 log = structlog.stdlib.get_logger()
 

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import structlog
 from litestar import Litestar
-from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
-from steersman_runtime.rpc import RpcServer
-from steersman_runtime.service import Runtime, create_service
 
+from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
 from steersman_desktop.programs import missing_programs, unavailable
 from steersman_desktop.settings import Settings
+from steersman_runtime.rpc import RpcServer
+from steersman_runtime.service import Runtime, create_service
 
 log = structlog.stdlib.get_logger()
 

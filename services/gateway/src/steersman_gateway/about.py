@@ -6,12 +6,12 @@ from typing import Any
 
 from litestar import Request, get
 from litestar.datastructures import State
+
 from steersman_contracts.rest import Me, Version
 from steersman_contracts.rpc.chats import GET, GetChat
 from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
 from steersman_contracts.rpc.identity import Identity
 from steersman_contracts.rpc.tools import LIST_TOOLS, Catalog, ListTools
-
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import ChatInPath
@@ -22,7 +22,6 @@ from steersman_gateway.ids import ChatInPath
     operation_id="getVersion",
     summary="What runs here",
     tags=["About"],
-    security=[],
     sync_to_thread=False,
 )
 def version(state: State) -> Version:

@@ -11,11 +11,8 @@ from litestar import Litestar
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from steersman_contracts.errors import SteersmanError
-from steersman_runtime.rpc import RpcClient
-from steersman_runtime.service import Runtime, create_service
-from steersman_runtime.tasks import running
 
+from steersman_contracts.errors import SteersmanError
 from steersman_gateway import about, landing, sign_in
 from steersman_gateway.api import api_router, provide_backend
 from steersman_gateway.auth import Authenticator
@@ -28,6 +25,9 @@ from steersman_gateway.feeds import Feeds
 from steersman_gateway.problems import handle
 from steersman_gateway.settings import Settings
 from steersman_gateway.streams import Streams
+from steersman_runtime.rpc import RpcClient
+from steersman_runtime.service import Runtime, create_service
+from steersman_runtime.tasks import running
 
 SEND_BUFFER = 64 * 1024
 
@@ -69,7 +69,6 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Exception: handle,
         }
         config.request_class = JsonRequest
-        config.request_max_body_size = settings.max_body_bytes
         return config
 
     app = create_service(
@@ -85,6 +84,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
         ],
         configure=configure,
     )
+    # Not in `configure`: Litestar 2.25 does not read this field back.
+    app.request_max_body_size = settings.max_body_bytes
     app.asgi_handler = Edge(app.asgi_handler)
     return app
 

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
+
 from steersman_contracts.errors import Forbidden, Unauthenticated
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.identity import AUTHENTICATE, Authenticate, Identity
-
 from steersman_gateway.backend import Backend
 
 Connection = ASGIConnection[Any, Any, Any, Any]

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from litestar.di import NamedDependency
+
 from steersman_contracts.chats import Chat, ChatSnapshot, Message, QueuedMessage
 from steersman_contracts.parts import strip_internal
 from steersman_contracts.rpc import Method

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from steersman_contracts.errors import InvalidRequest, UnsupportedMediaType
 
+from steersman_contracts.errors import InvalidRequest, UnsupportedMediaType
 from steersman_gateway.problems import from_msgspec, invalid
 
 

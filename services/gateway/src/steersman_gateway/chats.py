@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
+
 from steersman_contracts.chats import Chat
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonPart, TextPart
@@ -17,7 +18,6 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rpc import chats as rpc
-
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.cursors import decode_cursor, encode_cursor

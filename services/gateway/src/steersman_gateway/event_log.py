@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
+
 from steersman_contracts import subjects
 from steersman_contracts.errors import DeadlineExceeded, SteersmanError, Unavailable
 from steersman_contracts.events import EVENT_HEADER

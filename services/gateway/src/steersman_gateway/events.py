@@ -15,13 +15,13 @@ from litestar import Request, get
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import Receive, Scope, Send
+
 from steersman_contracts.chats import ChatSnapshot
 from steersman_contracts.errors import BadCursor, SteersmanError
 from steersman_contracts.events import StreamGap, StreamSync
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.chats import GET, GetChat
-
 from steersman_gateway.auth import Authenticator, CurrentActor, token_of
 from steersman_gateway.backend import Backend
 from steersman_gateway.event_log import Page

@@ -11,12 +11,12 @@ from enum import Enum, auto
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
+
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_contracts.ids import ChatId
-from steersman_runtime.tasks import TaskGroup
-
 from steersman_gateway.event_log import Entry, EventLog, LogState, Page
 from steersman_gateway.frames import LAST_EVENT, Frame, frame
+from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from steersman_contracts.events import EVENTS, Event
 
+from steersman_contracts.events import EVENTS, Event
 from steersman_gateway.event_log import Entry
 
 PREAMBLE: Final = b"retry: 1000\n\n"

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
+
 from steersman_contracts.errors import NotFound
 from steersman_contracts.ids import ChatId, is_chat_id
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from litestar import Controller, get, patch, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
+
 from steersman_contracts.ids import MessageId, ModelName
 from steersman_contracts.parts import Parts
 from steersman_contracts.rest import (
@@ -17,7 +18,6 @@ from steersman_contracts.rest import (
     to_parts,
 )
 from steersman_contracts.rpc import chats as rpc
-
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import ChatInPath, known_number

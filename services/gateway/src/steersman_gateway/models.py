@@ -7,11 +7,11 @@ from typing import Annotated
 
 from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, PathParameter
+
 from steersman_contracts.errors import NotFound
 from steersman_contracts.ids import SLUG_PATTERN
 from steersman_contracts.rest import Models, Providers, PutModelBody, PutProviderBody
 from steersman_contracts.rpc import models as rpc
-
 from steersman_gateway.auth import CurrentActor, requires_admin
 from steersman_gateway.backend import Services
 from steersman_gateway.problems import invalid

@@ -16,10 +16,10 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Info, License
 from litestar.routes import HTTPRoute
+
 from steersman_contracts.events import CHAT_EVENTS
 from steersman_contracts.parts import ProviderMetadata
 from steersman_contracts.rest import Problem
-
 from steersman_gateway import about
 from steersman_gateway.api import api_router, provide_backend
 from steersman_gateway.auth import COOKIE
@@ -33,6 +33,7 @@ _DESCRIPTION: Final = """A backend for AI agent chats that people can steer.
 Every request carries a token as `Authorization: Bearer <token>`. Errors are problem documents
 (RFC 9457) with a stable `code`; where one field is to blame, `field` names it. What runs is
 watched as server-sent events, and can be resumed from any event without a gap."""
+_PUBLIC: Final = frozenset({"/api/v1/version"})
 _DONE: Final = {"200": "Done.", "201": "Created.", "202": "Accepted.", "204": "Done; no content."}
 
 
@@ -123,9 +124,10 @@ def _problems() -> Document:
 
 
 def _complete(operation: Document, path: str, method: str) -> None:
-    public = operation.get("security") == []
     statuses = {500, 503, 504}
-    if not public:
+    if path in _PUBLIC:
+        operation["security"] = []
+    else:
         statuses |= {401, 429}
     if operation.get("parameters") or "requestBody" in operation:
         statuses.add(400)

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+
 from steersman_contracts.errors import (
     InternalError,
     InvalidRequest,

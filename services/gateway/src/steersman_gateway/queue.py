@@ -6,11 +6,11 @@ from typing import Annotated
 
 from litestar import Controller, delete, patch, post, put
 from litestar.params import JSONBody, PathParameter
+
 from steersman_contracts.chats import Chat
 from steersman_contracts.ids import QueuedId
 from steersman_contracts.rest import EditQueuedBody, ReorderQueueBody
 from steersman_contracts.rpc import chats as rpc
-
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import ChatInPath, known_number

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+
 from steersman_runtime.settings import ServiceSettings
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]

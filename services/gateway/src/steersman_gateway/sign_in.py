@@ -8,6 +8,7 @@ from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie, State
 from litestar.params import PathParameter
 from litestar.response import Redirect
+
 from steersman_contracts.errors import (
     Conflict,
     Forbidden,
@@ -17,7 +18,6 @@ from steersman_contracts.errors import (
     Unauthenticated,
 )
 from steersman_contracts.rpc.identity import REDEEM_SIGN_IN, RedeemSignIn
-
 from steersman_gateway.auth import COOKIE, digest, same_origin
 from steersman_gateway.backend import Services
 from steersman_gateway.pages import page

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+
 from steersman_contracts.chats import Chat, ChatSnapshot, Preview, Status
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.events import PartDelta
@@ -19,7 +20,6 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import strip_internal
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.chats import SNAPSHOT, Snapshot
-
 from steersman_gateway.backend import Backend
 from steersman_gateway.event_log import EventLog
 from steersman_gateway.frames import DELTA

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 from prometheus_client import Gauge
+
 from steersman_contracts.errors import (
     DeadlineExceeded,
     SteersmanError,
@@ -17,11 +18,10 @@ from steersman_contracts.errors import (
     Unavailable,
 )
 from steersman_contracts.ids import UserId
-from steersman_runtime.tasks import TaskGroup
-
 from steersman_gateway.feeds import Feeds
 from steersman_gateway.settings import Settings
 from steersman_gateway.viewers import Viewer
+from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
-
 from steersman_gateway.event_log import Entry
 from steersman_gateway.feeds import LAG_S, RETRY_S, Feed, GapReason
 from steersman_gateway.frames import LAST_EVENT, PING, Frame, Wanted, frame

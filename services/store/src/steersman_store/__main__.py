@@ -12,12 +12,12 @@ import sys
 
 import msgspec
 import structlog
+
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.rpc.admin import Bootstrap
 from steersman_runtime.logging import configure_logging
 from steersman_runtime.service import run_service
 from steersman_runtime.settings import Secret, load_settings
-
 from steersman_store.app import create_app
 from steersman_store.database import open_database
 from steersman_store.identity import Identities

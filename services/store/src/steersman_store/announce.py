@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 import structlog
+
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.ids import ChatId, RunnerId

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
+
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import running
-
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
 import msgspec
+
 from steersman_contracts import subjects
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, encode_parts
 from steersman_contracts.rpc import chats as rpc
 from steersman_runtime.rpc import RpcServer
-
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
 
 _TITLE_LENGTH = 60
+_LABEL_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,63}")
 
 
 def new_chat_id() -> ChatId:
@@ -38,6 +41,27 @@ def title_of(parts: Parts) -> str:
     if len(words) <= _TITLE_LENGTH:
         return words
     return words[:_TITLE_LENGTH].rsplit(" ", 1)[0].rstrip(",.;:") + "…"
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that are malformed or too many.
+
+    Raises:
+        InvalidRequest: Names the label and the bound.
+    """
+    if len(labels) > rpc.MAX_LABELS:
+        raise InvalidRequest(f"a chat has at most {rpc.MAX_LABELS} labels", field="labels")
+    for key, value in labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            raise InvalidRequest(
+                f"{key!r} is not a label: 1 to 64 of letters, digits and . _ / -, "
+                "beginning with a letter or digit",
+                field=f"labels.{key}",
+            )
+        if len(value.encode()) > rpc.MAX_LABEL_BYTES:
+            raise InvalidRequest(
+                f"the value of {key!r} is over {rpc.MAX_LABEL_BYTES} bytes", field=f"labels.{key}"
+            )
 
 
 class Chats:
@@ -65,6 +89,10 @@ class Chats:
         server.add(rpc.SUBMIT_TOOL_RESULTS, self.submit_tool_results)
         server.add(rpc.ARCHIVE, self.archive)
         server.add(rpc.CLEAR_CONTEXT, self.clear_context)
+        server.add(rpc.MARK_READ, self.mark_read)
+        server.add(rpc.PIN, self.pin)
+        server.add(rpc.LABEL, self.label)
+        server.add(rpc.FORK, self.fork)
         server.add(rpc.SNAPSHOT, self.snapshot)
 
     async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
@@ -188,6 +216,47 @@ class Chats:
             request.chat_id,
         )
 
+    async def mark_read(self, request: rpc.MarkRead) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM mark_read($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.message_id,
+        )
+
+    async def pin(self, request: rpc.PinChat) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM pin_chat($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.position,
+        )
+
+    async def label(self, request: rpc.LabelChat) -> msgspec.Raw:
+        check_labels(request.labels)
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM label_chat($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            json_text(request.labels),
+        )
+
+    async def fork(self, request: rpc.ForkChat) -> msgspec.Raw:
+        fork_id = new_chat_id()
+        return await self._transition(
+            fork_id,
+            "SELECT * FROM fork_chat($1, $2, $3, $4, $5, $6)",
+            request.actor.user_id,
+            request.chat_id,
+            request.message_id,
+            fork_id,
+            subjects.partition(fork_id),
+            request.title,
+        )
+
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
         return await self._transition(
             request.chat_id,
@@ -215,12 +284,16 @@ class Chats:
     async def list(self, request: rpc.ListChats) -> msgspec.Raw:
         before, before_id = request.before or (None, None)
         return await self._database.raw(
-            "SELECT list_chats($1, $2, $3, $4, $5)",
+            "SELECT list_chats($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             request.actor.user_id,
             request.limit,
             before,
             before_id,
             request.archived,
+            request.status,
+            json_text(request.labels) if request.labels else None,
+            request.words,
+            request.pinned,
         )
 
     async def list_messages(self, request: rpc.ListMessages) -> msgspec.Raw:

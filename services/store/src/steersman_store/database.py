@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 import structlog
 from asyncpg.pool import PoolConnectionProxy
+
 from steersman_contracts.errors import (
     Conflict,
     InternalError,

@@ -11,7 +11,6 @@ from steersman_contracts.errors import NotFound, Unauthenticated
 from steersman_contracts.ids import ModelName, UserId
 from steersman_contracts.rpc import Actor, admin, identity
 from steersman_runtime.rpc import RpcServer
-
 from steersman_store.database import Database
 from steersman_store.secrets import digest
 

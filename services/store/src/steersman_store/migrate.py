@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from typing import Final, NamedTuple
 
 import asyncpg
 import structlog
-from steersman_contracts.errors import InternalError, SteersmanError, Unavailable
 
+from steersman_contracts.errors import InternalError, SteersmanError, Unavailable
 from steersman_store import transitions
 from steersman_store.database import message_of
 
@@ -24,6 +25,21 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     checksum text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 )
+"""
+
+
+_DROP = """
+DO $$
+DECLARE
+    old regprocedure;
+BEGIN
+    FOR old IN SELECT oid FROM pg_proc
+        WHERE pronamespace = current_schema()::regnamespace
+            AND proname = ANY ('{{{names}}}')
+    LOOP
+        EXECUTE format('DROP FUNCTION IF EXISTS %s CASCADE', old);
+    END LOOP;
+END $$;
 """
 
 
@@ -88,7 +104,7 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
             raise MigrationFailed(
                 f"{script.name} was applied with another content", name=script.name
             )
-    functions = Script("functions", "\n".join(script.sql for script in scripts("functions")))
+    functions = _all_functions()
     if known.get(functions.name) != functions.checksum:
         await _run(connection, functions)
         applied.append(functions.name)
@@ -96,6 +112,17 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     for name in applied:
         log.info("migration.applied", name=name)
     return applied
+
+
+def _all_functions() -> Script:
+    """All function files as one script, which replaces what it defines.
+
+    A function whose parameters have changed would otherwise stay beside its successor, as an
+    overload. Only names that the files define are dropped: the schema may hold others' functions.
+    """
+    sql = "\n".join(script.sql for script in scripts("functions"))
+    names = sorted(set(re.findall(r"^CREATE OR REPLACE FUNCTION (\w+)", sql, re.MULTILINE)))
+    return Script("functions", _DROP.format(names=",".join(names)) + sql)
 
 
 async def _run(connection: asyncpg.Connection[asyncpg.Record], script: Script) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncpg
 import msgspec
+
 from steersman_contracts.errors import Forbidden, InvalidRequest, NotFound
 from steersman_contracts.ids import ModelName, ProviderId
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as rpc
 from steersman_runtime.rpc import RpcServer
-
 from steersman_store.database import Database
 from steersman_store.secrets import Vault
 

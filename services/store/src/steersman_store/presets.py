@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import structlog
+
 from steersman_contracts.rpc.models import ProviderType
 from steersman_runtime.settings import Secret
-
 from steersman_store.database import Database
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings

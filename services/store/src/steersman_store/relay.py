@@ -14,13 +14,13 @@ import asyncpg
 import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
+
 from steersman_contracts import subjects
 from steersman_contracts.errors import PayloadTooLarge, SteersmanError, Unavailable
 from steersman_contracts.events import EVENT_HEADER
 from steersman_contracts.ids import ChatId
 from steersman_runtime.jetstream import Publisher, purge_subject
 from steersman_runtime.nats_client import NatsClient, encode_headers
-
 from steersman_store.database import Database
 
 log = structlog.stdlib.get_logger()

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from steersman_contracts.errors import InternalError
 from steersman_runtime.settings import BadSettings
 

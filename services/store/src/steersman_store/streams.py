@@ -7,7 +7,6 @@ from typing import Any
 from steersman_contracts import subjects
 from steersman_runtime.jetstream import ensure_consumer, ensure_stream
 from steersman_runtime.nats_client import NatsClient
-
 from steersman_store.settings import Settings
 
 _SECOND = 1_000_000_000

@@ -7,10 +7,10 @@ from typing import Final
 
 import structlog
 from prometheus_client import Counter
+
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.ids import ChatId
 from steersman_runtime.nats_client import NatsClient
-
 from steersman_store.announce import Announcer
 from steersman_store.database import Database
 from steersman_store.settings import Settings

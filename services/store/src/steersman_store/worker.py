@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 import msgspec
+
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId, UserId
@@ -15,7 +16,6 @@ from steersman_contracts.parts import encode_parts, strip_internal
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.rpc import RpcServer
-
 from steersman_store.announce import Announcer
 from steersman_store.database import Database, json_text
 from steersman_store.secrets import Vault, account_of

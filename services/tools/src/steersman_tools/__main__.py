@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from steersman_runtime.service import run_service
-
 from steersman_tools.app import create_app
 from steersman_tools.settings import Settings
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 from litestar import Litestar
+
 from steersman_contracts import subjects
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc.tools import (
@@ -26,7 +27,6 @@ from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import TaskGroup
-
 from steersman_tools.calls import Calls
 from steersman_tools.execution import Executor
 from steersman_tools.ledger import MemoryLedger

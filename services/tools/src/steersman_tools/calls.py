@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
 from steersman_contracts.errors import (
     Conflict,
     InternalError,
@@ -30,7 +31,6 @@ from steersman_contracts.rpc.tools import (
 )
 from steersman_runtime.rpc import Frames
 from steersman_runtime.tasks import TaskGroup
-
 from steersman_tools.context import CallContext, Progress
 from steersman_tools.exclusive import ChatTurnstile
 from steersman_tools.execution import Executor

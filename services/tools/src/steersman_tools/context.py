@@ -10,7 +10,6 @@ from typing import Final
 
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc.tools import CallProgress
-
 from steersman_tools.results import cut
 from steersman_tools.workspaces import Workspaces
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import structlog
+
 from steersman_contracts.hooks import PendingCall, ToolResult
 from steersman_contracts.rpc.tools import CallTool
 from steersman_runtime.tasks import TaskGroup
-
 from steersman_tools.context import CallContext
 from steersman_tools.plugins import HostedTool, Plugins
 from steersman_tools.schemas import unknown_fields

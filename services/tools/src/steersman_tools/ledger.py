@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
+
 from steersman_contracts.errors import Conflict
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart

@@ -16,6 +16,7 @@ import msgspec
 import pluggy
 import structlog
 from pluggy import HookCaller, PluginManager
+
 from steersman_contracts.hooks import (
     ENTRY_POINT_GROUP,
     PROJECT,
@@ -28,7 +29,6 @@ from steersman_contracts.hooks import (
 from steersman_contracts.ids import TOOL_NAME_PATTERN
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.tools import MAX_TIMEOUT_S, PluginReport, ToolSpec
-
 from steersman_tools.schemas import BadSchema, input_schema
 
 log = structlog.stdlib.get_logger()

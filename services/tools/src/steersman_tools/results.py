@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import FilePart, JsonPart, ResultContent, TextPart
 from steersman_contracts.rpc.tools import CallResult

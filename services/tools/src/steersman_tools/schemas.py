@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeGuard
 
 import msgspec
+
 from steersman_contracts.parts import JsonObject
 
 MAX_SCHEMA_BYTES: Final = 64 << 10

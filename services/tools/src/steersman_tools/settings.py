@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+
 from steersman_runtime.settings import ServiceSettings
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -20,8 +21,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     max_concurrent_calls: Count = 64
     max_waiting_calls: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """Calls over the limit of concurrent ones that may wait; more are refused for the moment."""
-    max_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 64 << 10
-    """Bytes of text and JSON in one result."""
+    max_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 68 << 10
+    """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it."""
     max_file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 2 << 20
     """Bytes of inline files in one result; less when NATS takes smaller messages."""
     results_kept: Count = 10_000

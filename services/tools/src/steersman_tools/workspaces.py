@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+
 from steersman_contracts.errors import InvalidRequest, Unavailable
 from steersman_contracts.ids import ChatId, is_chat_id
 

@@ -11,6 +11,7 @@ import httpx2
 import openai
 import pytest
 from google.genai import errors as google
+
 from steersman_chatloop.providers.classify import RULES, classify, failure, scrub
 from steersman_chatloop.providers.signals import StreamFault, signal_of
 from steersman_contracts.chats import ErrorKind

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 import pytest
+
 from steersman_chatloop.providers import demo
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent, StepRequest
 from steersman_chatloop.providers.demo import SCRIPTS, Demo, Fail, Pause, Script

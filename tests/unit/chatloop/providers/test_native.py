@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steersman_chatloop.providers.native import CallIds, Origin, WireIds, family
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import ProviderMetadata

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, Final
 
 import pytest
+
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_events import Translator, merge_details, usage_of

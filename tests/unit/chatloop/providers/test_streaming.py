@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import pytest
+
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent
 from steersman_chatloop.providers.clients import ClientPool
 from steersman_chatloop.providers.signals import StreamFault

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steersman_plugin_exec.output import Ring
 
 MARKER = re.compile(r"\n\[… (\d+) bytes of output dropped …\]\n")

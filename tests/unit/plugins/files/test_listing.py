@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import steersman_plugin_files
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart

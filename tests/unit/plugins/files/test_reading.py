@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import steersman_plugin_files
 from hypothesis import given
 from hypothesis import strategies as st
+
+import steersman_plugin_files
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool

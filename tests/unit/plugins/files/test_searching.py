@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import steersman_plugin_files
 import uvloop
+
+import steersman_plugin_files
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool

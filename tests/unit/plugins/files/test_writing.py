@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import steersman_plugin_files
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.testing import LocalContext, run_tool

@@ -6,10 +6,9 @@ Requests go through `client.post` with plain objects, for the reasons given in `
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import cast
 
 from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient
-from steersman_contracts.parts import JsonObject
-from steersman_contracts.rpc.worker import ModelAccess
 
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import (
@@ -22,6 +21,8 @@ from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.streaming import Limits, run
+from steersman_contracts.parts import JsonObject
+from steersman_contracts.rpc.worker import ModelAccess
 
 
 class Anthropic:
@@ -45,11 +46,11 @@ class Anthropic:
                 cast_to=object,
                 body=body,
                 stream=True,
-                stream_cls=AsyncStream[JsonObject],
+                stream_cls=AsyncStream[object],
             ) as stream,
         ):
             async for event in stream:
-                yield event
+                yield cast("JsonObject", event)
 
     async def aclose(self) -> None:
         """Close the clients."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.native import CallIds, Origin
+from steersman_chatloop.providers.signals import StreamFault
+from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
     PartAdded,
@@ -21,11 +25,6 @@ from steersman_contracts.parts import (
     SourcePart,
     ToolResultPart,
 )
-
-from steersman_chatloop.providers.base import StepEnded, StepEvent
-from steersman_chatloop.providers.native import CallIds, Origin
-from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
 
 STOPS: Final[Mapping[str, StopReason]] = {
     "end_turn": "end",

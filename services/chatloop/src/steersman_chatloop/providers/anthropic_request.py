@@ -6,6 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
+from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.parts import (
     JsonObject,
@@ -18,11 +22,6 @@ from steersman_contracts.parts import (
 )
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
-
-from steersman_chatloop.providers import neutral
-from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
-from steersman_chatloop.providers.neutral import CONTINUE
 
 FORMAT: Final = "anthropic"
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
@@ -44,7 +43,7 @@ def to_request(request: StepRequest) -> JsonObject:
     system = [request.system] if request.system.strip() else []
     # A conversation begins with a user message; what comes before it belongs to the prompt.
     while messages and messages[0].role is Role.SYSTEM:
-        system += (text for part in messages.pop(0).parts if (text := neutral.input_text(part)))
+        system.append(neutral.input_texts(messages.pop(0).parts))
     body: JsonObject = {
         "model": access.model_id,
         "max_tokens": access.max_output_tokens,
@@ -100,21 +99,18 @@ def _messages(messages: Sequence[Message], access: ModelAccess) -> Iterator[Json
             case Role.USER:
                 content = _input(message.parts)
             case Role.SYSTEM:
-                content = _input(message.parts)
+                text = neutral.input_texts(message.parts)
                 if is_anthropic(access):
                     role = "system"
                 else:  # other servers know two roles
-                    content = [{"type": "text", "text": f"<system>\n{_text(content)}\n</system>"}]
+                    text = f"<system>\n{text}\n</system>"
+                content = [{"type": "text", "text": text}]
             case Role.ASSISTANT:
                 content = list(_output(message.parts, origin, ids))
             case Role.TOOL:
                 content = list(_results(message.parts, origin, ids))
         if content:
             yield {"role": role, "content": content}
-
-
-def _text(content: Sequence[JsonObject]) -> str:
-    return "\n\n".join(item["text"] for item in content if item["type"] == "text")
 
 
 def _input(parts: Sequence[Part]) -> list[JsonObject]:

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from steersman_contracts.chats import ChatError, ErrorKind
-from steersman_contracts.rpc.worker import ModelAccess
 
 from steersman_chatloop.providers.base import ProviderFailed
 from steersman_chatloop.providers.signals import Signal, signal_of
+from steersman_contracts.chats import ChatError, ErrorKind
+from steersman_contracts.rpc.worker import ModelAccess
 
 MAX_DETAIL: Final = 500
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, Generic, TypeVar
 
 import httpx2
+
 from steersman_contracts.rpc.worker import ModelAccess
 
 C = TypeVar("C")

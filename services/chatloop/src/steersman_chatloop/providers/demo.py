@@ -13,6 +13,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
+
+from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest
+from steersman_chatloop.providers.classify import failure
 from steersman_contracts.chats import ErrorKind, Message, Role, StopReason, Usage
 from steersman_contracts.deltas import (
     PartClosed,
@@ -22,9 +25,6 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.parts import JsonObject, TextPart, ToolResultPart
-
-from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest
-from steersman_chatloop.providers.classify import failure
 
 
 class Text(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, cast
 import httpx2
 from google import genai
 from google.genai import types
-from steersman_contracts.rpc.worker import ModelAccess
 
 from steersman_chatloop.providers import google_http
 from steersman_chatloop.providers.base import StepEvent, StepRequest
@@ -22,6 +21,7 @@ from steersman_chatloop.providers.google_events import Chunk, Translator
 from steersman_chatloop.providers.google_request import FORMAT, to_request
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.streaming import Limits, run
+from steersman_contracts.rpc.worker import ModelAccess
 
 GOOGLE_URL: Final = "https://generativelanguage.googleapis.com"
 

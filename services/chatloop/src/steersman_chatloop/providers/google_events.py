@@ -11,6 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
+
+from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.native import CallIds, Origin
+from steersman_chatloop.providers.signals import StreamFault
+from steersman_chatloop.providers.streaming import NONE, answered
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
     PartAdded,
@@ -27,11 +32,6 @@ from steersman_contracts.parts import (
     TextPart,
     ToolResultPart,
 )
-
-from steersman_chatloop.providers.base import StepEnded, StepEvent
-from steersman_chatloop.providers.native import CallIds, Origin
-from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered
 
 STOPS: Final[Mapping[str, StopReason]] = {
     "STOP": "end",

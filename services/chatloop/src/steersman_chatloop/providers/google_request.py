@@ -7,6 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
+
+from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.parts import (
     FilePart,
@@ -18,10 +22,6 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-
-from steersman_chatloop.providers import neutral
-from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 
 FORMAT: Final = "google"
 
@@ -92,9 +92,7 @@ class _Writer:
             case Role.TOOL:
                 yield from self._results(message.parts)
             case Role.SYSTEM:
-                texts = filter(None, map(neutral.input_text, message.parts))
-                if text := "\n\n".join(texts):
-                    yield {"text": f"<system>\n{text}\n</system>"}
+                yield {"text": f"<system>\n{neutral.input_texts(message.parts)}\n</system>"}
             case Role.USER:
                 yield from _input(message.parts)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 from uuid import uuid4
 
+from steersman_chatloop.providers.base import StepRequest
 from steersman_contracts.chats import Message
 from steersman_contracts.parts import (
     ContextFilePart,
@@ -23,8 +24,6 @@ from steersman_contracts.parts import (
     ToolCallPart,
 )
 from steersman_contracts.rpc.worker import ModelAccess
-
-from steersman_chatloop.providers.base import StepRequest
 
 _SNAPSHOT: Final = re.compile(r"(?:[-@]20\d{2}-?\d{2}-?\d{2}|-latest)$")
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]+")

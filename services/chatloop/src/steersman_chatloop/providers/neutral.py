@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, assert_never
 
 import msgspec
+
 from steersman_contracts.parts import (
     ContextFilePart,
     FilePart,
@@ -62,6 +63,11 @@ def input_text(part: Part) -> str | None:
             return placeholder(part)
         case _:
             return None
+
+
+def input_texts(parts: Iterable[Part]) -> str:
+    """A whole message in words, for the roles that take nothing else."""
+    return "\n\n".join(text for part in parts if (text := input_text(part)))
 
 
 def quote(part: FileReferencePart) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
-from steersman_contracts.parts import JsonObject
 
 from steersman_chatloop.providers import openai_sdk
 from steersman_chatloop.providers.base import StepEvent, StepRequest
@@ -29,14 +26,8 @@ class OpenAIChat:
             CallIds.of(request),
             keep_reasoning=Dialect.of(request.model).wants_reasoning,
         )
-        return run(self._events(request), translator, request.model, self._limits)
-
-    async def _events(self, request: StepRequest) -> AsyncGenerator[JsonObject]:
-        body = to_request(request)
-        events = openai_sdk.events(self._clients, request.model, "/chat/completions", body)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        events = openai_sdk.events(self._clients, request, "/chat/completions", to_request)
+        return run(events, translator, request.model, self._limits)
 
     async def aclose(self) -> None:
         """Close the clients."""

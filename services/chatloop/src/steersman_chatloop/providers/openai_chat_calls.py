@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+
+from steersman_chatloop.providers.base import StepEvent
+from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_contracts.deltas import (
     PartClosed,
     ToolArgumentsDelta,
@@ -13,9 +16,6 @@ from steersman_contracts.deltas import (
     parse_arguments,
 )
 from steersman_contracts.parts import JsonObject
-
-from steersman_chatloop.providers.base import StepEvent
-from steersman_chatloop.providers.native import CallIds, Origin
 
 _KNOWN: Final = frozenset({"index", "id", "type", "function"})
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from steersman_contracts.chats import StopReason, Usage
-from steersman_contracts.deltas import PartClosed, ReasoningDelta, TextDelta
-from steersman_contracts.parts import JsonObject, ProviderMetadata
-
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_calls import OpenCalls
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_contracts.chats import StopReason, Usage
+from steersman_contracts.deltas import PartClosed, ReasoningDelta, TextDelta
+from steersman_contracts.parts import JsonObject, ProviderMetadata
 
 STOPS: Final[Mapping[str, StopReason]] = {
     "stop": "end",

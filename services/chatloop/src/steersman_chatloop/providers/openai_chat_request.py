@@ -7,6 +7,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+
+from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.native import Origin, WireIds
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.parts import (
     JsonObject,
@@ -17,10 +21,6 @@ from steersman_contracts.parts import (
 )
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
-
-from steersman_chatloop.providers import neutral
-from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.providers.native import Origin, WireIds
 
 FORMAT: Final = "openai-chat"
 OPENAI_URL: Final = "https://api.openai.com/v1"
@@ -103,18 +103,15 @@ def _messages(request: StepRequest, dialect: Dialect) -> Iterator[JsonObject]:
         yield {"role": "system", "content": request.system}
     for message in request.messages:
         match message.role:
-            case Role.USER | Role.SYSTEM:
-                yield from _input(message)
+            case Role.USER:
+                if content := _content(message.parts):
+                    yield {"role": "user", "content": content}
+            case Role.SYSTEM:
+                yield {"role": "system", "content": neutral.input_texts(message.parts)}
             case Role.ASSISTANT:
                 yield from _assistant(message, origin, ids, dialect)
             case Role.TOOL:
                 yield from _results(message, ids)
-
-
-def _input(message: Message) -> Iterator[JsonObject]:
-    content = _content(message.parts)
-    if content:
-        yield {"role": message.role.value, "content": content}
 
 
 def _content(parts: Sequence[Part]) -> str | list[JsonObject]:

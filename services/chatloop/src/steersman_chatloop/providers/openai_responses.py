@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
-from steersman_contracts.parts import JsonObject
 
 from steersman_chatloop.providers import openai_sdk
 from steersman_chatloop.providers.base import StepEvent, StepRequest
@@ -25,13 +22,8 @@ class OpenAIResponses:
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        return run(self._events(request), translator, request.model, self._limits)
-
-    async def _events(self, request: StepRequest) -> AsyncGenerator[JsonObject]:
-        events = openai_sdk.events(self._clients, request.model, "/responses", to_request(request))
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        events = openai_sdk.events(self._clients, request, "/responses", to_request)
+        return run(events, translator, request.model, self._limits)
 
     async def aclose(self) -> None:
         """Close the clients."""

@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+
+from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.native import CallIds, Origin
+from steersman_chatloop.providers.signals import StreamFault
+from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
     PartAdded,
@@ -22,11 +27,6 @@ from steersman_contracts.parts import (
     SourcePart,
     ToolResultPart,
 )
-
-from steersman_chatloop.providers.base import StepEnded, StepEvent
-from steersman_chatloop.providers.native import CallIds, Origin
-from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
 
 Kind: TypeAlias = Literal["text", "reasoning", "call", "hosted"]
 

@@ -7,6 +7,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+
+from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.parts import (
     JsonObject,
@@ -17,10 +21,6 @@ from steersman_contracts.parts import (
     ToolResultPart,
 )
 from steersman_contracts.rpc.tools import ToolSpec
-
-from steersman_chatloop.providers import neutral
-from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 
 FORMAT: Final = "openai-responses"
 
@@ -64,16 +64,19 @@ def _input(request: StepRequest) -> Iterator[JsonObject]:
     for message in request.messages:
         match message.role:
             case Role.USER:
-                yield from _said("user", message)
+                yield from _said(message)
             case Role.SYSTEM:
-                yield from _said("developer", message)
+                text = neutral.input_texts(message.parts)
+                yield {"type": "message", "role": "developer", "content": text}
             case Role.ASSISTANT:
                 yield from _assistant(message.parts, origin, ids)
             case Role.TOOL:
                 yield from _results(message, ids)
+    if request.messages and request.messages[-1].role is Role.ASSISTANT:
+        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
 
 
-def _said(role: str, message: Message) -> Iterator[JsonObject]:
+def _said(message: Message) -> Iterator[JsonObject]:
     content: list[JsonObject] = []
     for part in message.parts:
         if (image := neutral.image(part)) is not None:
@@ -81,7 +84,7 @@ def _said(role: str, message: Message) -> Iterator[JsonObject]:
         elif text := neutral.input_text(part):
             content.append({"type": "input_text", "text": text})
     if content:
-        yield {"type": "message", "role": role, "content": content}
+        yield {"type": "message", "role": "user", "content": content}
 
 
 def _image(image: neutral.Image) -> JsonObject:

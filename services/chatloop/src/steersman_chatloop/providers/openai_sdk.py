@@ -7,14 +7,16 @@ and loses the order of keys and whatever the models do not know.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import cast
 
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
-from steersman_contracts.parts import JsonObject
-from steersman_contracts.rpc.worker import ModelAccess
 
+from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
 from steersman_chatloop.providers.openai_chat_request import OPENAI_URL
+from steersman_contracts.parts import JsonObject
+from steersman_contracts.rpc.worker import ModelAccess
 
 
 def pool() -> ClientPool[AsyncOpenAI]:
@@ -46,14 +48,18 @@ async def _close(client: AsyncOpenAI) -> None:
 
 
 async def events(
-    clients: ClientPool[AsyncOpenAI], access: ModelAccess, path: str, body: JsonObject
+    clients: ClientPool[AsyncOpenAI],
+    request: StepRequest,
+    path: str,
+    to_request: Callable[[StepRequest], JsonObject],
 ) -> AsyncGenerator[JsonObject]:
     """Send the request and yield its events as plain objects."""
+    body = to_request(request)
     async with (
-        clients.lease(access) as client,
+        clients.lease(request.model) as client,
         await client.post(
-            path, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[JsonObject]
+            path, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
         ) as stream,
     ):
         async for event in stream:
-            yield event
+            yield cast("JsonObject", event)  # `object` is how the SDK says: leave it alone

@@ -10,13 +10,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
-from steersman_contracts.chats import ErrorKind
-from steersman_contracts.rpc.models import ProviderType
-
 from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
 from steersman_chatloop.providers.classify import failure
 from steersman_chatloop.providers.demo import Demo
 from steersman_chatloop.providers.streaming import Limits
+from steersman_contracts.chats import ErrorKind
+from steersman_contracts.rpc.models import ProviderType
 
 
 def _demo(_: Limits) -> Provider:

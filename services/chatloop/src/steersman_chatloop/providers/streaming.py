@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from steersman_contracts.chats import StopReason
-from steersman_contracts.rpc.worker import ModelAccess
 
 from steersman_chatloop.providers.base import StepEvent
 from steersman_chatloop.providers.classify import classify
 from steersman_chatloop.providers.signals import StreamFault
+from steersman_contracts.chats import StopReason
+from steersman_contracts.rpc.worker import ModelAccess
 
 E_contra = TypeVar("E_contra", contravariant=True)
 E = TypeVar("E")

@@ -1,4 +1,4 @@
--- What every transition is made of. Replaced as a whole whenever this file changes.
+-- What every transition is made of. Replaced as a whole whenever one of these files changes.
 
 -- What a transition tells the process that called it.
 DROP TYPE IF EXISTS transition_result CASCADE;
@@ -111,7 +111,14 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'queue_size', (SELECT count(*) FROM queued_messages q WHERE q.chat_id = c.id),
         'system_prompt', c.system_prompt, 'last_error', c.last_error,
         'last_outcome', c.last_outcome,
-        'action', action_json(c))
+        'action', action_json(c), 'labels', c.labels,
+        -- The owner's own marks, until chats are shared.
+        'pin_position', (SELECT k.pin_position FROM chat_marks k
+            WHERE k.chat_id = c.id AND k.user_id = c.owner_id),
+        'has_unread', EXISTS (SELECT 1 FROM messages m
+            WHERE m.chat_id = c.id AND m.role = 'assistant' AND m.deleted_at IS NULL
+                AND m.id > coalesce((SELECT k.last_read_id FROM chat_marks k
+                    WHERE k.chat_id = c.id AND k.user_id = c.owner_id), 0)))
 $$;
 
 -- `internal`: with what providers need back; towards chatloop alone.

@@ -440,13 +440,25 @@ RETURNS json LANGUAGE sql STABLE AS $$
     SELECT json_build_object('chat', chat_json(read_chat(p_chat, p_actor)))
 $$;
 
+-- `p_words`: only chats whose title or messages hold all of them; the web search syntax.
 CREATE OR REPLACE FUNCTION list_chats(
-    p_actor uuid, p_limit integer, p_before timestamptz, p_before_id uuid, p_archived boolean
+    p_actor uuid, p_limit integer, p_before timestamptz, p_before_id uuid, p_archived boolean,
+    p_status text, p_labels jsonb, p_words text, p_pinned boolean
 ) RETURNS json LANGUAGE sql STABLE AS $$
     WITH page AS (
         SELECT c FROM chats c
             WHERE c.owner_id = p_actor AND may_use(c, p_actor)
                 AND (p_archived IS NULL OR c.archived = p_archived)
+                AND (p_status IS NULL OR c.status = p_status)
+                AND (p_labels IS NULL OR c.labels @> p_labels)
+                AND (p_pinned IS NULL OR p_pinned = EXISTS (SELECT 1 FROM chat_marks k
+                    WHERE k.chat_id = c.id AND k.user_id = p_actor AND k.pin_position IS NOT NULL))
+                AND (p_words IS NULL
+                    OR to_tsvector('simple', c.title) @@ websearch_to_tsquery('simple', p_words)
+                    OR c.id IN (SELECT m.chat_id FROM messages m
+                        WHERE m.role IN ('user', 'assistant') AND m.deleted_at IS NULL
+                            AND to_tsvector('simple', search_text(m.content))
+                                @@ websearch_to_tsquery('simple', p_words)))
                 AND (p_before IS NULL OR (c.updated_at, c.id) < (p_before, p_before_id))
             ORDER BY c.updated_at DESC, c.id DESC LIMIT p_limit + 1
     ), numbered AS (

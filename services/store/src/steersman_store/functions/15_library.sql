@@ -1,0 +1,111 @@
+-- Labels, pins, the last-read cursor, search, forks.
+
+CREATE OR REPLACE FUNCTION mark_of(p_chat uuid, p_user uuid)
+RETURNS chat_marks LANGUAGE sql STABLE AS $$
+    SELECT m FROM chat_marks m WHERE m.chat_id = p_chat AND m.user_id = p_user
+$$;
+
+CREATE OR REPLACE FUNCTION chat_updated(c chats)
+RETURNS void LANGUAGE sql AS $$
+    SELECT emit(c, 'chat.updated', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)))
+$$;
+
+-- A change of what people see beside the conversation; the caller has changed the rows.
+CREATE OR REPLACE FUNCTION touch_chat(c chats)
+RETURNS chats LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE chats SET snapshot_version = snapshot_version + 1 WHERE id = c.id RETURNING * INTO c;
+    PERFORM chat_updated(c);
+    RETURN c;
+END $$;
+
+CREATE OR REPLACE FUNCTION mark_read(p_actor uuid, p_chat uuid, p_message bigint)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    newest bigint;
+BEGIN
+    SELECT coalesce(max(id), 0) INTO newest FROM messages WHERE chat_id = c.id;
+    INSERT INTO chat_marks (user_id, chat_id, last_read_id)
+        VALUES (p_actor, c.id, least(coalesce(p_message, newest), newest))
+        ON CONFLICT (user_id, chat_id) DO UPDATE
+            SET last_read_id = greatest(chat_marks.last_read_id, excluded.last_read_id);
+    c := touch_chat(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+-- Puts a pin at a position (1 is first, beyond the end is last), or takes it away (NULL).
+CREATE OR REPLACE FUNCTION pin_chat(p_actor uuid, p_chat uuid, p_position integer)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+    present integer;
+    wanted integer;
+BEGIN
+    -- One change of a person's pins at a time.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_actor::text, 0));
+    SELECT pin_position INTO present FROM chat_marks WHERE user_id = p_actor AND chat_id = c.id;
+    IF present IS NOT NULL THEN
+        UPDATE chat_marks SET pin_position = NULL WHERE user_id = p_actor AND chat_id = c.id;
+        UPDATE chat_marks SET pin_position = pin_position - 1
+            WHERE user_id = p_actor AND pin_position > present;
+    END IF;
+    IF p_position IS NOT NULL THEN
+        SELECT least(p_position, count(*) + 1) INTO wanted
+            FROM chat_marks WHERE user_id = p_actor AND pin_position IS NOT NULL;
+        UPDATE chat_marks SET pin_position = pin_position + 1
+            WHERE user_id = p_actor AND pin_position >= wanted;
+        INSERT INTO chat_marks (user_id, chat_id, pin_position) VALUES (p_actor, c.id, wanted)
+            ON CONFLICT (user_id, chat_id) DO UPDATE SET pin_position = excluded.pin_position;
+    END IF;
+    c := touch_chat(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+CREATE OR REPLACE FUNCTION label_chat(p_actor uuid, p_chat uuid, p_labels jsonb)
+RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    c chats := lock_chat(p_chat, p_actor);
+BEGIN
+    PERFORM next_status(c, 'update');
+    UPDATE chats SET labels = p_labels, updated_at = now() WHERE id = c.id;
+    c := touch_chat(c);
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;
+
+-- A new chat that shares the history up to a message, and the results of its calls.
+CREATE OR REPLACE FUNCTION fork_chat(
+    p_actor uuid, p_chat uuid, p_message bigint, p_fork uuid, p_part smallint, p_title text
+) RETURNS transition_result LANGUAGE plpgsql AS $$
+DECLARE
+    source chats := read_chat(p_chat, p_actor);
+    last_message messages;
+    follows messages;
+    c chats;
+BEGIN
+    SELECT * INTO last_message FROM messages
+        WHERE id = p_message AND chat_id = source.id AND deleted_at IS NULL;
+    IF last_message.id IS NULL THEN
+        PERFORM refuse('not_found', 'no such message in this chat',
+            jsonb_build_object('field', 'message_id', 'message_id', p_message));
+    END IF;
+    SELECT * INTO follows FROM messages
+        WHERE chat_id = source.id AND id > p_message AND deleted_at IS NULL ORDER BY id LIMIT 1;
+    IF last_message.role = 'assistant' AND follows.role = 'tool' THEN
+        last_message := follows;  -- calls and their results stay together
+    END IF;
+    INSERT INTO chats (id, part, owner_id, title, system_prompt, model, client_tools, labels)
+        VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
+            source.system_prompt, source.model, source.client_tools, source.labels)
+        RETURNING * INTO c;
+    INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
+            revision, model, usage, stop, boundary, created_at)
+        SELECT c.id, role, visibility, content, public_content, content_version, size,
+                c.snapshot_version, model, usage, stop, boundary, created_at
+            FROM messages
+            WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
+    PERFORM emit(c, 'chat.created', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
+    RETURN answer(json_build_object('chat', chat_json(c)));
+END $$;

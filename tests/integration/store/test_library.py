@@ -1,0 +1,132 @@
+"""Finding chats again: labels, pins, what was read, search; and forks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.chat_driver import StoreDriver, assistant, text, words_of
+
+from steersman_contracts.chats import Chat, Role, Status
+from steersman_contracts.errors import InvalidRequest, NotFound
+from steersman_contracts.ids import ChatId, MessageId
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc import worker as work
+
+
+async def found(store: StoreDriver, **wanted: Any) -> list[str]:
+    """The titles of the chats that a list shows."""
+    page = await store.rpc.call(people.LIST, people.ListChats(store.actor, **wanted))
+    return [chat.title for chat in page.chats]
+
+
+async def answered(store: StoreDriver, question: str, answer: str) -> Chat:
+    """A chat with one question and one answer."""
+    chat = await store.create(question)
+    await store.acquire(chat.id)
+    await store.finish(await store.fence(chat.id), assistant(answer))
+    return await store.chat(chat.id)
+
+
+async def read(store: StoreDriver, chat_id: ChatId, message_id: int | None = None) -> Chat:
+    mark = None if message_id is None else MessageId(message_id)
+    request = people.MarkRead(store.actor, chat_id, mark)
+    return (await store.rpc.call(people.MARK_READ, request)).chat
+
+
+async def pin(store: StoreDriver, chat_id: ChatId, position: int | None) -> Chat:
+    request = people.PinChat(store.actor, chat_id, position)
+    return (await store.rpc.call(people.PIN, request)).chat
+
+
+async def label(store: StoreDriver, chat_id: ChatId, labels: dict[str, str]) -> Chat:
+    request = people.LabelChat(store.actor, chat_id, labels)
+    return (await store.rpc.call(people.LABEL, request)).chat
+
+
+async def test_an_answer_is_unread_until_it_was_read(store: StoreDriver) -> None:
+    chat = await answered(store, "question", "answer")
+    question, answer = await store.messages(chat.id)
+
+    assert chat.has_unread
+    assert (await read(store, chat.id, question.id)).has_unread
+    assert not (await read(store, chat.id, answer.id)).has_unread
+    assert not (await read(store, chat.id, question.id)).has_unread, "it never goes back"
+
+
+async def test_pins_stay_dense_wherever_they_are_put(store: StoreDriver) -> None:
+    chats = {name: await store.create(name) for name in "abcd"}
+    for name, position in (("a", 1), ("b", 1), ("c", 99), ("d", 2)):
+        await pin(store, chats[name].id, position)
+
+    async def order() -> list[tuple[int | None, str]]:
+        page = await store.rpc.call(people.LIST, people.ListChats(store.actor, pinned=True))
+        return sorted((chat.pin_position, chat.title) for chat in page.chats)
+
+    assert await order() == [(1, "b"), (2, "d"), (3, "a"), (4, "c")]
+    await pin(store, chats["c"].id, 1)
+    assert await order() == [(1, "c"), (2, "b"), (3, "d"), (4, "a")]
+    await pin(store, chats["b"].id, None)
+    assert await order() == [(1, "c"), (2, "d"), (3, "a")]
+    assert await found(store, pinned=False) == ["b"]
+
+
+async def test_labels_filter_and_are_bounded(store: StoreDriver) -> None:
+    one, two = await store.create("one"), await store.create("two")
+    await label(store, one.id, {"team/name": "sea", "urgent": ""})
+    await label(store, two.id, {"team/name": "land"})
+
+    assert await found(store, labels={"team/name": "sea"}) == ["one"]
+    assert await found(store, labels={"team/name": "sea", "urgent": "yes"}) == []
+    for bad in ({"": "x"}, {"-x": "y"}, {"k": "v" * 257}, {f"k{n}": "" for n in range(51)}):
+        with pytest.raises(InvalidRequest) as refused:
+            await label(store, one.id, bad)
+        assert refused.value.details["field"].startswith("labels")
+    assert (await store.chat(one.id)).labels == {"team/name": "sea", "urgent": ""}
+
+
+async def test_words_are_found_in_titles_and_messages(store: StoreDriver) -> None:
+    await answered(store, "the harbour", "Ships sail at dawn.")
+    await answered(store, "gardening", "Tulips NUL \x00 sail nowhere.")
+
+    assert await found(store, words="harbour") == ["the harbour"]
+    assert sorted(await found(store, words="SAIL")) == ["gardening", "the harbour"]
+    assert await found(store, words='"sail at dawn"') == ["the harbour"]
+    assert await found(store, words="sail -ships") == ["gardening"]
+    assert await found(store, words="submarine") == []
+    assert await found(store, words="sail", status=Status.ERROR) == []
+
+
+async def test_a_fork_shares_the_history_up_to_a_message_and_goes_its_own_way(
+    store: StoreDriver,
+) -> None:
+    chat = await answered(store, "first", "one")
+    await store.send(chat.id, "second")
+    answer = (await store.messages(chat.id))[1]
+
+    request = people.ForkChat(store.actor, chat.id, answer.id, "a fork")
+    fork = (await store.rpc.call(people.FORK, request)).chat
+    await store.send(fork.id, "elsewhere")
+
+    assert (fork.status, fork.title, fork.model) == (Status.WAITING, "a fork", chat.model)
+    assert [words_of(m) for m in await store.messages(fork.id)] == ["first", "one", "elsewhere"]
+    assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one", "second"]
+    with pytest.raises(NotFound):
+        await store.rpc.call(people.FORK, people.ForkChat(store.actor, fork.id, answer.id))
+
+
+async def test_a_fork_never_parts_calls_from_their_results(store: StoreDriver) -> None:
+    chat = await store.create("first")
+    await store.acquire(chat.id)
+    call = ToolCallPart("call-1", "read_file", {})
+    await store.commit(await store.fence(chat.id), assistant(call))
+    result = ToolResultPart("call-1", "read_file", text("content"))  # pyright: ignore[reportArgumentType]  # text parts
+    await store.commit(await store.fence(chat.id), work.NewMessage(Role.TOOL, (result,)))
+    asked = (await store.messages(chat.id))[1]
+
+    request = people.ForkChat(store.actor, chat.id, asked.id)
+    fork = (await store.rpc.call(people.FORK, request)).chat
+
+    roles = [message.role for message in await store.messages(fork.id)]
+    assert roles == [Role.USER, Role.ASSISTANT, Role.TOOL]
