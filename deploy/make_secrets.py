@@ -25,7 +25,7 @@ def main() -> None:
     passwords = {name: secrets.token_urlsafe(24) for name in (*SERVICES, "system")}
     users = "".join(f'{name}_password: "{word}"\n' for name, word in passwords.items())
     if _secret("nats_users.conf", users) == users:
-        for name in SERVICES:
+        for name in passwords:
             url = f"nats://{name}:{passwords[name]}@nats:4222"
             (FOLDER / f"{name}_nats_url").unlink(missing_ok=True)
             _secret(f"{name}_nats_url", url)

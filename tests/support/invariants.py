@@ -136,7 +136,13 @@ def _queue(rows: ChatRows) -> Iterator[str]:
 
 def _action(rows: ChatRows) -> Iterator[str]:
     chat = rows.chat
-    facts = ("action_calls", "action_tools", "action_results", "action_pending", "action_expires_at")
+    facts = (
+        "action_calls",
+        "action_tools",
+        "action_results",
+        "action_pending",
+        "action_expires_at",
+    )
     if rows.status is not Status.REQUIRES_ACTION:
         yield from (f"{rows.status} has {name}" for name in facts if chat[name] is not None)
         return
@@ -345,4 +351,3 @@ def broken_deltas(log: Sequence[e.Event]) -> list[str]:
 def decode_event(name: str, payload: bytes) -> e.Event:
     """An event out of the log."""
     return msgspec.json.decode(payload, type=e.EVENTS[name])
-

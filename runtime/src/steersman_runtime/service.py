@@ -66,11 +66,16 @@ class Runtime:
         signal.raise_signal(signal.SIGTERM)
 
     @asynccontextmanager
-    async def nats(self) -> AsyncGenerator[NatsClient]:
-        """The service's NATS connection; readiness depends on it."""
+    async def nats(self, *, name: str | None = None) -> AsyncGenerator[NatsClient]:
+        """The service's NATS connection; readiness depends on it.
+
+        Args:
+            name: What the server's list of connections shows behind the service; None shows the
+                instance.
+        """
         client = await connect(
             self.settings.nats_url.reveal(),
-            name=f"{self.service}/{self.instance}",
+            name=f"{self.service}/{name or self.instance}",
             inbox_prefix=subjects.inbox(self.service),
             on_closed=self.fail,
         )

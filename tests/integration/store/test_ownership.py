@@ -7,13 +7,12 @@ import asyncio
 import pytest
 from support.chat_driver import StoreDriver, assistant, words_of
 from support.databases import expire_leases
+from support.work import hints
 
-from steersman_contracts import subjects
 from steersman_contracts.chats import Status
 from steersman_contracts.errors import AlreadyOwned, StaleFence
-from steersman_contracts.ids import ChatId, RunnerId
+from steersman_contracts.ids import RunnerId
 from steersman_contracts.rpc import worker as work
-from steersman_runtime.jetstream import PullConsumer
 from steersman_runtime.nats_client import NatsClient
 
 
@@ -92,28 +91,6 @@ async def test_renewing_keeps_a_chat_and_tells_what_was_missed(store: StoreDrive
     renewed = await store.rpc.call(work.RENEW, request)
 
     assert renewed.held == (work.HeldLease(mine.id, Status.INTERRUPTING, mine.history_version),)
-
-
-async def hints(client: NatsClient, count: int) -> list[ChatId]:
-    """The next hints."""
-    found: asyncio.Queue[ChatId] = asyncio.Queue()
-
-    async def on_message(subject: str) -> None:
-        found.put_nowait(subjects.chat_of(subject))
-
-    consumer = PullConsumer(
-        client,
-        subjects.WORK_STREAM,
-        subjects.WORK_CONSUMER,
-        on_message=on_message,
-        free=lambda: 1,
-    )
-    task = asyncio.create_task(consumer.run())
-    try:
-        async with asyncio.timeout(20):
-            return [await found.get() for _ in range(count)]
-    finally:
-        task.cancel()
 
 
 async def test_a_runnable_chat_without_a_live_lease_is_hinted_again(

@@ -255,14 +255,14 @@ async def test_what_does_not_fit_the_screen_is_whole_in_the_end(stage: Stage, ma
     with stage.screen:
         chat = begin(stage)
         chat.stream(TextDelta(0, "```\n" if make.startswith("line") else ""))
-        for number in range(100):
+        for number in range(50):
             chat.stream(TextDelta(0, make.format(number)))
         stage.draw()
         assert len(stage.terminal.lines) <= HEIGHT
         chat.end("completed")
         seen = stage.end().split()
 
-    for number in range(100):
+    for number in range(50):
         expected = f"word{number}" if make.startswith("word") else str(number)
         assert seen.count(expected) == 1
 

@@ -26,7 +26,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(runtime.nats())
+            runner_id = RunnerId(f"{runtime.instance}-{secrets.token_hex(6)}")
+            # By this name the store learns at once that the runner is gone.
+            client = await stack.enter_async_context(runtime.nats(name=runner_id))
             rpc = RpcClient(client)
             providers = Providers(
                 first_event_s=settings.first_event_timeout_s,
@@ -40,7 +42,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 providers=providers,
                 toolbox=Toolbox(rpc),
                 settings=settings,
-                runner_id=RunnerId(f"{runtime.instance}-{secrets.token_hex(6)}"),
+                runner_id=runner_id,
             )
             worker = Worker(client, around)
             for work, name in ((worker.renew, "leases"), (worker.pull, "work")):

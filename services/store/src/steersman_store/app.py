@@ -7,13 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
 
+from steersman_contracts import subjects
 from steersman_runtime.jetstream import Publisher
+from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
+from steersman_runtime.settings import Secret
 from steersman_runtime.tasks import running
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
+from steersman_store.drops import Drops
 from steersman_store.identity import Identities
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
@@ -24,6 +28,20 @@ from steersman_store.settings import Settings
 from steersman_store.streams import ensure_streams
 from steersman_store.sweep import Sweep
 from steersman_store.worker import Worker
+
+
+@asynccontextmanager
+async def _system_account(runtime: Runtime, url: Secret) -> AsyncGenerator[NatsClient]:
+    client = await connect(
+        url.reveal(),
+        name=f"store/{runtime.instance}/system",
+        inbox_prefix=subjects.inbox("store"),
+        on_closed=runtime.fail,
+    )
+    try:
+        yield client
+    finally:
+        await close(client)
 
 
 def create_app(runtime: Runtime, settings: Settings) -> Litestar:
@@ -48,6 +66,14 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             sweep = Sweep(database, client, announcer, settings)
             for work, name in ((relay.run, "relay"), (sweep.run, "sweep")):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
+            if settings.nats_system_url is not None:
+                drops = await stack.enter_async_context(
+                    _system_account(runtime, settings.nats_system_url)
+                )
+                watch = Drops(drops, database, announcer)
+                await stack.enter_async_context(
+                    running(watch.run, name="drops", on_failure=runtime.fail)
+                )
             server = RpcServer(client, "store", version=runtime.version)
             Chats(database, announcer).serve(server)
             Worker(database, announcer, vault).serve(server)

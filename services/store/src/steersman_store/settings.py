@@ -16,6 +16,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """`postgresql://…`; a socket is `postgresql://user:password@/name?host=/path`."""
     secret_key: Secret
     """32 random bytes in base64: encrypts provider keys. Losing it loses them."""
+    nats_system_url: Secret | None = None
+    """A user of NATS's system account: tells at once when a chatloop has died."""
     pool_size: Annotated[int, msgspec.Meta(ge=2, le=200)] = 8
     relay_ranges: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Into how many ranges of partitions the outbox is split; the same for all replicas."""
