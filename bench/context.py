@@ -101,7 +101,7 @@ class Bench:
             await api.call("PUT", f"/providers/{name}", msgspec.Raw, body)
             for model in MODELS[name]:
                 await _put_model(api, name, model)
-        await _put_model(api, FAKE, TOOL_MODEL, make_default=True)
+        await _put_model(api, FAKE, TOOL_MODEL)
         api.close()
         chat = await ChatClient.create(address, f"{FAKE}/tokens-20")
         for _ in range(3):
@@ -145,13 +145,8 @@ class Bench:
         await self.direct_stamped.close()
 
 
-async def _put_model(api: Api, provider: str, model: str, *, make_default: bool = False) -> None:
-    body: dict[str, object] = {
-        "provider_id": provider,
-        "model_id": model,
-        "tools": True,
-        "make_default": make_default,
-    }
+async def _put_model(api: Api, provider: str, model: str) -> None:
+    body: dict[str, object] = {"provider_id": provider, "model_id": model, "tools": True}
     await api.call("POST", "/models", msgspec.Raw, body)
 
 

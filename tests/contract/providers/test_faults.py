@@ -288,6 +288,13 @@ async def test_reasoning_alone_is_an_empty_answer(chat: Conversation, fakes: Fak
     assert (failure.kind, failure.retryable) == ("generic", True)
 
 
+async def test_an_answer_without_room_says_so(chat: Conversation, fakes: FakeProviders) -> None:
+    fakes.script("*", Turn([Reasoning("I wonder."), Stop("max_tokens")]))
+    failure = (await failed(chat)).error
+    assert (failure.kind, failure.retryable) == ("config", False)
+    assert "output tokens" in failure.message
+
+
 async def test_an_answer_that_the_provider_filters_away_is_an_error(
     chat: Conversation, fakes: FakeProviders
 ) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -6,11 +7,21 @@ import pytest_asyncio
 import structlog
 from integration.gateway.driver import RunningGateway, running_gateway
 from integration.gateway.stand_in import StandInStore, stand_in_store
+from pytest_asyncio import is_async_test
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc import Actor
 
 TOKEN = "token-of-ann"
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One event loop for the tests of this directory, because they share a gateway."""
+    marker = pytest.mark.asyncio(loop_scope="session")
+    for item in items:
+        if HERE in item.path.parents and is_async_test(item):
+            item.add_marker(marker, append=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -432,13 +432,14 @@ async def test_two_gateways_show_the_same_and_take_over_from_each_other(
 
 
 async def test_a_gateway_that_ends_ends_its_streams_at_once(
-    gateway: RunningGateway, client: httpx2.AsyncClient, chat_id: ChatId
+    nats: NatsServer, chat_id: ChatId
 ) -> None:
-    async with watching(client, chat_id) as stream:
-        await stream.next()
-        gateway.runtime.begin_stop()
-        assert await stream.rest() == []
-    refused = await client.get(f"/api/v1/chats/{chat_id}/events")
+    async with running_gateway(nats.url()) as gateway, gateway.client(TOKEN) as client:
+        async with watching(client, chat_id) as stream:
+            await stream.next()
+            gateway.runtime.begin_stop()
+            assert await stream.rest() == []
+        refused = await client.get(f"/api/v1/chats/{chat_id}/events")
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
 
 

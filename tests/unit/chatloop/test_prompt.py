@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from steersman_chatloop.prompt import CONTINUE, EARLIER, INTERRUPTED, prepare
+from steersman_chatloop.prompt import EARLIER, INTERRUPTED, prepare
+from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role, StopReason, Visibility
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import (

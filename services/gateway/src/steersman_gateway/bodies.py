@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from steersman_contracts.errors import InvalidRequest, UnsupportedMediaType
 from steersman_gateway.problems import from_msgspec, invalid
@@ -18,6 +19,17 @@ from steersman_gateway.problems import from_msgspec, invalid
 
 class JsonRequest(Request[Any, Any, Any]):
     """A request whose body is decoded into the annotation of the handler's `data`."""
+
+    async def body(self) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            InvalidRequest: The client went away before its end.
+        """
+        try:
+            return await super().body()
+        except InternalServerException as error:
+            raise InvalidRequest("the connection ended before the body did") from error
 
     async def json(self) -> Any:
         """Decode the body.

@@ -274,6 +274,7 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     (StreamFault("truncated"), "timeout", True),
     (StreamFault("stalled"), "timeout", True),
     (StreamFault("empty_answer"), "generic", True),
+    (StreamFault("output_limit"), "config", False),
     (ValueError("a mistake of ours at 10.0.0.1:503"), "generic", False),
 ]
 
@@ -335,7 +336,7 @@ def test_the_status_is_the_providers_and_never_read_from_text() -> None:
 def test_the_sentence_names_the_provider_and_no_internals() -> None:
     error = classify(claude(529, "overloaded_error", "at 10.1.2.3"), ACCESS).error
     assert error.message == "OpenAI is overloaded at the moment."
-    assert error.detail == "error overloaded_error: at 10.1.2.3"
+    assert error.detail == "overloaded_error: at 10.1.2.3"
 
 
 def test_a_classified_failure_stays_as_it_is() -> None:

@@ -36,7 +36,7 @@ class StepEnded(msgspec.Struct, frozen=True):
 StepEvent: TypeAlias = Delta | PartClosed | StepEnded
 
 
-class ProviderFailed(Exception):  # noqa: N818
+class ProviderFailed(Exception):
     """The model call failed. Raised by adapters for every failure but cancellation.
 
     Attributes:

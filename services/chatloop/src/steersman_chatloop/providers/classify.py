@@ -73,6 +73,9 @@ LOST: Final = "The connection to {provider} was lost before the answer was compl
 UNREACHABLE: Final = "{provider} cannot be reached."
 NO_HOST: Final = "{provider} cannot be reached: check its base URL."
 UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is wrong."
+NO_ROOM: Final = (
+    "{provider} used up its limit of output tokens before it answered: raise it for this model."
+)
 EMPTY: Final = "{provider} sent an empty answer."
 
 RULES: Final = (
@@ -80,6 +83,7 @@ RULES: Final = (
     _rule("timeout", retryable=True, codes="truncated", says=LOST),
     _rule("timeout", retryable=True, codes="stalled"),
     _rule("generic", retryable=True, codes="empty_answer", says=EMPTY),
+    _rule("config", codes="output_limit", says=NO_ROOM),
     _rule(
         "generic",
         retryable=True,

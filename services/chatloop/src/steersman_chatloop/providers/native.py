@@ -38,13 +38,13 @@ def family(model_id: str) -> str:
 class Origin:
     """The target of a request or the source of a stream: tells own blocks from foreign ones."""
 
-    __slots__ = ("_family", "account", "format", "model", "provider_id")
+    __slots__ = ("_family", "account", "format", "model", "name")
 
     def __init__(self, wire_format: str, access: ModelAccess) -> None:
         self.format = wire_format
         self.account = access.account
         self.model = access.model_id
-        self.provider_id = access.provider_id
+        self.name = access.name
         self._family = family(access.model_id)
 
     def wrote(self, metadata: ProviderMetadata | None) -> bool:
@@ -66,8 +66,11 @@ class Origin:
         return block(metadata) if self.reads(metadata) else None
 
     def spoke(self, message: Message) -> bool:
-        """Say whether the message came from this provider, so that its ids are its own."""
-        return message.model is not None and message.model.partition("/")[0] == self.provider_id
+        """Say whether the message came from this very model, so that its ids are its own.
+
+        Not only from this provider: behind one gateway stand models that refuse each other's ids.
+        """
+        return message.model == self.name
 
     def keep(self, native: Any) -> ProviderMetadata:
         """Wrap a block for storage."""

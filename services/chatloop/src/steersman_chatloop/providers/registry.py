@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Final
 
 from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
-from steersman_chatloop.providers.classify import failure
+from steersman_chatloop.providers.classify import classify, failure
 from steersman_chatloop.providers.demo import Demo
 from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
@@ -85,7 +85,10 @@ class Providers:
             raise failure(_DISABLED[access.disabled], access)
         provider = self._providers.get(access.provider_type)
         if provider is None:
-            provider = await self._load(access.provider_type)
+            try:
+                provider = await self._load(access.provider_type)
+            except ImportError as error:
+                raise classify(error, access) from error
         async with aclosing(provider.stream(request)) as events:
             async for event in events:
                 yield event

@@ -19,7 +19,7 @@ class StreamFault(Exception):
     """What a stream reports, or fails to say, while the connection itself is fine.
 
     `code` is the provider's own word, or one of ours: `truncated`, `stalled`, `empty_answer`,
-    `malformed_call`, `content_filter`.
+    `output_limit`, `malformed_call`, `content_filter`.
     """
 
     def __init__(self, code: str, message: str = "", *, status: int | None = None) -> None:
@@ -112,7 +112,7 @@ def _codes(error: BaseException, details: tuple[Mapping[str, Any], ...]) -> Iter
 
 
 def _word(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value not in ("", "error"):  # the type of every Anthropic error
         yield value.lower()
     elif isinstance(value, int) and not isinstance(value, bool):
         yield str(value)

@@ -193,16 +193,17 @@ def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
     """Refuse an answer with nothing in it: an empty turn is never silent.
 
     Raises:
-        StreamFault: There is neither text nor a call, and the reason for stopping is no excuse.
+        StreamFault: There is neither text nor a call, nor a reason to go on.
     """
-    if has_text or has_calls:
+    if has_text or has_calls or stop == "pause":
         return
     if stop in ("refusal", "content-filter"):
         raise StreamFault("content_filter", f"stopped by {stop} before any text")
     if stop == "context-window":
         raise StreamFault("model_context_window_exceeded")
-    if stop in ("end", "tool-calls", "stop-sequence", "unknown"):
-        raise StreamFault("empty_answer", f"stopped by {stop} without text or calls")
+    if stop == "max-tokens":
+        raise StreamFault("output_limit", "the limit of output tokens left no room for an answer")
+    raise StreamFault("empty_answer", f"stopped by {stop} without text or calls")
 
 
 def number(usage: Mapping[str, Any], name: str) -> int:
