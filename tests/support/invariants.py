@@ -267,8 +267,7 @@ def _rows_changed(before: ChatRows, after: ChatRows) -> Iterator[str]:
     moved = before.chat["history_version"] != after.chat["history_version"]
     if changed != moved:
         yield f"the history changed: {changed}; history_version moved: {moved}"
-    queue_changed = [q for q in before.queue] != [q for q in after.queue]
-    if queue_changed and before.chat["queue_version"] == after.chat["queue_version"]:
+    if before.queue != after.queue and before.chat["queue_version"] == after.chat["queue_version"]:
         yield "the queue changed, and queue_version did not"
 
 

@@ -221,6 +221,9 @@ class Preview(msgspec.Struct, frozen=True, omit_defaults=True):
     seq: int
     """The last delta event that is contained in `parts`."""
     parts: Parts
+    indexes: tuple[int, ...] = ()
+    """The index of each part in the episode, which later deltas name: parts that are still empty
+    are left out, so the numbers may have holes. Empty means 0, 1, 2 …"""
 
 
 class ChatSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, assert_never
 
 import msgspec
 
+from steersman_contracts.chats import Preview
 from steersman_contracts.parts import (
     FilePart,
     JsonObject,
@@ -207,11 +208,26 @@ class PartsBuilder:
 
     def parts(self) -> Parts:
         """All parts so far, in order. Text without any character and metadata is left out."""
+        return tuple(part for _, part in self.indexed())
+
+    def indexed(self) -> list[tuple[int, Part]]:
+        """As `parts`, each with its index in the episode."""
         built = (
-            item.part() if isinstance(item, _OpenText | _OpenCall) else item
-            for _, item in sorted(self._open.items())
+            (index, item.part() if isinstance(item, _OpenText | _OpenCall) else item)
+            for index, item in sorted(self._open.items())
         )
-        return tuple(part for part in built if not _is_empty(part))
+        return [(index, part) for index, part in built if not _is_empty(part)]
+
+    def preview(self, *, history_version: int, attempt: int, seq: int) -> Preview:
+        """What the episode shows so far, with what a reader needs to go on from it."""
+        indexed = self.indexed()
+        return Preview(
+            history_version,
+            attempt,
+            seq,
+            tuple(part for _, part in indexed),
+            tuple(index for index, _ in indexed),
+        )
 
     def unclosed_calls(self) -> frozenset[str]:
         """The ids of calls whose arguments had not ended: they must never be run."""

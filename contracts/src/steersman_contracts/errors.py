@@ -165,7 +165,7 @@ class DesktopUnavailable(SteersmanError):
 
 def _all_errors() -> dict[str, type[SteersmanError]]:
     found: dict[str, type[SteersmanError]] = {}
-    pending: list[type[SteersmanError]] = [SteersmanError]
+    pending: list[type[SteersmanError]] = SteersmanError.__subclasses__()
     while pending:
         error = pending.pop()
         found.setdefault(error.code, error)

@@ -29,9 +29,10 @@ ProviderId = NewType("ProviderId", str)
 ModelName = NewType("ModelName", str)
 """`<provider>/<model id at the provider>`, such as `local/smollm2-135m-instruct`."""
 
-UUID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-TOOL_NAME_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,64}$"
+# In Python `$` also matches before a newline at the end; the lookahead says the same everywhere.
+UUID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)"
+SLUG_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$(?!\n)"
+TOOL_NAME_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,64}$(?!\n)"
 
 Uuid = Annotated[str, msgspec.Meta(pattern=UUID_PATTERN)]
 Slug = Annotated[str, msgspec.Meta(pattern=SLUG_PATTERN)]

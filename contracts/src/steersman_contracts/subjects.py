@@ -25,6 +25,8 @@ WORK_CONSUMER: Final = "turns"
 CONTROL_SUBJECTS: Final = f"{ROOT}.ctl.*"
 RELAY_NUDGES: Final = f"{ROOT}.relay.nudge.*"
 TOOL_CANCELS: Final = f"{ROOT}.tools.cancel.*"
+ALL_TOOL_HOSTS: Final = "all"
+"""For `tool_cancel`: whoever runs the call."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -50,7 +50,7 @@ def fold_episode(
             builder.apply(delta)
     if seq == 0:
         return None
-    return Preview(history_version, attempt, seq, builder.parts())
+    return builder.preview(history_version=history_version, attempt=attempt, seq=seq)
 
 
 async def read_episode(

@@ -93,6 +93,10 @@ class Publisher:
         self._client.send(subject, payload, reply=reply, headers=headers)
         return future
 
+    def write_now(self) -> None:
+        """Send what was published at once, not with the end of this turn of the event loop."""
+        self._client.write_now()
+
     def _on_disconnect(self) -> None:
         # Acknowledgements die with the connection. Whether the message arrived is not known.
         while self._waiting:

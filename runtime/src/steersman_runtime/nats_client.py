@@ -184,6 +184,10 @@ class NatsClient(Client):
         self._write_pending()
         await super().flush(timeout)
 
+    def write_now(self) -> None:
+        """Send what is pending at once, for what somebody waits for."""
+        self._write_pending()
+
     def send(self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"") -> None:
         """Publish without waiting.
 

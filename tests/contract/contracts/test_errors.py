@@ -23,18 +23,7 @@ def across_the_wire(error: SteersmanError) -> SteersmanError:
     return from_wire(msgspec.json.decode(encoded, type=WireError))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            kind,
-            marks=pytest.mark.xfail(reason="ERRORS maps `internal` to the base class")
-            if kind is InternalError
-            else (),
-        )
-        for kind in CLASSES
-    ],
-)
+@pytest.mark.parametrize("kind", CLASSES)
 @settings(deadline=None, max_examples=20)
 @given(message=text, details=st.dictionaries(text, json_values, max_size=3))
 def test_an_error_arrives_as_what_it_was(

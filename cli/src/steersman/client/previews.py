@@ -18,7 +18,6 @@ from steersman_contracts.events import PartDelta
 from steersman_contracts.parts import (
     FilePart,
     Part,
-    Parts,
     ReasoningPart,
     SourcePart,
     TextPart,
@@ -47,7 +46,10 @@ class OpenPreview:
         """What has arrived; None when nothing has."""
         if self._builder is None or not self._seq:
             return None
-        return Preview(*self._episode, self._seq, self._builder.parts())
+        history_version, attempt = self._episode
+        return self._builder.preview(
+            history_version=history_version, attempt=attempt, seq=self._seq
+        )
 
     def outdated(self, history_version: int) -> bool:
         """Whether the episode belongs to an older history than this."""
@@ -77,7 +79,7 @@ class OpenPreview:
         opened._episode, opened._builder = episode, PartsBuilder()
         if preview is not None:
             opened._episode = (preview.history_version, preview.attempt)
-            opened._seq, opened._builder = preview.seq, builder_of(preview.parts)
+            opened._seq, opened._builder = preview.seq, builder_of(preview)
         return opened
 
     def add(self, event: PartDelta) -> bool:
@@ -99,10 +101,11 @@ class OpenPreview:
         return True
 
 
-def builder_of(parts: Parts) -> PartsBuilder:
-    """A builder that has these parts and goes on with the last one."""
+def builder_of(preview: Preview) -> PartsBuilder:
+    """A builder that has these parts and goes on with them."""
     builder = PartsBuilder()
-    for index, part in enumerate(parts):
+    indexes = preview.indexes or range(len(preview.parts))
+    for index, part in zip(indexes, preview.parts, strict=True):
         for delta in _deltas(index, part):
             builder.apply(delta)
     return builder

@@ -22,14 +22,15 @@ from steersman_plugin_files.text import (
 )
 
 SCAN_MAX: Final = 10 * 1024 * 1024
-IMAGE_MAX: Final = 5 * 1024 * 1024
+# More would not fit through NATS with the rest of a step (4 MiB, in base64).
+IMAGE_MAX: Final = 2 * 1024 * 1024
 LINE_MAX: Final = 2_000
 
 READ_FILE: Final = (
     "Read a file of the workspace. A text file comes back as numbered lines, after a JSON object "
     "with total_lines, size (bytes), first_line, last_line and next_offset (null when the file is "
     "read to its end). At most 64 KiB of text per call and 2,000 characters per line: go on with "
-    "offset = next_offset. A PNG, JPEG, GIF or WebP image up to 5 MiB comes back as an image. Of "
+    "offset = next_offset. A PNG, JPEG, GIF or WebP image up to 2 MiB comes back as an image. Of "
     "any other binary file only the size is told. Only the first 10 MiB of a file are read."
 )
 

@@ -98,6 +98,9 @@ class Episode:
         except SteersmanError:
             self._lost += 1  # the committed message will say it all
             return
+        if self._seq == 1:
+            # A provider's burst is read without giving way; the first word is not to wait for it.
+            self._publisher.write_now()
         self._unconfirmed.add(future)
         future.add_done_callback(self._confirmed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -42,19 +42,30 @@ class Toolbox:
         self._rpc = rpc
         self._catalog: tuple[ToolSpec, ...] = ()
         self._read_at = float("-inf")
-        self._cancels = TaskGroup("tool-cancel")
+        self._reading: asyncio.Task[None] | None = None
+        self._background = TaskGroup("toolbox")
 
     async def catalog(self) -> tuple[ToolSpec, ...]:
-        """All tools, by name. What was known last when no host answers."""
-        if time.monotonic() - self._read_at > _CATALOG_S:
-            try:
-                catalog = await self._rpc.call(LIST_TOOLS, ListTools(), deadline_s=3)
-                self._catalog = catalog.tools
-            except SteersmanError as error:
-                # Asked again in a while: not every turn is to wait for a host that is away.
-                log.warning("tools.catalog_unavailable", error_code=error.code)
-            self._read_at = time.monotonic()
+        """All tools, by name: as they were known a few seconds ago, read anew meanwhile.
+
+        Only the first turn waits, and only when no host has answered yet.
+        """
+        if time.monotonic() - self._read_at > _CATALOG_S and self._reading is None:
+            self._reading = self._background.start(self._read(), name="tool-catalog")
+        if not self._catalog and self._reading is not None:
+            await asyncio.wait((self._reading,))
         return self._catalog
+
+    async def _read(self) -> None:
+        try:
+            catalog = await self._rpc.call(LIST_TOOLS, ListTools(), deadline_s=3)
+            self._catalog = catalog.tools
+        except SteersmanError as error:
+            # Asked again in a while: not every turn is to wait for a host that is away.
+            log.warning("tools.catalog_unavailable", error_code=error.code)
+        finally:
+            self._read_at = time.monotonic()
+            self._reading = None
 
     async def run(
         self,
@@ -89,7 +100,7 @@ class Toolbox:
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
             cancel = self._rpc.call(CANCEL_CALL, CancelCall(chat_id, call.call_id), deadline_s=5)
-            self._cancels.start(_quietly(cancel))
+            self._background.start(_quietly(cancel))
             raise
 
     async def _result(
@@ -100,7 +111,7 @@ class Toolbox:
     ) -> ToolResultPart:
         if call.invalid is not None:
             return error_result(call, f"the arguments are not a JSON object: {call.invalid[:500]}")
-        spec = next((tool for tool in await self.catalog() if tool.name == call.tool), None)
+        spec = await self._spec(call.tool)
         if spec is None:
             names = ", ".join(tool.name for tool in self._catalog) or "none"
             return error_result(call, f"there is no tool {call.tool!r}; there are: {names}")
@@ -117,6 +128,16 @@ class Toolbox:
         return ToolResultPart(
             call.call_id, call.tool, result.content, result.is_error, duration_ms=result.duration_ms
         )
+
+    async def _spec(self, name: str) -> ToolSpec | None:
+        """A tool by name; the catalog is read again before it is said that there is none."""
+        for fresh in (False, True):
+            if fresh:
+                await self._read()
+            for tool in await self.catalog():
+                if tool.name == name:
+                    return tool
+        return None
 
     async def _ask(
         self, request: CallTool, spec: ToolSpec, on_progress: Callable[[CallProgress], None]
@@ -137,8 +158,8 @@ class Toolbox:
             pause = min(pause * 2, 1.0)
 
 
-async def _quietly(call: object) -> None:
+async def _quietly(call: Awaitable[object]) -> None:
     try:
-        await call  # type: ignore[misc]
+        await call
     except SteersmanError as error:
         log.debug("tool.cancel_lost", error_code=error.code)

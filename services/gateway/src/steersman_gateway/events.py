@@ -169,13 +169,16 @@ class ChatStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a place, and keep the chat's feed open for as long as it lasts."""
-        feeds = self._streams.feeds
-        with self._streams.place(self._actor.user_id):
-            feed = feeds.open(self._chat_id)
+        # Plain calls: context managers of generators would weigh 1 kB in each idle stream.
+        self._streams.take_place(self._actor.user_id)
+        try:
+            feed = self._streams.feeds.open(self._chat_id)
             try:
                 await self._serve(feed, scope, receive, send)
             finally:
-                feeds.release(feed)
+                self._streams.feeds.release(feed)
+        finally:
+            self._streams.give_place(self._actor.user_id)
 
     async def _serve(self, feed: Feed, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin with `stream.sync`, then write until something ends the stream."""
@@ -192,16 +195,18 @@ class ChatStream:
 
         viewer = Viewer(feed, self._options.wanted, position, write=write, begin=begin)
         feed.watchers.add(viewer)
+        stream = OpenStream(viewer, self._may_see, dropper(scope))
+        self._streams.add(stream)
         watch = asyncio.create_task(_until_gone(receive, viewer), name="stream.disconnect")
         try:
-            with self._streams.watching(OpenStream(viewer, self._may_see, dropper(scope))):
-                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                await viewer.run(PREAMBLE + first)
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await viewer.run(PREAMBLE + first)
         except SteersmanError as error:
             # The snapshot after a gap could not be had: the client comes back and asks again.
             log.info("stream.ended", chat_id=self._chat_id, error_code=error.code)
         finally:
             watch.cancel()
+            self._streams.remove(stream)
             feed.watchers.discard(viewer)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -109,7 +109,8 @@ class Feed:
         """When it last heard something, or was compared with the log."""
         self.checked_to = 0
         """The end of the whole log when it was compared."""
-        self._ready = asyncio.Event()
+        self._ready: asyncio.Future[None] | None = None
+        """Made when somebody waits for the first position."""
         self._task: asyncio.Task[None] | None = None
         self._doubt = False
         self._unread = False
@@ -164,7 +165,6 @@ class Feed:
         self.order = Order()
         self._doubt = self._unread = False
         self._absent = 0
-        self._ready.clear()
         self._settle()
         for watcher in self.watchers:
             watcher.start_over(reason)
@@ -202,7 +202,9 @@ class Feed:
             head = await self._feeds.log.head(self.chat_id)
             if order is self.order:
                 order.begin(head)
-                self._ready.set()
+                if self._ready is not None:
+                    self._ready.set_result(None)
+                    self._ready = None
             return True
         if self._doubt:
             page = await self._compare(order, order.last)
@@ -258,7 +260,10 @@ class Feed:
         try:
             async with asyncio.timeout(READY_S):
                 while (last := self.order.last) is None:
-                    await self._ready.wait()
+                    if self._ready is None:
+                        self._ready = asyncio.get_running_loop().create_future()
+                    # Shielded: the future is everybody's.
+                    await asyncio.shield(self._ready)
         except TimeoutError as error:
             raise Unavailable("the event log does not answer at the moment") from error
         return last

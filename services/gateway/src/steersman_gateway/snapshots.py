@@ -17,7 +17,6 @@ from steersman_contracts.chats import Chat, ChatSnapshot, Preview, Status
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.events import PartDelta
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import strip_internal
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.chats import SNAPSHOT, Snapshot
 from steersman_gateway.backend import Backend
@@ -90,5 +89,6 @@ def fold(chat: Chat, payloads: Iterable[bytes]) -> Preview | None:
             return None
     if not seq:
         return None
-    parts = strip_internal(builder.parts())
-    return Preview(chat.history_version, chat.generation_attempt, seq, parts)
+    return builder.preview(
+        history_version=chat.history_version, attempt=chat.generation_attempt, seq=seq
+    )

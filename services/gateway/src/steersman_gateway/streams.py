@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -60,9 +59,8 @@ class Streams:
         self._rechecks = TaskGroup("streams.recheck")
         self._stopping = False
 
-    @contextmanager
-    def place(self, user_id: UserId) -> Generator[None]:
-        """Take one of the places for streams.
+    def take_place(self, user_id: UserId) -> None:
+        """Take one of the places for streams, to be given back.
 
         Raises:
             TooManyRequests: There is none left, for this user or in this process.
@@ -79,26 +77,25 @@ class Streams:
             )
         self._count += 1
         self._per_user[user_id] += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            self._per_user[user_id] -= 1
-            if not self._per_user[user_id]:
-                del self._per_user[user_id]
 
-    @contextmanager
-    def watching(self, stream: OpenStream) -> Generator[None]:
-        """Keep an eye on a stream, for as long as the block lasts."""
+    def give_place(self, user_id: UserId) -> None:
+        """Give a place back."""
+        self._count -= 1
+        self._per_user[user_id] -= 1
+        if not self._per_user[user_id]:
+            del self._per_user[user_id]
+
+    def add(self, stream: OpenStream) -> None:
+        """Keep an eye on a stream, until it is removed."""
         self._open.add(stream)
         OPEN.inc()
         if self._stopping:
             stream.viewer.end()
-        try:
-            yield
-        finally:
-            self._open.discard(stream)
-            OPEN.dec()
+
+    def remove(self, stream: OpenStream) -> None:
+        """The stream has ended."""
+        self._open.discard(stream)
+        OPEN.dec()
 
     def stop(self) -> None:
         """End every stream at once: the clients go on elsewhere."""

@@ -94,7 +94,8 @@ class Viewer:
         self.box = Mailbox(wanted, position)
         self._write_bytes = write
         self._begin = begin
-        self._wake = asyncio.Event()
+        self._woken = False
+        self._waiting: asyncio.Future[None] | None = None
         self._restart: GapReason | None = None
         self._restarts = 0
         self._ping = False
@@ -110,24 +111,38 @@ class Viewer:
         if self.box.offer(item):
             if item.name == LAST_EVENT:
                 self._last_event_seen = self.box.live
-            self._wake.set()
+            self._wake()
 
     def start_over(self, reason: GapReason) -> None:
         """The log is another one: a snapshot comes before anything else."""
         self._restart = reason
         self._restarts += 1
         self.box.live = False
-        self._wake.set()
+        self._wake()
 
     def ping(self) -> None:
         """Write a comment when there is nothing else to write."""
         self._ping = True
-        self._wake.set()
+        self._wake()
 
     def end(self) -> None:
         """Finish the stream as soon as possible."""
         self.ended = True
-        self._wake.set()
+        self._wake()
+
+    # An `asyncio.Event` would do, and weigh 1 kB; most viewers wait most of the time.
+
+    def _wake(self) -> None:
+        self._woken = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _wait(self) -> None:
+        if not self._woken:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+            self._waiting = None
+        self._woken = False
 
     # -- the writer ------------------------------------------------------------------------------
 
@@ -145,8 +160,7 @@ class Viewer:
                 self.ended = True
             else:
                 await self._write_ping()
-                self._wake.clear()
-                await self._wake.wait()
+                await self._wait()
 
     async def _write(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()

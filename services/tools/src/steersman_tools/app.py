@@ -37,8 +37,6 @@ from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
 
-ALL_HOSTS: Final = "all"
-"""The token of the cancel subject that every tool host listens to."""
 _OTHER_REQUESTS: Final = 256
 """RPC requests beside the calls: repeated ones, cancels, catalogs."""
 
@@ -96,7 +94,7 @@ async def _serving(
     runtime: Runtime, settings: Settings, plugins: Plugins, calls: Calls, client: NatsClient
 ) -> AsyncGenerator[None]:
     cancels = TaskGroup("cancel")
-    broadcast = subjects.tool_cancel(ALL_HOSTS)
+    broadcast = subjects.tool_cancel(subjects.ALL_TOOL_HOSTS)
 
     async def list_tools(_: ListTools) -> Catalog:
         return Catalog(runtime.instance, plugins.specs, plugins.reports)

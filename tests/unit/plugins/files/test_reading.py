@@ -184,12 +184,12 @@ async def test_a_text_that_begins_like_an_image_is_a_text(workspace: Path) -> No
 
 @pytest.mark.parametrize("over", [1, 6 * 1024 * 1024])
 async def test_an_image_that_is_too_large_is_refused(workspace: Path, over: int) -> None:
-    (workspace / "file").write_bytes(PNG + bytes(5 * 1024 * 1024 + over))
+    (workspace / "file").write_bytes(PNG + bytes(2 * 1024 * 1024 + over))
 
     result = await read(workspace)
 
     assert result.is_error
-    assert "'file' is an image of more than 5242880 bytes" in result.text
+    assert "'file' is an image of more than 2097152 bytes" in result.text
 
 
 async def test_a_huge_file_is_read_in_part_and_says_so(workspace: Path) -> None:

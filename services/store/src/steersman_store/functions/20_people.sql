@@ -85,10 +85,10 @@ BEGIN
         c.status := next_status(c, 'interrupt');
     END IF;
     c.snapshot_version := c.snapshot_version + 1;
-    IF c.title = '' AND p_title <> '' THEN
-        c.title := p_title;
-        PERFORM emit(c, 'chat.updated', json_build_object(
-            'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
+    IF (c.title = '' AND p_title <> '') OR (idle AND backlog = 0 AND p_model <> c.model) THEN
+        c.title := coalesce(nullif(c.title, ''), p_title);
+        c.model := CASE WHEN idle AND backlog = 0 THEN coalesce(p_model, c.model) ELSE c.model END;
+        PERFORM chat_updated(c);
     END IF;
     IF idle THEN
         c.history_version := c.snapshot_version;
