@@ -78,12 +78,12 @@ class _LeanParser(Parser):
         listener = self._client.listeners.get(sid)
         if listener is None:
             headers = body[:split] if with_headers else None
-            await self._client._process_msg(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            await self._client._process_msg(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # pinned, see above
                 sid,
                 line[1],
                 reply,
                 body[split:],
-                headers,  # pyright: ignore[reportArgumentType]
+                headers,  # pyright: ignore[reportArgumentType]  # None is none
             )
             return
         try:
@@ -94,12 +94,12 @@ class _LeanParser(Parser):
     async def _control(self, line: bytes) -> None:
         client = self._client
         if line.startswith(b"PING"):
-            await client._process_ping()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            await client._process_ping()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # pinned, see above
         elif line.startswith(b"PONG"):
-            await client._process_pong()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            await client._process_pong()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # pinned, see above
         elif line.startswith(b"-ERR"):
             text = line[4:].strip().strip(b"'").decode().lower()
-            await client._process_err(text)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            await client._process_err(text)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # pinned, see above
         elif line.startswith(b"INFO"):
             # The base class reads INFO; it alone knows what to do with cluster changes.
             self.buf = bytearray(line + _CRLF)

@@ -397,12 +397,12 @@ class RpcServer:
 
 async def _stop_taking(service: Service) -> None:
     # `Service.stop` alone would drop the requests that have arrived and were not looked at yet.
-    endpoints, service._endpoints = service._endpoints, []  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-    subscriptions = [endpoint._subscription for endpoint in endpoints]  # noqa: SLF001  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    endpoints, service._endpoints = service._endpoints, []  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # no getter
+    subscriptions = [endpoint._subscription for endpoint in endpoints]  # noqa: SLF001  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # no getter
     # Without a connection nothing can arrive either.
     with suppress(NatsError, TimeoutError):
         async with asyncio.timeout(_STOP_TAKING_S):
-            await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
+            await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]  # untyped
             await service.stop()
 
 

@@ -50,7 +50,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     shutdown_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 8.0
-    """Seconds that running work gets to finish or to be handed over; less than its supervisor waits."""
+    """Seconds that running work gets to end or be handed over; less than its supervisor waits."""
 
 
 S = TypeVar("S", bound=msgspec.Struct)

@@ -149,7 +149,7 @@ class Process:
     async def _group_gone(self, within_s: float) -> None:
         # The end of the shell is an event, the end of the rest of its group is none.
         deadline = time.monotonic() + within_s
-        while self.group_alive and time.monotonic() < deadline:  # noqa: ASYNC110
+        while self.group_alive and time.monotonic() < deadline:  # noqa: ASYNC110  # groups cannot be awaited
             await asyncio.sleep(_POLL_S)
 
     async def close(self) -> None:

@@ -446,7 +446,7 @@ class ChatRun:
         try:
             await self._finish_error(failure)
         except Exception as again:  # the lease expires and another worker tries
-            log.error("turn.not_closed", exc_info=again)  # noqa: TRY400
+            log.error("turn.not_closed", exc_info=again)  # noqa: TRY400  # it has the error
 
     async def _hand_over(self) -> None:
         with suppress(SteersmanError):  # the lease ends by itself

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 
+from prometheus_client import Counter
+
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_gateway.event_log import Entry
 from steersman_gateway.feeds import LAG_S, RETRY_S, Feed, GapReason
@@ -14,6 +16,8 @@ from steersman_gateway.frames import LAST_EVENT, PING, Frame, Wanted, frame
 MAX_FRAMES: Final = 256
 MAX_BYTES: Final = 2**20
 _LAG_TRIES: Final = 100
+
+OVERFLOWS: Final = Counter("steersman_gateway_overflows", "Times a slow viewer's mailbox ran over")
 
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 Begin: TypeAlias = Callable[[GapReason, int], Awaitable[tuple[bytes, int]]]
@@ -48,6 +52,7 @@ class Mailbox:
             self._frames.append(item.data)
             self._size += len(item.data)
             if len(self._frames) > MAX_FRAMES or self._size > MAX_BYTES:
+                OVERFLOWS.inc()
                 self._drop()
         elif not self._frames:
             self.sent = item.seq
