@@ -272,6 +272,7 @@ async def test_the_preview_of_a_running_attempt_is_in_the_snapshot(
         "attempt": 1,
         "seq": 3,
         "parts": [{"type": "text", "text": "The sea is"}],
+        "indexes": [0],
     }
     assert after.body["seq"] == 4
 

@@ -24,9 +24,7 @@ GapReason: TypeAlias = Literal["epoch", "expired", "ahead"]
 
 READY_S: Final = 5.0
 """A new viewer waits so long for the log before it is told to come back."""
-RETRY_S: Final = 0.2
-LAG_S: Final = 0.02
-_LAG_TRIES: Final = 100
+LAG_TRIES: Final = 100
 """A replica of the log may answer reads a little behind its leader; after 2 s it is not that."""
 _ABSENT_TRIES: Final = 25
 _MAX_REPAIRS: Final = 64
@@ -181,15 +179,15 @@ class Feed:
                     async with self._feeds.repairs:
                         moved = await self._step()
                 except (Unavailable, DeadlineExceeded):
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(self._feeds.retry_s)
                     continue
                 idle = 0 if moved else idle + 1
-                if idle > _LAG_TRIES:
+                if idle > LAG_TRIES:
                     # Heard of, and not in the log: it was removed before anybody could read it.
                     self.restart("expired")
                     idle = 0
                 elif idle and not self.order.settled:
-                    await asyncio.sleep(LAG_S)
+                    await asyncio.sleep(self._feeds.lag_s)
         finally:
             self._task = None
 
@@ -240,7 +238,7 @@ class Feed:
             if self._absent > _ABSENT_TRIES:
                 self.restart("ahead")
                 return None
-            await asyncio.sleep(LAG_S)
+            await asyncio.sleep(self._feeds.lag_s)
             return Page([], more=False)
         self._absent = 0
         self._doubt = False
@@ -277,6 +275,14 @@ class Feed:
         """The log that the present positions belong to."""
         return self._feeds.epoch
 
+    async def retry(self) -> None:
+        """Give a log that does not answer a moment."""
+        await asyncio.sleep(self._feeds.retry_s)
+
+    async def lag(self) -> None:
+        """Give a replica of the log a moment to learn what others know."""
+        await asyncio.sleep(self._feeds.lag_s)
+
     async def read(self, after: int) -> Page:
         """The next page of the log."""
         return await self._feeds.log.read(self.chat_id, after)
@@ -309,8 +315,17 @@ def _continues(page: Page, last: int) -> bool:
 class Feeds:
     """The feeds of this process, and what it knows of the log as a whole."""
 
-    def __init__(self, event_log: EventLog) -> None:
+    def __init__(self, event_log: EventLog, *, retry_s: float = 0.2, lag_s: float = 0.02) -> None:
+        """Begin with none.
+
+        Args:
+            event_log: The log.
+            retry_s: Seconds to wait when the log does not answer.
+            lag_s: Seconds to wait when it does not show yet what was heard.
+        """
         self.log = event_log
+        self.retry_s = retry_s
+        self.lag_s = lag_s
         self.epoch = ""
         self.tasks = TaskGroup("feeds")
         self.repairs = asyncio.Semaphore(_MAX_REPAIRS)
@@ -356,7 +371,7 @@ class Feeds:
                 state = await self.log.state()
                 break
             except (Unavailable, DeadlineExceeded):
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(self.retry_s)
         self.learn(state)
         for feed in self._feeds.values():
             feed.doubt(state)

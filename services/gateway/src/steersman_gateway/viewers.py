@@ -10,12 +10,11 @@ from prometheus_client import Counter
 
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_gateway.event_log import Entry
-from steersman_gateway.feeds import LAG_S, RETRY_S, Feed, GapReason
+from steersman_gateway.feeds import LAG_TRIES, Feed, GapReason
 from steersman_gateway.frames import LAST_EVENT, PING, Frame, Wanted, frame
 
 MAX_FRAMES: Final = 256
 MAX_BYTES: Final = 2**20
-_LAG_TRIES: Final = 100
 
 OVERFLOWS: Final = Counter("steersman_gateway_overflows", "Times a slow viewer's mailbox ran over")
 
@@ -31,7 +30,7 @@ class Mailbox:
     log, at its own speed, until it has caught up.
     """
 
-    __slots__ = ("_frames", "_size", "live", "position", "sent", "wanted")
+    __slots__ = ("_frames", "_size", "live", "max_frames", "position", "sent", "wanted")
 
     def __init__(self, wanted: Wanted, position: int) -> None:
         self.wanted = wanted
@@ -40,6 +39,7 @@ class Mailbox:
         self.position = position
         """The newest event that was offered and taken."""
         self.live = False
+        self.max_frames = MAX_FRAMES
         self._frames: list[bytes] = []
         self._size = 0
 
@@ -51,7 +51,7 @@ class Mailbox:
         if item.name in self.wanted:
             self._frames.append(item.data)
             self._size += len(item.data)
-            if len(self._frames) > MAX_FRAMES or self._size > MAX_BYTES:
+            if len(self._frames) > self.max_frames or self._size > MAX_BYTES:
                 OVERFLOWS.inc()
                 self._drop()
         elif not self._frames:
@@ -198,16 +198,16 @@ class Viewer:
             if self.feed.reached(self.box.sent):
                 self.box.live = True
                 return
-            if tries > _LAG_TRIES:
+            if tries > LAG_TRIES:
                 self.start_over("expired")
                 return
             if tries:
-                await asyncio.sleep(LAG_S)
+                await self.feed.lag()
             try:
                 page = await self.feed.read(self.box.sent)
             except (Unavailable, DeadlineExceeded):
                 await self._write_ping()
-                await asyncio.sleep(RETRY_S)
+                await self.feed.retry()
                 continue
             if self._restart is not None:
                 return
