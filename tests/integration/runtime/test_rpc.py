@@ -253,7 +253,10 @@ async def test_drain_finishes_what_runs_and_takes_nothing_new(
         running = asyncio.create_task(rpc.call(method, Ask("x")))
         await gate.entered.wait()
         draining = asyncio.create_task(server.drain(30))
-        await client.flush()  # the server has heard that nobody listens any more
+        # The first round trips give the drain its turns of the loop, the last one proves that the
+        # server has heard that nobody listens any more.
+        for _ in range(3):
+            await client.flush()
         with pytest.raises(Unavailable):
             await rpc.call(method, Ask("late"))
         gate.opened.set()
