@@ -334,15 +334,16 @@ def _newest(rows: ChatRows, durable: Sequence[e.DurableEvent]) -> Iterator[str]:
 # -- deltas ------------------------------------------------------------------------------------
 
 
-def broken_deltas(log: Sequence[e.Event]) -> list[str]:
-    """Each episode counts its deltas from 1, without a hole and without a repeat."""
+def broken_deltas(log: Sequence[e.Event], *, whole: bool = True) -> list[str]:
+    """Each episode counts its deltas from 1, without a repeat, and without a hole if `whole`."""
     seen: dict[tuple[int, int], int] = {}
     found: list[str] = []
     for event in log:
         if isinstance(event, e.PartDelta):
             episode = (event.history_version, event.attempt)
-            if event.seq != seen.get(episode, 0) + 1:
-                found.append(f"{episode}: delta {event.seq} came after {seen.get(episode, 0)}")
+            last = seen.get(episode, 0)
+            if event.seq <= last or (whole and event.seq > last + 1):
+                found.append(f"{episode}: delta {event.seq} came after {last}")
             seen[episode] = event.seq
     return found
 

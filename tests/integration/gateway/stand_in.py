@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
 from steersman_contracts import subjects
 from steersman_contracts.chats import (
@@ -69,6 +70,8 @@ class StandInStore:
         self.asked: list[tuple[str, Any]] = []
         self.failures: dict[str, SteersmanError] = {}
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.contexts: list[dict[str, Any]] = []
+        """What was bound to the logs while each request was answered."""
         self._ids = 0
 
     # -- what tests arrange ----------------------------------------------------------------------
@@ -78,6 +81,7 @@ class StandInStore:
         self.chats.clear()
         self.codes.clear()
         self.asked.clear()
+        self.contexts.clear()
         self.failures.clear()
         self.before.clear()
 
@@ -128,7 +132,7 @@ class StandInStore:
 
     # -- RPC -------------------------------------------------------------------------------------
 
-    async def serve(self) -> list[RpcServer]:
+    async def serve(self, *services: str) -> list[RpcServer]:
         servers = {
             name: RpcServer(self.client, name, version="0.0.0")
             for name in ("store", "tools", "desktop")
@@ -137,6 +141,7 @@ class StandInStore:
         def answer(method: Method[Q, R], handler: Callable[[Q], R]) -> None:
             async def handle(request: Q) -> R:
                 self.asked.append((method.name, request))
+                self.contexts.append(structlog.contextvars.get_contextvars())
                 if (wait := self.before.get(method.name)) is not None:
                     await wait()
                 if (failure := self.failures.get(method.name)) is not None:
@@ -174,9 +179,10 @@ class StandInStore:
             lambda _: tools.Catalog("host", (), (tools.PluginReport("files", "1"),)),
         )
         answer(desktop.GET_DESKTOP, lambda q: desktop.Desktop(q.chat_id, "ready"))
-        for server in servers.values():
+        chosen = [server for name, server in servers.items() if name in services]
+        for server in chosen:
             await server.start()
-        return list(servers.values())
+        return chosen
 
     def _mine(self, actor: Actor, chat_id: ChatId) -> StoredChat:
         stored = self.chats.get(chat_id)
@@ -293,14 +299,16 @@ async def make_log(client: NatsClient, **changes: Any) -> None:
 
 
 @asynccontextmanager
-async def stand_in_store(nats_url: str) -> AsyncGenerator[StandInStore]:
+async def stand_in_store(
+    nats_url: str, services: tuple[str, ...] = ("store", "tools", "desktop")
+) -> AsyncGenerator[StandInStore]:
     client = await connect(
         nats_url, name="store/test", inbox_prefix="_INBOX_store", on_closed=lambda: None
     )
     try:
         await make_log(client)
         store = StandInStore(client)
-        servers = await store.serve()
+        servers = await store.serve(*services)
         yield store
         for server in servers:
             await server.drain(1)

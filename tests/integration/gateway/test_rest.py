@@ -256,6 +256,18 @@ async def test_a_desktop_says_why_there_is_none(
     assert reply.json()["details"] == {"missing": "Xvnc"}
 
 
+async def test_the_request_id_and_the_trace_reach_the_logs_of_other_services(
+    client: httpx2.AsyncClient, store: StandInStore
+) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    await client.get("/api/v1/chats", headers={"X-Request-Id": "r-1", "traceparent": trace})
+    await client.get("/api/v1/chats", headers={"X-Request-Id": "r-2", "traceparent": "x\ty"})
+
+    listed = store.contexts[-2:]
+    assert listed == [{"request_id": "r-1", "traceparent": trace}, {"request_id": "r-2"}]
+
+
 async def test_every_reply_has_a_request_id_and_protecting_headers(
     client: httpx2.AsyncClient,
 ) -> None:

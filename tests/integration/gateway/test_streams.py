@@ -35,6 +35,7 @@ from steersman_contracts.rpc.chats import GET, SNAPSHOT
 from steersman_contracts.subjects import EVENT_STREAM, chat_events, chat_live
 from steersman_gateway.event_log import NatsEventLog
 from steersman_gateway.feeds import Feeds
+from steersman_gateway.viewers import OVERFLOWS
 from steersman_runtime.jetstream import purge_subject, request
 
 TOKEN = "token-of-ann"
@@ -212,6 +213,7 @@ async def test_a_slow_reader_is_caught_up_from_the_log(
     client: httpx2.AsyncClient, store: StandInStore, chat_id: ChatId
 ) -> None:
     count = 600
+    overflows = overflow_count()
     async with watching(client, chat_id, snapshot="false") as stream:
         await stream.next()
         # Much more than the buffers between the two hold, and than the mailbox holds.
@@ -219,6 +221,11 @@ async def test_a_slow_reader_is_caught_up_from_the_log(
         seen = await stream.take(count)
 
     assert data(seen) == published
+    assert overflow_count() > overflows
+
+
+def overflow_count() -> float:
+    return next(iter(OVERFLOWS.collect())).samples[0].value
 
 
 async def test_a_filter_leaves_out_events_and_keeps_their_order(

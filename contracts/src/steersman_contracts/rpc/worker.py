@@ -41,6 +41,8 @@ class Acquire(msgspec.Struct, frozen=True, omit_defaults=True):
     lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)]
     known_revision: int = 0
     """The caller has all messages up to this revision already (0: none)."""
+    begin: bool = False
+    """Open an episode in the same transaction, if it is the model's turn: see `OwnedChat.begun`."""
 
 
 class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,6 +78,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: int = 0
     """Model steps committed in the present turn."""
     attempt_started_at: datetime | None = None
+    begun: bool = False
+    """The transition has opened the episode `generation_attempt` for the caller."""
 
 
 class WorkContext(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -142,6 +146,8 @@ class CommitStep(msgspec.Struct, frozen=True):
 
     fence: Fence
     messages: Annotated[tuple[NewMessage, ...], msgspec.Meta(min_length=1, max_length=50)]
+    begin: bool = False
+    """The model is called next: open its episode in the same transaction."""
 
 
 class FinishTurn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -150,6 +156,8 @@ class FinishTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     fence: Fence
     messages: tuple[NewMessage, ...] = ()
     outcome: Outcome = "completed"
+    begin: bool = False
+    """If a queued message is promoted, open the episode that answers it."""
 
 
 class FinishInterruption(msgspec.Struct, frozen=True, omit_defaults=True):

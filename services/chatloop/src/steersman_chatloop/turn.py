@@ -255,10 +255,14 @@ class ChatRun:
         return (*(tool for tool in catalog if tool.name not in hidden), *client)
 
     async def _begin_attempt(self) -> int:
-        reply = await self._ask(rpc.BEGIN_ATTEMPT, rpc.BeginAttempt(self._fence()))
+        if self.chat.begun:  # by the transition that brought us here
+            attempt = self.chat.generation_attempt
+        else:
+            reply = await self._ask(rpc.BEGIN_ATTEMPT, rpc.BeginAttempt(self._fence()))
+            attempt = reply.attempt
         # What a dead worker had streamed is superseded by this attempt.
-        self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None)
-        return reply.attempt
+        self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None, begun=False)
+        return attempt
 
     def _open_episode(self, attempt: int) -> Episode:
         return Episode(
@@ -277,7 +281,10 @@ class ChatRun:
         message = self._assistant(parts, ended.stop, ended)
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
-            await self._commit(rpc.COMMIT_STEP, (message,), lambda f, m: rpc.CommitStep(f, m))
+            begin = not calls  # a pause: the model goes on
+            await self._commit(
+                rpc.COMMIT_STEP, (message,), lambda f, m: rpc.CommitStep(f, m, begin)
+            )
         else:
             await self._finish_turn((message,), "completed")
 
@@ -320,7 +327,9 @@ class ChatRun:
                 await self._wait_for_client(calls, results)
                 return
             messages = _tool_message(calls, results, INTERRUPTED)
-            await self._commit(rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m))
+            await self._commit(
+                rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m, begin=True)
+            )
         elif self._interrupted:
             self._interrupted = False
             await self._finish_interruption(_tool_message(calls, results, INTERRUPTED))
@@ -333,7 +342,7 @@ class ChatRun:
         expires_s = self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
-            (),
+            _tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
             lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, expires_s),
         )
 
@@ -365,7 +374,10 @@ class ChatRun:
 
     async def _finish_turn(self, messages: tuple[rpc.NewMessage, ...], outcome: Outcome) -> None:
         await self._commit(
-            rpc.FINISH_TURN, messages, lambda f, m: rpc.FinishTurn(f, m, outcome), ends=outcome
+            rpc.FINISH_TURN,
+            messages,
+            lambda f, m: rpc.FinishTurn(f, m, outcome, begin=True),
+            ends=outcome,
         )
 
     async def _save_partial(self, attempt: _Attempt) -> None:
@@ -430,7 +442,7 @@ class ChatRun:
         )
 
     async def _finish_error(self, error: ChatError, attempt: _Attempt | None = None) -> None:
-        messages: tuple[rpc.NewMessage, ...] = ()
+        messages = self._close_open_calls()
         if attempt is not None:
             await _flush(attempt)
             messages = self._partial(attempt, "unknown")

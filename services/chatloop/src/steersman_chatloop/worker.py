@@ -121,7 +121,9 @@ class Worker:
 
     async def _acquire(self, chat_id: ChatId, known_revision: int) -> rpc.WorkContext | None:
         settings = self._around.settings
-        request = rpc.Acquire(chat_id, self._around.runner_id, settings.lease_s, known_revision)
+        request = rpc.Acquire(
+            chat_id, self._around.runner_id, settings.lease_s, known_revision, begin=True
+        )
         try:
             return await self._around.rpc.call(rpc.ACQUIRE, request)
         except (AlreadyOwned, TransitionRefused, NotFound) as error:

@@ -30,6 +30,7 @@ from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import running
 
 SEND_BUFFER = 64 * 1024
+UNACKNOWLEDGED_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +92,11 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
 
 
 def tune_socket(sock: socket.socket) -> None:
-    """Keep the kernel from hiding megabytes of a client that reads nothing: 3.5 MB become 0.2."""
+    """Set what every accepted connection inherits.
+
+    The kernel would hide 3.5 MB of a client that reads nothing; with this it is 0.2. And it would
+    wait a quarter of an hour for one that is gone without a word, where it can be told not to.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)

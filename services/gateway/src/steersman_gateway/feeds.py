@@ -7,7 +7,6 @@ then, and is read from there.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
@@ -16,6 +15,7 @@ from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_gateway.event_log import Entry, EventLog, LogState, Page
 from steersman_gateway.frames import LAST_EVENT, Frame, frame
+from steersman_gateway.order import Heard, Order
 from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
@@ -40,58 +40,6 @@ class Watcher(Protocol):
     def start_over(self, reason: GapReason) -> None:
         """The positions known so far mean nothing any more."""
         ...
-
-
-class Heard(Enum):
-    """What a live event means for a feed."""
-
-    NEXT = auto()
-    KNOWN = auto()
-    """Read from the log already."""
-    MISSING = auto()
-    """Something between it and the last one has not arrived."""
-    ODD = auto()
-    """Cannot be in the log that we know: look at the log before anything else."""
-
-
-class Order:
-    """Where a feed stands. Decides by the two sequences that each live event carries."""
-
-    __slots__ = ("last", "newest")
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-        """The newest event handed on; None until the log was asked where it ends."""
-        self.newest = 0
-        """The newest event heard live."""
-
-    def begin(self, head: int) -> None:
-        """The log ends at `head`, and everything heard from here on should be newer.
-
-        Nearly: the last event may be heard after the answer that counts it. That looks odd, and
-        looking at the log then finds nothing wrong.
-        """
-        self.last = head
-        self.newest = max(self.newest, head)
-
-    def hear(self, seq: int, previous: int) -> Heard:
-        """Judge a live event; only `NEXT` moves `last`."""
-        if seq <= self.newest:
-            return Heard.ODD  # live events come once and in order, as long as the log is the same
-        self.newest = seq
-        if self.last is None or previous > self.last:
-            return Heard.MISSING
-        if seq <= self.last:
-            return Heard.KNOWN
-        if previous < self.last:
-            return Heard.ODD  # expired meanwhile, or another log
-        self.last = seq
-        return Heard.NEXT
-
-    @property
-    def settled(self) -> bool:
-        """Everything that was heard of has been handed on."""
-        return self.last is not None and self.newest <= self.last
 
 
 class Feed:

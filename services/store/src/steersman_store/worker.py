@@ -42,6 +42,7 @@ class _ChatRow(msgspec.Struct):
     steps: int
     attempt_started_at: datetime | None
     client_tools: tuple[ClientTool, ...]
+    begun: bool
 
 
 class _RawContext(msgspec.Struct):
@@ -84,12 +85,13 @@ class Worker:
 
     async def acquire(self, request: rpc.Acquire) -> msgspec.Raw:
         row = await self._row(
-            f"SELECT {_CHAT} FROM acquire($1, $2, $3, $4, $5)",  # constant columns
+            f"SELECT {_CHAT} FROM acquire($1, $2, $3, $4, $5, $6)",  # constant columns
             request.chat_id,
             request.runner_id,
             request.lease_s,
             request.known_revision,
             MAX_PAGE_BYTES,
+            request.begin,
         )
         context = _RawContext(
             self._owned(row), msgspec.Raw(row["messages"].encode()), row["complete"]
@@ -126,9 +128,10 @@ class Worker:
 
     async def commit_step(self, request: rpc.CommitStep) -> msgspec.Raw:
         return await self._commit(
-            f"SELECT {_CHAT} FROM commit_step($1, $2, $3, $4, $5)",
+            f"SELECT {_CHAT} FROM commit_step($1, $2, $3, $4, $5, $6)",
             request.fence,
             _columns(request.messages),
+            request.begin,
         )
 
     async def enter_requires_action(self, request: rpc.EnterRequiresAction) -> msgspec.Raw:
@@ -151,16 +154,17 @@ class Worker:
 
     async def finish_turn(self, request: rpc.FinishTurn) -> msgspec.Raw:
         return await self._commit(
-            f"SELECT {_CHAT} FROM end_turn($1, $2, $3, $4, $5, 'finish_turn', $6)",
+            f"SELECT {_CHAT} FROM end_turn($1, $2, $3, $4, $5, 'finish_turn', $6, $7)",
             request.fence,
             _columns(request.messages),
             request.outcome,
+            request.begin,
         )
 
     async def finish_interruption(self, request: rpc.FinishInterruption) -> msgspec.Raw:
         return await self._commit(
             f"SELECT {_CHAT} FROM "
-            "end_turn($1, $2, $3, $4, $5, 'finish_interruption', 'interrupted')",
+            "end_turn($1, $2, $3, $4, $5, 'finish_interruption', 'interrupted', false)",
             request.fence,
             _columns(request.messages),
         )
@@ -216,6 +220,7 @@ class Worker:
             steps=chat.steps,
             attempt_started_at=chat.attempt_started_at,
             client_tools=chat.client_tools,
+            begun=chat.begun,
         )
 
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:

@@ -24,8 +24,25 @@ CREATE TYPE new_messages AS (
     usages text[], stops text[]
 );
 
-CREATE OR REPLACE FUNCTION owned_result(c chats, p_messages json, p_complete boolean)
-RETURNS worker_result LANGUAGE plpgsql STABLE AS $$
+-- The row has just opened an episode, in the transaction of another transition.
+CREATE OR REPLACE FUNCTION emit_attempt(c chats)
+RETURNS void LANGUAGE sql AS $$
+    SELECT emit(c, 'attempt.started', json_build_object(
+        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+        'history_version', c.history_version, 'attempt', c.generation_attempt, 'model', c.model))
+$$;
+
+-- Whether the history ends with something that the model has to answer.
+CREATE OR REPLACE FUNCTION awaits_model(p_chat uuid)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT role IN ('user', 'tool') FROM messages
+        WHERE chat_id = p_chat AND deleted_at IS NULL AND visibility <> 'user'
+        ORDER BY id DESC LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION owned_result(
+    c chats, p_messages json, p_complete boolean, p_begun boolean DEFAULT false
+) RETURNS worker_result LANGUAGE plpgsql STABLE AS $$
 DECLARE
     r worker_result;
 BEGIN
@@ -34,7 +51,7 @@ BEGIN
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
         'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
-        'client_tools', c.client_tools);
+        'client_tools', c.client_tools, 'begun', p_begun);
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;
@@ -67,12 +84,14 @@ CREATE OR REPLACE FUNCTION changed_messages(
 $$;
 
 CREATE OR REPLACE FUNCTION acquire(
-    p_chat uuid, p_runner text, p_lease_s double precision, p_known bigint, p_max_bytes bigint
+    p_chat uuid, p_runner text, p_lease_s double precision, p_known bigint, p_max_bytes bigint,
+    p_begin boolean
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
     page json;
     complete boolean;
+    begins boolean;
 BEGIN
     SELECT * INTO c FROM chats WHERE id = p_chat FOR UPDATE;
     IF c.id IS NULL THEN
@@ -85,8 +104,14 @@ BEGIN
     THEN
         PERFORM refuse('already_owned', 'another worker holds a live lease');
     END IF;
-    UPDATE chats SET runner_id = p_runner, snapshot_version = snapshot_version + 1
+    begins := p_begin AND c.status = 'running' AND coalesce(awaits_model(c.id), false);
+    UPDATE chats SET runner_id = p_runner, snapshot_version = snapshot_version + 1,
+            generation_attempt = generation_attempt + begins::integer,
+            attempt_started_at = CASE WHEN begins THEN clock_timestamp() ELSE attempt_started_at END
         WHERE id = c.id RETURNING * INTO c;
+    IF begins THEN
+        PERFORM emit_attempt(c);
+    END IF;
     DELETE FROM leases WHERE chat_id = c.id AND runner_id <> p_runner;
     INSERT INTO leases (chat_id, runner_id, expires_at)
         VALUES (c.id, p_runner, clock_timestamp() + make_interval(secs => p_lease_s))
@@ -94,7 +119,7 @@ BEGIN
     SELECT f.page, f.complete INTO page, complete
         FROM changed_messages(c.id, p_known, CASE WHEN p_known > 0 THEN 9223372036854775807 ELSE 0 END,
             p_max_bytes) f;
-    RETURN owned_result(c, page, complete);
+    RETURN owned_result(c, page, complete, begins);
 END $$;
 
 CREATE OR REPLACE FUNCTION load_history(
@@ -121,9 +146,7 @@ BEGIN
     UPDATE chats SET snapshot_version = snapshot_version + 1,
             generation_attempt = generation_attempt + 1, attempt_started_at = clock_timestamp()
         WHERE id = c.id RETURNING * INTO c;
-    PERFORM emit(c, 'attempt.started', json_build_object(
-        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
-        'history_version', c.history_version, 'attempt', c.generation_attempt, 'model', c.model));
+    PERFORM emit_attempt(c);
     RETURN json_build_object(
         'attempt', c.generation_attempt, 'snapshot_version', c.snapshot_version);
 END $$;
@@ -165,7 +188,8 @@ RETURNS integer LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION commit_step(
-    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages
+    p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages,
+    p_begin boolean
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
@@ -173,17 +197,21 @@ DECLARE
 BEGIN
     UPDATE chats SET status = next_status(c, 'commit_step'),
             snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
-            generation_attempt = 0, attempt_started_at = NULL,
+            generation_attempt = p_begin::integer,
+            attempt_started_at = CASE WHEN p_begin THEN clock_timestamp() END,
             steps = steps + count_steps(p_new), updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
-    RETURN owned_result(c, array_to_json(appended), true);
+    IF p_begin THEN
+        PERFORM emit_attempt(c);
+    END IF;
+    RETURN owned_result(c, array_to_json(appended), true, p_begin);
 END $$;
 
 -- The end of a turn, however it ended: `p_transition` is finish_turn or finish_interruption.
 CREATE OR REPLACE FUNCTION end_turn(
     p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_new new_messages,
-    p_transition text, p_outcome text
+    p_transition text, p_outcome text, p_begin boolean
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
@@ -195,7 +223,9 @@ BEGIN
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
             history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
-            generation_attempt = 0, attempt_started_at = NULL, last_outcome = p_outcome,
+            generation_attempt = (backlog AND p_begin)::integer,
+            attempt_started_at = CASE WHEN backlog AND p_begin THEN clock_timestamp() END,
+            last_outcome = p_outcome,
             steps = CASE WHEN backlog THEN 0 ELSE steps + count_steps(p_new) END,
             runner_id = CASE WHEN backlog THEN runner_id END, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
@@ -205,10 +235,13 @@ BEGIN
         appended := appended || message_json(promote_head(c), true);
         PERFORM emit_queue(c);
         SELECT model INTO c.model FROM chats WHERE id = c.id;
+        IF p_begin THEN
+            PERFORM emit_attempt(c);
+        END IF;
     ELSE
         DELETE FROM leases WHERE chat_id = c.id;
     END IF;
-    RETURN owned_result(c, array_to_json(appended), true);
+    RETURN owned_result(c, array_to_json(appended), true, backlog AND p_begin);
 END $$;
 
 CREATE OR REPLACE FUNCTION finish_error(
