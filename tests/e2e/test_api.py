@@ -109,6 +109,35 @@ def _ended(frame: bytes) -> bool:
     return name == "chat.status" and body["status"] == "waiting"
 
 
+async def test_chats_are_found_again_and_forked(http: httpx2.AsyncClient) -> None:
+    chat_id = await start(http, "demo/echo", "Unmistakable periwinkle")
+    await until_rest(http, chat_id)
+    question, answer = (await http.get(f"/chats/{chat_id}/messages")).json()["messages"]
+
+    assert (await http.get(f"/chats/{chat_id}")).json()["has_unread"]
+    read = await http.post(f"/chats/{chat_id}/read", json={"message_id": answer["id"]})
+    assert "has_unread" not in read.json()
+    labels = {"team": "sea", "topic": "flowers"}
+    await http.put(f"/chats/{chat_id}/labels", json={"labels": labels})
+    await http.put(f"/chats/{chat_id}/pin", json={})
+
+    async def found(query: str) -> list[str]:
+        page = await http.get(f"/chats?{query}")
+        assert page.status_code == 200, page.text
+        return [chat["id"] for chat in page.json()["chats"]]
+
+    assert await found("q=periwinkle") == [chat_id]
+    assert await found("label=team%3Dsea&label=topic%3Dflowers&status=waiting") == [chat_id]
+    assert await found("label=team%3Dland") == []
+    assert await found("pinned=true") == [chat_id]
+    fork = await http.post(f"/chats/{chat_id}/fork", json={"message_id": question["id"]})
+    assert fork.status_code == 201
+    shared = (await http.get(f"{fork.headers['location'].removeprefix('/api/v1')}/messages")).json()
+    assert [m["parts"] for m in shared["messages"]] == [question["parts"]]
+    await http.delete(f"/chats/{chat_id}/pin")
+    assert await found("pinned=true") == []
+
+
 UNKNOWN = "01a20790-c4a1-752e-9bd0-89178dd93b09"
 LONG = "x" * 400_001
 
@@ -128,6 +157,8 @@ LONG = "x" * 400_001
         ("GET", "/chats/not-an-id", None, 404, "not_found", None),
         ("GET", "/chats?cursor=nonsense", None, 400, "bad_cursor", "cursor"),
         ("GET", "/chats?limit=0", None, 400, "invalid_request", "limit"),
+        ("GET", "/chats?label=nonsense", None, 400, "invalid_request", "label"),
+        ("PUT", f"/chats/{UNKNOWN}/labels", {"labels": {"k": 5}}, 400, "invalid_request", "labels"),
         ("GET", "/nowhere", None, 404, "not_found", None),
         ("DELETE", "/chats", None, 405, "method_not_allowed", None),
     ],

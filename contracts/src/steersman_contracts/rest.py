@@ -131,6 +131,32 @@ class ToolResultsBody(_Body, frozen=True, forbid_unknown_fields=True):
     results: Annotated[tuple[ToolResultInput, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
+class MarkReadBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Up to which message; without one, all of them."""
+
+    message_id: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class PinBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Where the pin goes: 1 is first, beyond the end is last."""
+
+    position: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+
+
+class LabelsBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """All labels of the chat; those that are left out are removed."""
+
+    labels: dict[str, str]
+
+
+class ForkBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """The last message that the new chat shares."""
+
+    message_id: Annotated[int, msgspec.Meta(ge=1)]
+    title: Title = ""
+    """Empty keeps the title."""
+
+
 class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     """A provider; its key is stored encrypted and never shown again."""
 

@@ -12,6 +12,7 @@ from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
 from steersman_gateway.events import watch_chat
 from steersman_gateway.ids import provide_chat
+from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController
 from steersman_gateway.queue import QueueController
@@ -30,6 +31,7 @@ def api_router() -> Router:
             ChatController,
             MessageController,
             QueueController,
+            LibraryController,
             ModelController,
             ProviderController,
             about.me,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 
-from steersman_contracts.chats import Chat
+from steersman_contracts.chats import Chat, Status
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.rest import (
@@ -30,6 +30,22 @@ Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the 
 Archived = Annotated[
     Literal["false", "true", "any"], QueryParameter(description="Chats that are archived, or not.")
 ]
+OfStatus = Annotated[Status | None, QueryParameter(description="Only chats in this status.")]
+Labels = Annotated[
+    list[str] | None,
+    QueryParameter(description="Only chats with this label, as `key=value`; may be repeated."),
+]
+Words = Annotated[
+    str | None,
+    QueryParameter(
+        name="q",
+        min_length=1,
+        max_length=500,
+        description="Only chats whose title or messages hold these words. "
+        "Quotes and a minus work as on the web.",
+    ),
+]
+Pinned = Annotated[bool | None, QueryParameter(description="Only chats that are pinned, or not.")]
 _ARCHIVED: dict[str, bool | None] = {"false": False, "true": True, "any": None}
 
 
@@ -64,10 +80,23 @@ class ChatController(Controller):
         limit: Limit = 50,
         cursor: Cursor = None,
         archived: Archived = "false",
+        status: OfStatus = None,
+        label: Labels = None,
+        words: Words = None,
+        pinned: Pinned = None,
     ) -> ChatList:
         """Your chats, the most recently changed first."""
         before = None if cursor is None else decode_cursor(cursor)
-        request = rpc.ListChats(actor, limit, before, _ARCHIVED[archived])
+        request = rpc.ListChats(
+            actor,
+            limit,
+            before,
+            _ARCHIVED[archived],
+            status=status,
+            labels=dict(_label(text) for text in label or ()),
+            words=words,
+            pinned=pinned,
+        )
         page = await backend.call(rpc.LIST, request)
         return ChatList(page.chats, None if page.next is None else encode_cursor(page.next))
 
@@ -152,6 +181,13 @@ class ChatController(Controller):
     async def clear_context(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
         """From here on the model sees nothing of what was said before; people still do."""
         return (await backend.call(rpc.CLEAR_CONTEXT, rpc.ClearContext(actor, chat))).chat
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise invalid("label", f"{text!r} is not of the form key=value")
+    return key, value
 
 
 def _outcome(index: int, result: ToolResultInput) -> rpc.ToolOutcome:
