@@ -1,4 +1,4 @@
-"""The outbox relay: publishes events to the log, in order, and deletes them once they are stored.
+"""The outbox relay: publishes events to the log, in order; deletes them once they are there.
 
 One relay per range of partitions is the leader, by an advisory lock; the others stand by. It is
 nudged after every commit, by this process or over NATS by another, and looks once a second anyway.
@@ -33,11 +33,15 @@ _LOOK_S: Final = 1.0
 RELAYED = Counter("steersman_outbox_relayed", "Events published from the outbox")
 LEADING = Gauge("steersman_outbox_leading", "Ranges of the outbox that this process relays")
 
-_SELECT: Final = """
+# What the log has confirmed goes with the look for more: one commit for both.
+_TAKE: Final = """
+WITH confirmed AS (DELETE FROM outbox WHERE id = ANY ($4))
 SELECT id, chat_id::text AS chat_id, event, body FROM outbox
-    WHERE part >= $1 AND part < $2 ORDER BY id LIMIT $3
+    WHERE part >= $1 AND part < $2 AND id <> ALL ($4) ORDER BY id LIMIT $3
 """
-_DELETE: Final = "DELETE FROM outbox WHERE id = ANY ($1)"
+# A deletion that a crash of PostgreSQL undoes only publishes an event again.
+_BEGIN_LEAD: Final = "SET synchronous_commit = off"
+_END_LEAD: Final = "RESET synchronous_commit"
 
 
 def range_of(part: int, ranges: int) -> int:
@@ -104,6 +108,7 @@ class OutboxRelay:
             try:
                 self._leads[number] = True
                 LEADING.inc()
+                await connection.execute(_BEGIN_LEAD)
                 log.info("relay.leading", range=number)
                 await self._relay(number, connection)
             finally:
@@ -113,12 +118,14 @@ class OutboxRelay:
         low = -(-number * _PARTITIONS // self._ranges)
         high = -(-(number + 1) * _PARTITIONS // self._ranges)
         nudged = self._nudges[number]
+        confirmed: list[int] = []
         while True:
             nudged.clear()
-            rows = await connection.fetch(_SELECT, low, high, _BATCH)
+            rows = await connection.fetch(_TAKE, low, high, _BATCH, confirmed)
+            confirmed = []
             if rows:
                 await self._publish(rows)
-                await connection.execute(_DELETE, [row["id"] for row in rows])
+                confirmed = [row["id"] for row in rows]
                 RELAYED.inc(len(rows))
                 await self._forget_deleted(rows)
             if len(rows) < _BATCH:
@@ -165,6 +172,7 @@ class OutboxRelay:
 
 async def _unlock(connection: Any, number: int) -> None:
     try:
+        await connection.execute(_END_LEAD)
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCKS + number)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         # The session is gone, and the lock with it.
