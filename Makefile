@@ -7,9 +7,11 @@ PACKAGES := contracts runtime services/gateway services/store services/chatloop 
 EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 # Passed on to pytest and to the benchmark: make test ARGS="-k resume"
 ARGS ?=
+# Rounds of `make chaos`.
+N ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check format bench lock clean
+.PHONY: help run test lint check format chaos bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +50,9 @@ check: lint test ## Everything that a change must pass
 format: $(VENV)/dev.stamp ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: $(VENV)/dev.stamp ## Kill everything at random while chats stream, N rounds long (N=3)
+	STEERSMAN_CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/chaos -s --timeout 3600 $(ARGS)
 
 bench: $(VENV)/dev.stamp ## Measure the budgets of the design, against their own baseline
 	$(BIN)/python -m bench $(ARGS)

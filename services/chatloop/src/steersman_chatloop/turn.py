@@ -30,6 +30,7 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
+from steersman_chatloop.oversize import fit
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.retries import delay_s
@@ -42,6 +43,7 @@ from steersman_contracts.errors import (
     AlreadyOwned,
     DeadlineExceeded,
     NotFound,
+    PayloadTooLarge,
     StaleFence,
     SteersmanError,
     TransitionRefused,
@@ -66,6 +68,8 @@ T = TypeVar("T")
 
 DEFAULT_SYSTEM: Final = "You are a helpful assistant."
 _LONGEST_PAUSE_S: Final = 2.0
+_ENVELOPE: Final = 64 * 1024
+"""Bytes of a write beside its messages."""
 
 TURNS = Counter("steersman_turns", "Turns that ended", ["outcome"])
 TURN_SECONDS = Histogram(
@@ -456,7 +460,10 @@ class ChatRun:
         log.error("turn.failed", exc_info=error)
         failure = ChatError("generic", "Something went wrong on our side.", type(error).__name__)
         try:
-            await self._finish_error(failure)
+            if self.chat.status is Status.INTERRUPTING:  # only its own end leads out of there
+                await self._finish_interruption(self._close_open_calls())
+            else:
+                await self._finish_error(failure)
         except Exception as again:  # the lease expires and another worker tries
             log.error("turn.not_closed", exc_info=again)  # noqa: TRY400  # it has the error
 
@@ -502,7 +509,7 @@ class ChatRun:
     ) -> None:
         """Write what was produced; the reply is the chat as it is now."""
         try:
-            committed = await self._ask(method, request(self._fence(), messages))
+            committed = await self._write(method, messages, request)
         except StaleFence as stale:
             await self._after_stale(stale, messages)
             return
@@ -513,6 +520,19 @@ class ChatRun:
             self._tools = None
             TURNS.labels(ends).inc()
             log.info("turn.finished", outcome=ends, steps=committed.chat.steps)
+
+    async def _write(
+        self,
+        method: Method[Any, rpc.Committed],
+        messages: tuple[rpc.NewMessage, ...],
+        request: Callable[[rpc.Fence, tuple[rpc.NewMessage, ...]], msgspec.Struct],
+    ) -> rpc.Committed:
+        try:
+            return await self._ask(method, request(self._fence(), messages))
+        except PayloadTooLarge as error:
+            log.warning("step.cut", limit=error.details["limit"])
+            cut = fit(messages, error.details["limit"] - _ENVELOPE)
+            return await self._ask(method, request(self._fence(), cut))
 
     async def _after_stale(self, stale: StaleFence, messages: tuple[rpc.NewMessage, ...]) -> None:
         """The chat is not what we believed. Keep the work if only an interrupt came between."""

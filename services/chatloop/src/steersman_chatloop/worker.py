@@ -98,12 +98,15 @@ class Worker:
     async def _own(self, chat_id: ChatId) -> None:
         structlog.contextvars.bind_contextvars(chat_id=chat_id)
         history = self._histories.take(chat_id)
+        whole = True
         run: ChatRun | None = None
         try:
             context = await self._acquire(chat_id, history.revision)
             if context is None:
                 return
+            whole = False  # half a history must not be taken for one later
             await load(self._around, history, context)
+            whole = True
             run = ChatRun(self._around, context.chat, history)
             self._runs[chat_id] = run
             self._starting.discard(chat_id)
@@ -117,7 +120,8 @@ class Worker:
             if run is not None:
                 del self._runs[chat_id]
                 OWNED.dec()
-            self._histories.give_back(chat_id, history)
+            if whole:
+                self._histories.give_back(chat_id, history)
 
     async def _acquire(self, chat_id: ChatId, known_revision: int) -> rpc.WorkContext | None:
         settings = self._around.settings

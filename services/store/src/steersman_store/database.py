@@ -93,7 +93,13 @@ class Database:
         except asyncpg.PostgresError as error:
             self.reachable = not _is_outage(error)
             raise _ours(error) from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.InterfaceError,
+            # PostgreSQL said goodbye on a connection that was idle: the next query finds it odd.
+            asyncpg.InternalClientError,
+        ) as error:
             self.reachable = False
             log.warning("database.unreachable", error=type(error).__name__)
             raise Unavailable("the database does not answer") from error
@@ -155,7 +161,12 @@ async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
     finally:
         try:
             await pool.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ):
             pool.terminate()
 
 

@@ -174,7 +174,7 @@ async def _unlock(connection: Any, number: int) -> None:
     try:
         await connection.execute(_END_LEAD)
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCKS + number)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         # The session is gone, and the lock with it.
         log.debug("relay.unlock_skipped", range=number)
 

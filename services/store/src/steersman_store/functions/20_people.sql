@@ -187,6 +187,8 @@ DECLARE
     c chats := lock_chat(p_chat, p_actor);
 BEGIN
     PERFORM next_status(c, 'delete');
+    -- All of them, so that nothing of a descendant can be announced after its end.
+    PERFORM 1 FROM chats WHERE id IN (SELECT id FROM family(c.id)) FOR UPDATE;
     PERFORM emit(f, 'chat.deleted', json_build_object(
         'chat_id', f.id, 'snapshot_version', f.snapshot_version + 1)) FROM family(c.id) f;
     DELETE FROM leases WHERE chat_id IN (SELECT id FROM family(c.id));

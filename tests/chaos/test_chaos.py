@@ -1,0 +1,287 @@
+"""Chats go on, and nothing is lost, while the processes under them are killed.
+
+`STEERSMAN_CHAOS_ROUNDS` kills for longer, `STEERSMAN_CHAOS_SEED` repeats the choices of a run (not
+its timing), `STEERSMAN_CHAOS_LOG` names a file that gets the log of all processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+from chaos.deploying import LEASE_S, Deployment, until
+from chaos.talking import Inside, Talk, at_rest, broken_talk, history, start_talk, talk_on
+from chaos.watching import Watcher
+from support.invariants import broken, broken_deltas, broken_log
+
+ROUNDS = int(os.environ.get("STEERSMAN_CHAOS_ROUNDS", "1"))
+SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "0")) or secrets.randbits(32)
+ROUND_S = 14.0
+REST_S = 60.0
+VICTIMS = ("chatloop-1", "chatloop-2", "gateway-1", "gateway-2", "store-1", "store-2", "tools")
+
+pytestmark = pytest.mark.xdist_group("chaos")
+
+
+@pytest.mark.timeout(120 + 60 * ROUNDS)
+async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_stored(
+    deployment: Deployment,
+) -> None:
+    print(f"STEERSMAN_CHAOS_SEED={SEED}")  # noqa: T201  # shown with a failure
+    dice = random.Random(SEED)
+    async with AsyncExitStack() as stack:
+        talks = await _talks(deployment)
+        watchers = [
+            Watcher(deployment, talk.chat_id, random.Random(dice.random()) if cuts else None)
+            for talk in talks
+            for cuts in (True, False)
+        ]
+        tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        stack.push_async_callback(_cancel, tasks)
+        began = time.monotonic()
+        for round_number in range(ROUNDS):
+            people = [
+                talk_on(
+                    deployment,
+                    talk,
+                    random.Random(dice.random()),
+                    messages=4,
+                    within_s=ROUND_S,
+                )
+                for talk in talks
+            ]
+            await asyncio.gather(*people, _kill(deployment, dice, nats=round_number == 0))
+        await deployment.all_ready()
+        client = await stack.enter_async_context(deployment.client())
+        for talk in talks:
+            await at_rest(client, talk.chat_id, REST_S)
+        rested = time.monotonic()
+        assert not [task for task in tasks if task.done()]
+        inside = await Inside.open(deployment)
+        stack.push_async_callback(inside.close)
+        found: list[str] = []
+        for talk in talks:
+            ours = [watcher for watcher in watchers if watcher.chat_id == talk.chat_id]
+            found += await _check(deployment, inside, talk, ours, whole=False)
+        found += [*deployment.refusals(), *deployment.fell_over()]
+        _print(deployment, watchers, rested - began)
+        assert found == [], "\n".join(found)
+
+
+async def _talks(deployment: Deployment) -> list[Talk]:
+    models = [await deployment.add_model("chat", "tokens-100-at-20")] * 3
+    models += [await deployment.add_model("anthropic", "tokens-60-at-20")] * 2
+    models += [await deployment.add_model("google", "tokens-40-at-10")]
+    for provider in ("chat", "anthropic", "responses"):
+        models += [await deployment.add_model(provider, "tool-files")] * 2
+    async with deployment.client() as client:
+        return [
+            await start_talk(client, model, interrupts=n % 2 == 0) for n, model in enumerate(models)
+        ]
+
+
+async def _kill(deployment: Deployment, dice: random.Random, *, nats: bool) -> None:
+    """One after the other, as random comes; NATS once."""
+    until = time.monotonic() + ROUND_S
+    nats_at = time.monotonic() + dice.uniform(0.2, 0.8) * ROUND_S
+    while time.monotonic() < until:
+        await asyncio.sleep(dice.uniform(0.5, 3.0))
+        if nats and time.monotonic() > nats_at:
+            nats = False
+            deployment.kill("nats")
+            continue
+        deployment.kill(dice.choice(VICTIMS))
+
+
+async def _check(
+    deployment: Deployment,
+    inside: Inside,
+    talk: Talk,
+    watchers: Sequence[Watcher],
+    *,
+    whole: bool = True,
+) -> list[str]:
+    """What is wrong with a chat that rests.
+
+    Not `whole`: deltas may be missing. Those that NATS did not take are not sent again; the message
+    that they add up to says it all.
+    """
+    rows = await inside.rows(talk.chat_id)
+    log = await inside.log(talk.chat_id)
+    async with deployment.client(1) as client:
+        stored = await history(client, talk.chat_id)
+    for watcher in watchers:
+        await watcher.shows(stored, 20)
+    found = broken_talk(talk, stored)
+    for watcher in watchers:
+        found += watcher.broken(log.epoch, log.seqs)
+        if whole and watcher.lost_previews:
+            found.append(f"{watcher.lost_previews} previews lost")
+    inside_it = [
+        *broken(rows),
+        *broken_log(rows, log.events),
+        *broken_deltas(log.events, whole=whole),
+    ]
+    return found + [f"{talk.chat_id}: {one}" for one in inside_it]
+
+
+def _print(deployment: Deployment, watchers: Sequence[Watcher], took_s: float) -> None:
+    killed = Counter(name.split("-")[0] for name in deployment.killed)
+    rows = {
+        "killed": ", ".join(f"{name} {count}" for name, count in sorted(killed.items())),
+        "all at rest after": f"{took_s:.1f} s",
+        "connections cut": sum(watcher.cuts for watcher in watchers),
+        "connections lost": sum(watcher.losses for watcher in watchers),
+        "events seen": sum(len(s.seqs) for watcher in watchers for s in watcher.segments),
+        "previews lost": sum(watcher.lost_previews for watcher in watchers),
+        "gaps": dict(Counter(gap for watcher in watchers for gap in watcher.gaps)),
+        "deltas lost": sum(one["events"] for one in deployment.log("deltas.lost")),
+        "turns lost": len(deployment.log("turn.lost")),
+        "turns failed": len(deployment.log("turn.failed")),
+    }
+    for what, value in rows.items():
+        print(f"{what:20} {value}")  # noqa: T201
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.timeout(120)
+async def test_the_chats_of_a_killed_chatloop_are_finished_by_another(
+    deployment: Deployment,
+) -> None:
+    await deployment.all_ready()
+    model = await deployment.add_model("chat", "tokens-80-at-20")
+    async with deployment.client() as client, AsyncExitStack() as stack:
+        inside = await Inside.open(deployment)
+        stack.push_async_callback(inside.close)
+        talk = await start_talk(client, model, interrupts=False)
+        watcher = Watcher(deployment, talk.chat_id, None)
+        task = asyncio.create_task(watcher.run())
+        stack.push_async_callback(_cancel, [task])
+        await _streams(watcher)
+        owner = await inside.owner(talk.chat_id)
+        assert owner is not None
+
+        victim = deployment.kill(owner.rsplit("-", 1)[0])
+        killed = time.monotonic()
+        attempt = _attempt(watcher) + 1
+        await until(lambda: _attempt(watcher) >= attempt, LEASE_S + 10)
+        print(f"taken over after {time.monotonic() - killed:.1f} s")  # noqa: T201
+        await at_rest(client, talk.chat_id, REST_S)
+
+        assert await _check(deployment, inside, talk, [watcher]) == []
+        await deployment.back(victim)
+
+
+async def _streams(watcher: Watcher) -> None:
+    """Wait until some of an answer is there."""
+
+    def some() -> bool:
+        return watcher.view.preview is not None and watcher.view.preview.seq > 4
+
+    await until(some, 20)
+
+
+def _attempt(watcher: Watcher) -> int:
+    return 0 if watcher.view.preview is None else watcher.view.preview.attempt
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_postgres_pauses_the_chats_and_no_service_starts_again(
+    deployment: Deployment,
+) -> None:
+    await deployment.all_ready()
+    model = await deployment.add_model("chat", "tokens-60-at-20")
+    async with deployment.client() as client, AsyncExitStack() as stack:
+        inside = await Inside.open(deployment)
+        talks = [await start_talk(client, model, interrupts=False) for _ in range(3)]
+        watchers = [Watcher(deployment, talk.chat_id, None) for talk in talks]
+        tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        stack.push_async_callback(_cancel, tasks)
+        for watcher in watchers:
+            await _streams(watcher)
+        await inside.close()
+
+        # Again and again, so that it is away for some seconds: alone it would be back at once.
+        for _ in range(4):
+            await deployment.back(deployment.kill("postgres"))
+        deployment.kill("postgres")
+        await until(lambda: _unready(deployment, "store-1"), 20)
+        people = [
+            talk_on(deployment, talk, random.Random(SEED), messages=1, within_s=0.1)
+            for talk in talks
+        ]
+        await asyncio.gather(*people)
+        await deployment.all_ready()
+        for talk in talks:
+            await at_rest(client, talk.chat_id, REST_S)
+
+        assert deployment.fell_over() == []
+        inside = await Inside.open(deployment)
+        stack.push_async_callback(inside.close)
+        for talk, watcher in zip(talks, watchers, strict=True):
+            assert await _check(deployment, inside, talk, [watcher]) == []
+
+
+async def _unready(deployment: Deployment, name: str) -> bool:
+    return not await deployment.ready(name)
+
+
+@pytest.mark.timeout(150)
+async def test_a_wiped_event_log_costs_a_gap_and_nothing_that_is_stored(
+    deployment: Deployment,
+) -> None:
+    await deployment.all_ready()
+    model = await deployment.add_model("chat", "tokens-100-at-10")
+    tools = await deployment.add_model("chat", "tool-files")
+    async with deployment.client() as client, AsyncExitStack() as stack:
+        talks = [await start_talk(client, model, interrupts=False) for _ in range(2)]
+        talks.append(await start_talk(client, tools, interrupts=False))
+        watchers = [
+            Watcher(deployment, talk.chat_id, random.Random(SEED) if cuts else None)
+            for talk in talks
+            for cuts in (True, False)
+        ]
+        tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        stack.push_async_callback(_cancel, tasks)
+        await at_rest(client, talks[-1].chat_id, REST_S)
+        for watcher in watchers[:-2]:
+            await _streams(watcher)
+        former = {talk.chat_id: await history(client, talk.chat_id) for talk in talks}
+
+        former_nats = deployment.kill("nats")
+        shutil.rmtree(deployment.data / "nats" / "jetstream")
+        people = [
+            talk_on(deployment, talk, random.Random(SEED), messages=1, within_s=0.5)
+            for talk in talks
+        ]
+        await asyncio.gather(*people)
+        await deployment.back(former_nats)
+        await deployment.all_ready()
+        for talk in talks:
+            await at_rest(client, talk.chat_id, REST_S)
+
+        inside = await Inside.open(deployment)
+        stack.push_async_callback(inside.close)
+        for talk in talks:
+            stored = await history(client, talk.chat_id)
+            assert stored[: len(former[talk.chat_id])] == former[talk.chat_id]
+            rows, log = await inside.rows(talk.chat_id), await inside.log(talk.chat_id)
+            assert [*broken(rows), *broken_log(rows, log.events, whole=False)] == []
+            assert broken_talk(talk, stored) == []
+            for watcher in (one for one in watchers if one.chat_id == talk.chat_id):
+                await watcher.shows(stored, 30)
+                assert watcher.broken(log.epoch, log.seqs) == []
+                assert watcher.gaps, "the cursor was of the former log"
