@@ -12,6 +12,7 @@ import structlog
 from steersman_contracts import subjects
 from steersman_contracts.deltas import (
     Delta,
+    PartAdded,
     ReasoningDelta,
     TextDelta,
     ToolArgumentsDelta,
@@ -20,6 +21,7 @@ from steersman_contracts.deltas import (
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, PartDelta
 from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import strip_internal
 from steersman_runtime.jetstream import Publisher
 
 log = structlog.stdlib.get_logger()
@@ -62,6 +64,8 @@ class Episode:
 
     def add(self, delta: Delta) -> None:
         """Publish a delta, now or with those that follow within the interval."""
+        if isinstance(delta, PartAdded):
+            delta = _public(delta)
         for piece in _split(delta):
             join_deltas(self._pending, piece)
             self._pending_text += _length(piece)
@@ -137,3 +141,9 @@ def _split(delta: Delta) -> Iterator[Delta]:
                 yield type(delta)(delta.index, delta.text[start : start + _MAX_TEXT])
         case _:
             yield delta
+
+
+def _public(delta: PartAdded) -> PartAdded:
+    """A whole part without what only its provider may see again."""
+    (part,) = strip_internal((delta.part,))
+    return PartAdded(delta.index, part)  # pyright: ignore[reportArgumentType]  # the kind it was

@@ -8,13 +8,10 @@ arrives once more as events, which carry their `snapshot_version`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Final
 
 import msgspec
 
 from steersman_contracts.chats import Chat, ChatSnapshot, Preview, Status
-from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.events import PartDelta
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
@@ -22,9 +19,7 @@ from steersman_contracts.rpc.chats import SNAPSHOT, Snapshot
 from steersman_gateway.backend import Backend
 from steersman_gateway.event_log import EventLog
 from steersman_gateway.frames import DELTA
-
-CLOCK_SKEW: Final = timedelta(seconds=60)
-"""The attempt is timed by the store, the events by NATS."""
+from steersman_runtime.episodes import CLOCK_SKEW, fold_episode
 
 _decode = msgspec.json.Decoder(PartDelta).decode
 
@@ -67,28 +62,10 @@ def fold(chat: Chat, payloads: Iterable[bytes]) -> Preview | None:
         The preview; None when there are no deltas, or when not all of them are there from the
         first on: half an answer would look like the whole.
     """
-    builder = PartsBuilder()
-    seq = 0
-    for payload in payloads:
-        try:
-            event = _decode(payload)
-        except msgspec.DecodeError:
-            return None
-        if (event.history_version, event.attempt) != (
-            chat.history_version,
-            chat.generation_attempt,
-        ) or event.seq <= seq:
-            continue
-        if event.seq != seq + 1:
-            return None
-        seq = event.seq
-        try:
-            for delta in event.deltas:
-                builder.apply(delta)
-        except ValueError:
-            return None
-    if not seq:
+    try:
+        deltas = [_decode(payload) for payload in payloads]
+        return fold_episode(
+            deltas, history_version=chat.history_version, attempt=chat.generation_attempt
+        )
+    except (msgspec.DecodeError, ValueError):  # a later version's, or not a stream at all
         return None
-    return builder.preview(
-        history_version=chat.history_version, attempt=chat.generation_attempt, seq=seq
-    )
