@@ -148,7 +148,7 @@ def _print(deployment: Deployment, watchers: Sequence[Watcher], took_s: float) -
         "turns failed": len(deployment.log("turn.failed")),
     }
     for what, value in rows.items():
-        print(f"{what:20} {value}")  # noqa: T201
+        print(f"{what:20} {value}")  # noqa: T201  # the table of a long run
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -178,7 +178,7 @@ async def test_the_chats_of_a_killed_chatloop_are_finished_by_another(
         killed = time.monotonic()
         attempt = _attempt(watcher) + 1
         await until(lambda: _attempt(watcher) >= attempt, LEASE_S + 10)
-        print(f"taken over after {time.monotonic() - killed:.1f} s")  # noqa: T201
+        print(f"taken over after {time.monotonic() - killed:.1f} s")  # noqa: T201  # the table of a long run
         await at_rest(client, talk.chat_id, REST_S)
 
         assert await _check(deployment, inside, talk, [watcher]) == []

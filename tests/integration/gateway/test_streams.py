@@ -68,7 +68,7 @@ def data(events: list[Received]) -> list[bytes]:
 async def becomes(condition: Callable[[], bool]) -> None:
     """Wait for something inside the gateway, which tells nobody."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110  # of another task; nothing to await
             await asyncio.sleep(0.005)
 
 
@@ -177,7 +177,7 @@ async def test_every_viewer_of_a_chat_shares_one_subscription(
 def _subscriptions(feeds: Feeds, chat_id: ChatId) -> int:
     event_log = feeds.log
     assert isinstance(event_log, NatsEventLog)
-    subscriptions = event_log._client._subs.values()  # pyright: ignore[reportPrivateUsage]
+    subscriptions = event_log._client._subs.values()  # pyright: ignore[reportPrivateUsage]  # no getter
     return sum(sub.subject == chat_live(chat_id) for sub in subscriptions)
 
 

@@ -138,7 +138,7 @@ async def test_an_unknown_model_is_refused_and_nothing_is_stored(store: StoreDri
 
 async def test_an_id_that_is_no_uuid_is_refused(store: StoreDriver) -> None:
     with pytest.raises(InvalidRequest):
-        await store.rpc.call(people.GET, people.GetChat(store.actor, "x'; --"))  # pyright: ignore[reportArgumentType]
+        await store.rpc.call(people.GET, people.GetChat(store.actor, "x'; --"))  # pyright: ignore[reportArgumentType]  # a bad id
 
 
 async def test_text_comes_back_as_it_was_whatever_is_in_it(store: StoreDriver) -> None:
@@ -180,7 +180,7 @@ async def test_pages_of_messages_meet_without_gap_or_overlap(store: StoreDriver)
     everything = [m.id for m in await store.messages(chat.id)]
 
     async def page(**position: int) -> list[int]:
-        request = people.ListMessages(store.actor, chat.id, limit=4, **position)  # pyright: ignore[reportArgumentType]
+        request = people.ListMessages(store.actor, chat.id, limit=4, **position)  # pyright: ignore[reportArgumentType]  # ints
         return [m.id for m in (await store.rpc.call(people.LIST_MESSAGES, request)).messages]
 
     newest = await page()

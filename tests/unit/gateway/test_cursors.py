@@ -20,7 +20,7 @@ CHAT = ChatId("01970000-0000-7000-8000-000000000001")
 
 
 @given(
-    st.datetimes(min_value=datetime(1990, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.datetimes(min_value=datetime(1990, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # hypothesis wants it naive
     st.uuids(),
 )
 def test_a_cursor_leads_back_to_its_position(moment: datetime, chat: uuid.UUID) -> None:

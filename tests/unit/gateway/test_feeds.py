@@ -131,7 +131,7 @@ def witness(feed: Feed) -> Witness:
 
 async def settled(feeds: Feeds) -> None:
     async with asyncio.timeout(10):
-        while len(feeds.tasks):  # noqa: ASYNC110
+        while len(feeds.tasks):  # noqa: ASYNC110  # of another task; nothing to await
             await asyncio.sleep(0)
 
 
@@ -483,7 +483,7 @@ async def test_a_viewer_sees_every_event_once_in_order_through_any_weather(
     log.publish()
     expected = [entry.seq for entry in log.entries if entry.seq > start]
     async with asyncio.timeout(10):
-        while viewer.box.sent < log.last:  # noqa: ASYNC110
+        while viewer.box.sent < log.last:  # noqa: ASYNC110  # of another task; nothing to await
             await asyncio.sleep(0)
         viewer.end()
         await running

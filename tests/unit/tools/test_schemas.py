@@ -44,7 +44,7 @@ class Endless(msgspec.Struct):
 
 
 class Deep(msgspec.Struct):
-    nothing: Undefined  # type: ignore[name-defined]  # noqa: F821
+    nothing: Undefined  # type: ignore[name-defined]  # noqa: F821  # that is the test
 
 
 def is_node(value: Any) -> TypeGuard[dict[str, Any]]:
