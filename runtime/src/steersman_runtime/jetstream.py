@@ -385,8 +385,6 @@ class PullConsumer:
             code = status(headers) if headers else 0
             self._arrived.put_nowait((code, subject.decode(), ack.decode()))
 
-        while not self._arrived.empty():
-            self._arrived.get_nowait()
         # A subscription of its own: the server delivers under the subject of the message.
         reply = self._client.new_inbox()
         sid = self._client.listen(reply, on_reply)
@@ -403,6 +401,15 @@ class PullConsumer:
             await asyncio.sleep(heartbeat_s)
         finally:
             self._client.unlisten(sid)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Let the server hand what has arrived and was not looked at to somebody else."""
+        while not self._arrived.empty():
+            code, _, ack = self._arrived.get_nowait()
+            if not code:
+                with suppress(Unavailable):
+                    self._client.send(ack, b"-NAK")
 
     async def _take(self, batch: int, heartbeat_s: float) -> None:
         taken = 0

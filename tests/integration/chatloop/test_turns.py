@@ -270,12 +270,12 @@ async def test_a_chatloop_that_is_stopped_hands_its_chats_over(
 ) -> None:
     fakes.script("m", Turn([Text(WORDS)]))
     fakes.hold("m", deltas=5)
-    async with running_chatloop(nats.url(), instance="first"):
+    async with running_chatloop(nats.url(), instance="first", lease_s=300.0):
         chat = await store.create("hello", model=await models.add("chat", "m"))
         async with asyncio.timeout(20):
             await fakes.held("m")
 
-    async with running_chatloop(nats.url(), instance="second"):
+    async with running_chatloop(nats.url(), instance="second", lease_s=300.0):
         await store.at_rest(chat.id)
 
     assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]

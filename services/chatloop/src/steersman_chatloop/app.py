@@ -45,9 +45,13 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 runner_id=runner_id,
             )
             worker = Worker(client, around)
-            for work, name in ((worker.renew, "leases"), (worker.pull, "work")):
+            for work, name in ((worker.renew, "leases"), (worker.heed, "control")):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
             stack.push_async_callback(worker.drain, settings.shutdown_timeout_s)
+            # Left first: a chat that is handed over must not come back to who hands it over.
+            await stack.enter_async_context(
+                running(worker.pull, name="work", on_failure=runtime.fail)
+            )
             yield
 
     return create_service(runtime, lifespan)

@@ -59,9 +59,13 @@ class Worker:
 
     async def pull(self) -> None:
         """Take work until cancelled."""
+        await self._pull.run()
+
+    async def heed(self) -> None:
+        """Pass on what people ask of the chats that are worked on, until cancelled."""
         sid = self._client.listen(subjects.control(self._around.runner_id), self._on_control)
         try:
-            await self._pull.run()
+            await asyncio.Event().wait()
         finally:
             self._client.unlisten(sid)
 
@@ -108,6 +112,8 @@ class Worker:
             await load(self._around, history, context)
             whole = True
             run = ChatRun(self._around, context.chat, history)
+            if self._draining:
+                run.drain(at_once=False)
             self._runs[chat_id] = run
             self._starting.discard(chat_id)
             OWNED.inc()
