@@ -19,6 +19,7 @@ from steersman_contracts.chats import (
     Visibility,
 )
 from steersman_contracts.ids import ChatId, ModelName, RunnerId, UserId
+from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
@@ -59,6 +60,9 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     context_limit: int | None = None
     max_output_tokens: int = 32_000
     tools: bool = True
+    headers: dict[str, str] = {}
+    """Sent with every request, beside what the wire format needs; may hold secrets."""
+    settings: ModelSettings = ModelSettings()
     disabled: Literal["provider_disabled", "missing_key", "config"] | None = None
     """Why the model cannot be called, if it cannot."""
 
