@@ -7,13 +7,15 @@ None everywhere means: not sent, the provider decides.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonObject
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -27,7 +29,7 @@ Price = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 """Micro-units of the currency for a million tokens: 3_000_000 is 3 dollars."""
 
 
-class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a million tokens cost. None is unknown, which is not the same as free."""
 
     input: Price | None = None
@@ -39,7 +41,7 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """None: as input."""
 
 
-class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a model is called, whatever its provider."""
 
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
@@ -64,7 +66,7 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     """The options of the provider's wire format: see `parse_options`."""
 
 
-class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Anthropic Messages."""
 
     web_search_enabled: bool = False
@@ -79,14 +81,8 @@ class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
     disable_parallel_tool_use: bool = False
     beta_headers: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
 
-    def __post_init__(self) -> None:
-        if self.allowed_domains and self.blocked_domains:
-            raise ValueError("either allowed_domains or blocked_domains, not both")
-        if self.thinking_budget_tokens is not None and self.thinking != "enabled":
-            raise ValueError("thinking_budget_tokens needs thinking: enabled")
 
-
-class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """OpenAI, the Responses API."""
 
     web_search_enabled: bool = False
@@ -116,10 +112,8 @@ class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     """Send only what is new, after `previous_response_id`, where the stored response allows it."""
 
 
-class CompatibleOptions(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """Any server with OpenAI's Chat Completions: Azure, OpenRouter, vLLM, llama.cpp, Ollama …"""
+class CompatibleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Any server with Chat Completions: Azure, OpenRouter, vLLM, llama.cpp, Ollama and others."""
 
     user: str | None = None
     reasoning_effort: str | None = None
@@ -129,14 +123,14 @@ class CompatibleOptions(
     """Further top-level fields of the request, such as OpenRouter's `provider` and `reasoning`."""
 
 
-class SafetySetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SafetySetting(msgspec.Struct, frozen=True):
     """A threshold for one kind of harm, in Google's own words."""
 
     category: str
     threshold: str
 
 
-class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Gemini, and Gemini on Vertex."""
 
     web_search_enabled: bool = False
@@ -147,12 +141,8 @@ class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     cached_content: str | None = None
     safety_settings: Annotated[tuple[SafetySetting, ...], msgspec.Meta(max_length=20)] = ()
 
-    def __post_init__(self) -> None:
-        if self.thinking_budget is not None and self.thinking_level is not None:
-            raise ValueError("either thinking_budget or thinking_level, not both")
 
-
-class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NoOptions(msgspec.Struct, frozen=True):
     """A wire format without options."""
 
 
@@ -170,15 +160,55 @@ OPTIONS: Final[dict[str, type[Options]]] = {
 """Wire format → the type of its options."""
 
 
-def parse_options(provider_type: str, options: dict[str, Any]) -> Options:
+def parse_settings(provider_type: str, settings: JsonObject) -> ModelSettings:
+    """Check what an administrator sets for a model of this wire format.
+
+    Raises:
+        InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
+    """
+    parsed = _parse(ModelSettings, settings, "settings")
+    _parse(Prices, settings.get("prices", {}), "settings.prices")
+    parse_options(provider_type, parsed.options)
+    return parsed
+
+
+def parse_options(provider_type: str, options: JsonObject) -> Options:
     """Check the options of a model against its wire format.
 
     Raises:
         InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
     """
+    parsed = _parse(OPTIONS[provider_type], options, "settings.options")
+    if problem := _contradiction(parsed):
+        raise InvalidRequest(f"settings.options: {problem}", field="settings.options")
+    return parsed
+
+
+def read_options(provider_type: str, options: JsonObject) -> Options:
+    """Read options that were checked when they were stored, perhaps by a newer version."""
+    return msgspec.convert(options, OPTIONS[provider_type])
+
+
+def _parse(kind: type[S], value: JsonObject, field: str) -> S:
+    # The structs themselves are open, so that an older service can read what a newer one stored.
     try:
-        return msgspec.convert(options, OPTIONS[provider_type], strict=True)
+        parsed = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(
-            f"options of a {provider_type} model: {error}", field="settings.options"
-        ) from error
+        raise InvalidRequest(f"{field}: {error}", field=field) from error
+    if unknown := sorted(value.keys() - set(kind.__struct_fields__)):
+        raise InvalidRequest(f"{field}: there is no {unknown[0]!r}", field=f"{field}.{unknown[0]}")
+    return parsed
+
+
+def _contradiction(options: Options) -> str | None:
+    match options:
+        case AnthropicOptions(allowed_domains=[_, *_], blocked_domains=[_, *_]):
+            return "either allowed_domains or blocked_domains, not both"
+        case AnthropicOptions(thinking_budget_tokens=int(), thinking=thinking) if (
+            thinking != "enabled"
+        ):
+            return "thinking_budget_tokens needs thinking: enabled"
+        case GoogleOptions(thinking_budget=int(), thinking_level=str()):
+            return "either thinking_budget or thinking_level, not both"
+        case _:
+            return None
