@@ -10,8 +10,8 @@ from litestar import Litestar
 
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
+from steersman_chatloop.surroundings import Surroundings
 from steersman_chatloop.toolbox import Toolbox
-from steersman_chatloop.turn import Surroundings
 from steersman_chatloop.worker import Worker
 from steersman_contracts.ids import RunnerId
 from steersman_runtime.jetstream import Publisher

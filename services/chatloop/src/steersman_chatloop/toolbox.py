@@ -29,7 +29,6 @@ from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 
-INTERRUPTED: Final = "interrupted before it produced a result"
 _CATALOG_S: Final = 5.0
 _GRACE_S: Final = 15.0
 _WAIT_FOR_HOST_S: Final = 20.0

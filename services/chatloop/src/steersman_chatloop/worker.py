@@ -9,7 +9,8 @@ import structlog
 from prometheus_client import Gauge
 
 from steersman_chatloop.history import Histories
-from steersman_chatloop.turn import ChatRun, Surroundings, load
+from steersman_chatloop.surroundings import Surroundings, load
+from steersman_chatloop.turn import ChatRun
 from steersman_contracts import subjects
 from steersman_contracts.chats import Status
 from steersman_contracts.errors import (
@@ -84,9 +85,9 @@ class Worker:
         if run is None:
             return
         if control.lost:
-            run.lose()
+            run.steering.lose()
         elif _is_interrupt(control.status, control.history_version, run):
-            run.interrupt()
+            run.steering.interrupt()
 
     async def _work(self, chat_id: ChatId) -> None:
         try:
@@ -113,7 +114,7 @@ class Worker:
             whole = True
             run = ChatRun(self._around, context.chat, history)
             if self._draining:
-                run.drain(at_once=False)
+                run.steering.drain(at_once=False)
             self._runs[chat_id] = run
             self._starting.discard(chat_id)
             OWNED.inc()
@@ -167,18 +168,18 @@ class Worker:
                 continue  # ended meanwhile
             lease = held.get(chat_id)
             if lease is None:
-                run.lose()
+                run.steering.lose()
             elif _is_interrupt(lease.status, lease.history_version, run):
-                run.interrupt()  # the control message was lost
+                run.steering.interrupt()  # the control message was lost
 
     async def drain(self, timeout_s: float) -> None:
         """Hand everything over: at step boundaries, and after most of `timeout_s` at once."""
         self._draining = True
         for run in self._runs.values():
-            run.drain(at_once=False)
+            run.steering.drain(at_once=False)
         if not await self._tasks.finish(max(0.1, timeout_s - 3)):
             for run in self._runs.values():
-                run.drain(at_once=True)
+                run.steering.drain(at_once=True)
             await self._tasks.finish(3)
         await self._tasks.cancel()
 

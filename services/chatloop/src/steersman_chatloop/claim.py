@@ -1,0 +1,236 @@
+"""One runner's claim on one chat: what it believes of the chat, and every write under it.
+
+Each write names what it believes (the fence) and is refused when that is no longer so. A reply is
+the chat as it is after the write, and is what is believed from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from steersman_chatloop.history import History
+from steersman_chatloop.oversize import fit
+from steersman_chatloop.partial import INTERRUPTED, NewMessages, answered, tool_message
+from steersman_chatloop.steering import LostError, Steering
+from steersman_chatloop.surroundings import Surroundings, load
+from steersman_contracts.chats import ChatError, Outcome, Status
+from steersman_contracts.errors import (
+    AlreadyOwned,
+    DeadlineExceeded,
+    NotFound,
+    PayloadTooLarge,
+    StaleFence,
+    SteersmanError,
+    TransitionRefused,
+    Unavailable,
+)
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.rpc import Method
+from steersman_contracts.rpc import worker as rpc
+
+log = structlog.stdlib.get_logger()
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+_LONGEST_PAUSE_S: Final = 2.0
+_ENVELOPE: Final = 64 * 1024
+"""Bytes of a write beside its messages."""
+
+TURNS = Counter("steersman_turns", "Turns that ended", ["outcome"])
+
+Request = Callable[[rpc.Fence, NewMessages], msgspec.Struct]
+
+
+class Claim:
+    """A chat that this runner owns, as long as the store agrees."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        chat: rpc.OwnedChat,
+        history: History,
+        steering: Steering,
+    ) -> None:
+        self._around = around
+        self._steering = steering
+        self.chat = chat
+        self.history = history
+        self.released = False
+        """The chat rests, or was given back: nothing is left to do."""
+        self.turns_ended = 0
+
+    # -- the model's turn ------------------------------------------------------------------------
+
+    async def begin_attempt(self) -> int:
+        """Open an episode, unless the transition that brought us here has done so."""
+        if self.chat.begun:
+            attempt = self.chat.generation_attempt
+        else:
+            reply = await self._ask(rpc.BEGIN_ATTEMPT, rpc.BeginAttempt(self._fence()))
+            attempt = reply.attempt
+        # What a dead worker had streamed is superseded by this attempt.
+        self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None, begun=False)
+        return attempt
+
+    async def record_retry(self, attempt: int, error: ChatError, wait_s: float) -> None:
+        """Tell people that the attempt failed, and when the next one starts."""
+        delay_ms = round(wait_s * 1000)
+        with suppress(StaleFence):  # it only informs: the next write will say that it is stale
+            await self._ask(
+                rpc.RECORD_RETRY, rpc.RecordRetry(self._fence(), attempt, delay_ms, error)
+            )
+
+    async def commit_step(self, messages: NewMessages, *, begin: bool) -> None:
+        """Append what a step produced; with `begin`, the model's next episode is open after it."""
+        await self._commit(rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m, begin))
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    async def finish_turn(self, messages: NewMessages, outcome: Outcome) -> None:
+        """End the turn; a queued message starts the next one in the same transaction."""
+        await self._commit(
+            rpc.FINISH_TURN,
+            messages,
+            lambda f, m: rpc.FinishTurn(f, m, outcome, begin=True),
+            ends=outcome,
+        )
+
+    async def finish_interruption(self, messages: NewMessages) -> None:
+        """End the turn that a person interrupted, keeping what it produced."""
+        if self.chat.status is not Status.INTERRUPTING:
+            # The control message was faster than any reply of the store.
+            self.chat = msgspec.structs.replace(self.chat, status=Status.INTERRUPTING)
+        await self._commit(
+            rpc.FINISH_INTERRUPTION,
+            messages,
+            lambda f, m: rpc.FinishInterruption(f, m),
+            ends="interrupted",
+        )
+
+    async def finish_error(self, error: ChatError, messages: NewMessages) -> None:
+        """End the turn with an error; nothing queued is promoted."""
+        log.info("turn.errored", kind=error.kind, provider=error.provider)
+        await self._commit(
+            rpc.FINISH_ERROR, messages, lambda f, m: rpc.FinishError(f, error, m), ends="error"
+        )
+
+    async def require_action(
+        self, calls: Sequence[ToolCallPart], results: dict[str, ToolResultPart]
+    ) -> None:
+        """Pause the chat until its client has answered; nobody owns it meanwhile."""
+        done = tuple(results.values())
+        expires_s = self._around.settings.action_timeout_s
+        await self._commit(
+            rpc.ENTER_REQUIRES_ACTION,
+            tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
+            lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, expires_s),
+        )
+
+    async def hand_over(self) -> None:
+        """Give the chat back unfinished."""
+        with suppress(SteersmanError):  # the lease ends by itself
+            await self._around.rpc.call(
+                rpc.ABANDON, rpc.Abandon(self.chat.chat_id, self._around.runner_id), deadline_s=2
+            )
+        log.info("turn.handed_over")
+        self.released = True
+
+    # -- talking to the store --------------------------------------------------------------------
+
+    def _fence(self) -> rpc.Fence:
+        chat = self.chat
+        return rpc.Fence(chat.chat_id, self._around.runner_id, chat.history_version, chat.status)
+
+    async def _ask(self, method: Method[Q, R], request: Q) -> R:
+        """Call the store until it answers: an outage pauses a turn, it does not end it.
+
+        A repeated write is harmless: the fence refuses it if the first one took effect.
+        """
+        pause = 0.05
+        while True:
+            if self._steering.lost:
+                raise LostError
+            try:
+                return await self._around.rpc.call(method, request)
+            except (Unavailable, DeadlineExceeded) as error:
+                if self._steering.hurried:
+                    raise LostError from error
+                log.warning("store.unavailable", method=method.name, error_code=error.code)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _commit(
+        self,
+        method: Method[Any, rpc.Committed],
+        messages: NewMessages,
+        request: Request,
+        *,
+        ends: Outcome | None = None,
+    ) -> None:
+        """Write what was produced; the reply is the chat as it is now."""
+        try:
+            committed = await self._write(method, messages, request)
+        except StaleFence as stale:
+            await self.settle(stale, messages)
+            return
+        self.chat = committed.chat
+        self.history.apply(committed.messages)
+        self.released = committed.released
+        if ends is not None:
+            self.turns_ended += 1
+            TURNS.labels(ends).inc()
+            log.info("turn.finished", outcome=ends, steps=committed.chat.steps)
+
+    async def _write(
+        self, method: Method[Any, rpc.Committed], messages: NewMessages, request: Request
+    ) -> rpc.Committed:
+        try:
+            return await self._ask(method, request(self._fence(), messages))
+        except PayloadTooLarge as error:
+            log.warning("step.cut", limit=error.details["limit"])
+            cut = fit(messages, error.details["limit"] - _ENVELOPE)
+            return await self._ask(method, request(self._fence(), cut))
+
+    async def settle(self, stale: StaleFence, messages: NewMessages) -> None:
+        """The chat is not what we believed. Keep the work if only an interrupt came between.
+
+        Raises:
+            LostError: It is no longer ours.
+        """
+        details = stale.details
+        interrupted = (
+            details.get("owned")
+            and details.get("status") == Status.INTERRUPTING
+            and details.get("history_version") == self.chat.history_version
+            and self.chat.status is Status.RUNNING
+        )
+        if interrupted:
+            self._steering.interrupted = False
+            await self.finish_interruption(answered(messages))
+            return
+        if not details.get("owned"):
+            raise LostError from stale
+        await self._reload()
+
+    async def _reload(self) -> None:
+        """Look at the chat again, as its owner: an earlier write may have taken effect unseen."""
+        request = rpc.Acquire(
+            self.chat.chat_id,
+            self._around.runner_id,
+            self._around.settings.lease_s,
+            self.history.revision,
+        )
+        try:
+            context = await self._ask(rpc.ACQUIRE, request)
+        except (TransitionRefused, AlreadyOwned, NotFound) as error:
+            raise LostError from error
+        self.chat = context.chat
+        await load(self._around, self.history, context)
