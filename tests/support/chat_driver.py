@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from steersman_contracts import events, subjects
-from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage
+from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage, Visibility
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, RunnerId, UserId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import Actor
@@ -24,6 +24,11 @@ from steersman_runtime.rpc import RpcClient
 def text(*words: str) -> tuple[Part, ...]:
     """Text parts."""
     return tuple(TextPart(word) for word in words)
+
+
+def summary(words: str) -> work.NewMessage:
+    """The boundary of a compaction."""
+    return work.NewMessage(Role.USER, text(words), Visibility.MODEL)
 
 
 def words_of(message: Message) -> str:
@@ -181,6 +186,14 @@ class StoreDriver:
         request = people.ClearContext(self.actor, chat_id)
         return (await self.rpc.call(people.CLEAR_CONTEXT, request)).chat
 
+    async def compact(self, chat_id: ChatId) -> Chat:
+        request = people.RequestCompaction(self.actor, chat_id)
+        return (await self.rpc.call(people.REQUEST_COMPACTION, request)).chat
+
+    async def undo_compaction(self, chat_id: ChatId) -> Chat:
+        request = people.UndoCompaction(self.actor, chat_id)
+        return (await self.rpc.call(people.UNDO_COMPACTION, request)).chat
+
     async def queued_ids(self, chat_id: ChatId) -> list[int]:
         return [queued.id for queued in (await self.snapshot(chat_id)).snapshot.queue]
 
@@ -199,6 +212,20 @@ class StoreDriver:
 
     async def commit(self, fence: work.Fence, *messages: work.NewMessage) -> work.Committed:
         return await self.rpc.call(work.COMMIT_STEP, work.CommitStep(fence, messages))
+
+    async def begin_compaction(self, fence: work.Fence) -> work.AttemptBegun:
+        request = work.BeginCompaction(fence, "manual")
+        return await self.rpc.call(work.BEGIN_COMPACTION, request)
+
+    async def commit_compaction(
+        self, fence: work.Fence, *messages: work.NewMessage, begin: bool = False
+    ) -> work.Committed:
+        request = work.CommitCompaction(fence, "summary", messages, begin)
+        return await self.rpc.call(work.COMMIT_COMPACTION, request)
+
+    async def fail_compaction(self, fence: work.Fence) -> work.Committed:
+        error = ChatError("generic", "no summary")
+        return await self.rpc.call(work.FAIL_COMPACTION, work.FailCompaction(fence, error))
 
     async def finish(self, fence: work.Fence, *messages: work.NewMessage) -> work.Committed:
         return await self.rpc.call(work.FINISH_TURN, work.FinishTurn(fence, messages))

@@ -40,7 +40,7 @@ class ModelSetup:
         self._fakes = fakes
         self._admin = Actor(store.actor.user_id, "admin")
 
-    async def add(self, provider: str, model: str) -> str:
+    async def add(self, provider: str, model: str, *, context_limit: int | None = None) -> str:
         """Make a model of one wire format known.
 
         Returns:
@@ -59,7 +59,8 @@ class ModelSetup:
             ),
         )
         reply = await self._store.rpc.call(
-            models_rpc.PUT_MODEL, models_rpc.PutModel(self._admin, provider, model)
+            models_rpc.PUT_MODEL,
+            models_rpc.PutModel(self._admin, provider, model, context_limit=context_limit),
         )
         return reply.model.name
 

@@ -48,6 +48,7 @@ class Transition(StrEnum):
     SUBMIT_TOOL_RESULTS = "submit_tool_results"
     RESOLVE_APPROVAL = "resolve_approval"
     REQUEST_COMPACTION = "request_compaction"
+    UNDO_COMPACTION = "undo_compaction"
     CLEAR_CONTEXT = "clear_context"
     ARCHIVE = "archive"
     UNARCHIVE = "unarchive"
@@ -57,6 +58,9 @@ class Transition(StrEnum):
     BEGIN_ATTEMPT = "begin_attempt"
     RECORD_RETRY = "record_retry"
     COMMIT_STEP = "commit_step"
+    BEGIN_COMPACTION = "begin_compaction"
+    COMMIT_COMPACTION = "commit_compaction"
+    FAIL_COMPACTION = "fail_compaction"
     ENTER_REQUIRES_ACTION = "enter_requires_action"
     FINISH_TURN = "finish_turn"
     FINISH_INTERRUPTION = "finish_interruption"
@@ -111,8 +115,14 @@ StopReason: TypeAlias = Literal[
 Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit", "action_expired"]
 """How the last turn ended. An interrupted turn never looks like a completed one."""
 
-Boundary: TypeAlias = Literal["clear"]
-"""What a message is to the model beside its text: from a boundary on, older history is not sent."""
+Boundary: TypeAlias = Literal["clear", "summary", "summary-at-rest"]
+"""What a message is to the model beside its text: older history than the newest one is not sent.
+
+`clear` marks a place and is not sent itself. A `summary` is sent in place of what was before it;
+the model goes on after it, unless it was written `at-rest`, when there was nothing to answer.
+"""
+
+CompactionSource: TypeAlias = Literal["automatic", "manual"]
 
 
 class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):

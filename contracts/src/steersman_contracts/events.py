@@ -17,6 +17,7 @@ from steersman_contracts.chats import (
     Chat,
     ChatError,
     ChatSnapshot,
+    CompactionSource,
     ErrorKind,
     Message,
     Outcome,
@@ -207,17 +208,25 @@ class ActionRequired(DurableEvent, frozen=True, kw_only=True):
 
 
 class CompactionStarted(DurableEvent, frozen=True, kw_only=True):
-    """Older history is being summarised for the model."""
+    """Older history is being summarised for the model.
+
+    The summary is streamed as deltas of the episode (`history_version`, `attempt`), and is no part
+    of the history that people see.
+    """
 
     name = "compaction.started"
-    source: Literal["automatic", "manual"]
+    source: CompactionSource
+    history_version: int
+    attempt: int
 
 
-class CompactionFinished(DurableEvent, frozen=True, kw_only=True):
-    """The summary is in place, or could not be made."""
+class CompactionFinished(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
+    """The summary is in place, or could not be made and nothing has changed."""
 
     name = "compaction.finished"
     succeeded: bool
+    error: ChatError | None = None
+    """Why not."""
 
 
 class UsageRecorded(DurableEvent, frozen=True, kw_only=True):

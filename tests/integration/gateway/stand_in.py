@@ -165,6 +165,8 @@ class StandInStore:
         answer(chats.SUBMIT_TOOL_RESULTS, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.ARCHIVE, self._archive)
         answer(chats.CLEAR_CONTEXT, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.REQUEST_COMPACTION, lambda q: self._reply(q.actor, q.chat_id))
+        answer(chats.UNDO_COMPACTION, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.REORDER_QUEUE, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.EDIT_QUEUED, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.DELETE_QUEUED, lambda q: self._reply(q.actor, q.chat_id))

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from support.chat_driver import StoreDriver, assistant
+from support.chat_driver import StoreDriver, assistant, summary
 
 from steersman_contracts.chats import Status, Transition
 from steersman_contracts.errors import StaleFence, TransitionRefused
@@ -99,6 +99,9 @@ DO: dict[Transition, Callable[[StoreDriver, ChatId], Awaitable[Any]]] = {
     Transition.BEGIN_ATTEMPT: _fenced(StoreDriver.begin),
     Transition.RECORD_RETRY: _fenced(StoreDriver.retry),
     Transition.COMMIT_STEP: _fenced(StoreDriver.commit, assistant("step")),
+    Transition.BEGIN_COMPACTION: _fenced(StoreDriver.begin_compaction),
+    Transition.COMMIT_COMPACTION: _fenced(StoreDriver.commit_compaction, summary("so far")),
+    Transition.FAIL_COMPACTION: _fenced(StoreDriver.fail_compaction),
     Transition.FINISH_TURN: _fenced(StoreDriver.finish, assistant("end")),
     Transition.FINISH_INTERRUPTION: _fenced(StoreDriver.finish_interruption),
     Transition.FINISH_ERROR: _fenced(StoreDriver.finish_error),
@@ -130,7 +133,13 @@ CASES = [
 
 
 def test_every_transition_of_the_table_is_tried() -> None:
-    elsewhere = {Transition.CREATE, Transition.DELETE, Transition.CANCEL_REQUIRES_ACTION}
+    elsewhere = {
+        Transition.CREATE,
+        Transition.DELETE,
+        Transition.CANCEL_REQUIRES_ACTION,
+        Transition.REQUEST_COMPACTION,  # test_compaction.py
+        Transition.UNDO_COMPACTION,
+    }
     assert {transition for _, transition in TRANSITIONS} == (set(DO) | elsewhere) - {
         Transition.CREATE
     }

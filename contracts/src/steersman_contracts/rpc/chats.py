@@ -225,6 +225,20 @@ class ForkChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty keeps the title of the source."""
 
 
+class RequestCompaction(msgspec.Struct, frozen=True):
+    """Summarise older history for the model: at once, or before the next step of a running turn."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
+class UndoCompaction(msgspec.Struct, frozen=True):
+    """Take the last summary back; refused when anything has followed it."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
 class ClearContext(msgspec.Struct, frozen=True):
     """From here on the model sees nothing of what was said before; people still do."""
 
@@ -300,6 +314,10 @@ MARK_READ: Final = Method("store", "chats.mark_read", MarkRead, ChatReply, safe=
 PIN: Final = Method("store", "chats.pin", PinChat, ChatReply, safe=True)
 LABEL: Final = Method("store", "chats.label", LabelChat, ChatReply, safe=True)
 FORK: Final = Method("store", "chats.fork", ForkChat, ChatReply)
+REQUEST_COMPACTION: Final = Method(
+    "store", "chats.request_compaction", RequestCompaction, ChatReply
+)
+UNDO_COMPACTION: Final = Method("store", "chats.undo_compaction", UndoCompaction, ChatReply)
 CLEAR_CONTEXT: Final = Method("store", "chats.clear_context", ClearContext, ChatReply)
 INTERRUPT: Final = Method("store", "chats.interrupt", Interrupt, ChatReply, safe=True)
 SNAPSHOT: Final = Method("store", "chats.snapshot", Snapshot, SnapshotReply, safe=True)

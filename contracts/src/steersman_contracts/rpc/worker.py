@@ -10,6 +10,7 @@ import msgspec
 from steersman_contracts.chats import (
     ChatError,
     ClientTool,
+    CompactionSource,
     Message,
     Outcome,
     Role,
@@ -81,6 +82,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_tools: tuple[ClientTool, ...] = ()
     steps: int = 0
     """Model steps committed in the present turn."""
+    compaction_requested: bool = False
+    """A person wants a summary before anything else happens."""
     attempt_started_at: datetime | None = None
     begun: bool = False
     """The transition has opened the episode `generation_attempt` for the caller."""
@@ -152,6 +155,34 @@ class CommitStep(msgspec.Struct, frozen=True):
     messages: Annotated[tuple[NewMessage, ...], msgspec.Meta(min_length=1, max_length=50)]
     begin: bool = False
     """The model is called next: open its episode in the same transaction."""
+
+
+class BeginCompaction(msgspec.Struct, frozen=True):
+    """A summary is being written; its deltas are an episode of their own."""
+
+    fence: Fence
+    source: CompactionSource
+
+
+class CommitCompaction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Put a summary before the model in place of what was before it.
+
+    The first message is the boundary; what follows it are messages that are still to be answered,
+    and what people see of it.
+    """
+
+    fence: Fence
+    boundary: Literal["summary", "summary-at-rest"]
+    messages: Annotated[tuple[NewMessage, ...], msgspec.Meta(min_length=1, max_length=200)]
+    begin: bool = False
+    """The model is called next: open its episode in the same transaction."""
+
+
+class FailCompaction(msgspec.Struct, frozen=True):
+    """No summary could be written; nothing changes but that nobody waits for it."""
+
+    fence: Fence
+    error: ChatError
 
 
 class FinishTurn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -247,6 +278,9 @@ COMMIT_STEP: Final = Method("store", "worker.commit_step", CommitStep, Committed
 ENTER_REQUIRES_ACTION: Final = Method(
     "store", "worker.enter_requires_action", EnterRequiresAction, Committed
 )
+BEGIN_COMPACTION: Final = Method("store", "worker.begin_compaction", BeginCompaction, AttemptBegun)
+COMMIT_COMPACTION: Final = Method("store", "worker.commit_compaction", CommitCompaction, Committed)
+FAIL_COMPACTION: Final = Method("store", "worker.fail_compaction", FailCompaction, Committed)
 FINISH_TURN: Final = Method("store", "worker.finish_turn", FinishTurn, Committed)
 FINISH_INTERRUPTION: Final = Method(
     "store", "worker.finish_interruption", FinishInterruption, Committed

@@ -20,7 +20,7 @@ from steersman_chatloop.oversize import fit
 from steersman_chatloop.partial import INTERRUPTED, NewMessages, answered, tool_message
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.surroundings import Surroundings, load
-from steersman_contracts.chats import ChatError, Outcome, Status
+from steersman_contracts.chats import ChatError, CompactionSource, Outcome, Status
 from steersman_contracts.errors import (
     AlreadyOwned,
     DeadlineExceeded,
@@ -91,6 +91,28 @@ class Claim:
     async def commit_step(self, messages: NewMessages, *, begin: bool) -> None:
         """Append what a step produced; with `begin`, the model's next episode is open after it."""
         await self._commit(rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m, begin))
+
+    async def begin_compaction(self, source: CompactionSource) -> int:
+        """Tell people that a summary is being written; its deltas are the episode returned."""
+        reply = await self._ask(rpc.BEGIN_COMPACTION, rpc.BeginCompaction(self._fence(), source))
+        self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None, begun=False)
+        return reply.attempt
+
+    async def commit_compaction(self, messages: NewMessages, *, at_rest: bool) -> None:
+        """Put a summary in place of what was before it; the model goes on unless `at_rest`."""
+        boundary = "summary-at-rest" if at_rest else "summary"
+        await self._commit(
+            rpc.COMMIT_COMPACTION,
+            messages,
+            lambda f, m: rpc.CommitCompaction(f, boundary, m, begin=not at_rest),
+            keeps=False,
+        )
+
+    async def fail_compaction(self, error: ChatError) -> None:
+        """Tell people that there is no summary."""
+        await self._commit(
+            rpc.FAIL_COMPACTION, (), lambda f, _: rpc.FailCompaction(f, error), keeps=False
+        )
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -174,12 +196,16 @@ class Claim:
         request: Request,
         *,
         ends: Outcome | None = None,
+        keeps: bool = True,
     ) -> None:
-        """Write what was produced; the reply is the chat as it is now."""
+        """Write what was produced; the reply is the chat as it is now.
+
+        With `keeps`, an interrupt that came first ends the turn with the same messages.
+        """
         try:
             committed = await self._write(method, messages, request)
         except StaleFence as stale:
-            await self.settle(stale, messages)
+            await self.settle(stale, messages if keeps else ())
             return
         self.chat = committed.chat
         self.history.apply(committed.messages)

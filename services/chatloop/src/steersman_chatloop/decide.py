@@ -7,7 +7,23 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Message, Outcome, Role, StopReason, Visibility
+from steersman_chatloop.compaction import (
+    NO_ROOM,
+    Window,
+    can_be_summarised,
+    holds_only_a_summary,
+    last_usage,
+    unanswered,
+)
+from steersman_contracts.chats import (
+    ChatError,
+    CompactionSource,
+    Message,
+    Outcome,
+    Role,
+    StopReason,
+    Visibility,
+)
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 
 _FINAL_STOPS: Final[frozenset[StopReason]] = frozenset(
@@ -26,6 +42,20 @@ class RunTools(msgspec.Struct, frozen=True):
     calls: tuple[ToolCallPart, ...]
 
 
+class Compact(msgspec.Struct, frozen=True):
+    """Older history is summarised first."""
+
+    source: CompactionSource
+    at_rest: bool = False
+    """The model does not go on after it: nothing waits for an answer."""
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """The turn cannot go on."""
+
+    error: ChatError
+
+
 class FinishTurn(msgspec.Struct, frozen=True):
     """The turn is over."""
 
@@ -34,38 +64,83 @@ class FinishTurn(msgspec.Struct, frozen=True):
     """Local calls that are not run; each is answered with an error, so that none stays open."""
 
 
-Decision: TypeAlias = CallModel | RunTools | FinishTurn
+Decision: TypeAlias = CallModel | RunTools | Compact | Fail | FinishTurn
 
 
-def decide(messages: Sequence[Message], *, steps: int, max_steps: int) -> Decision:
+class Compaction(msgspec.Struct, frozen=True):
+    """What there is to know about summaries, beside the history."""
+
+    window: Window | None = None
+    """None: summaries are written on request alone."""
+    requested: bool = False
+    """A person has asked for one."""
+    may_start: bool = True
+    """False for a while after one that failed."""
+    may_reenter: bool = True
+    """False once the model was called again after its end often enough in this turn."""
+
+
+def decide(
+    messages: Sequence[Message],
+    *,
+    steps: int,
+    max_steps: int,
+    compaction: Compaction = Compaction(),  # noqa: B008  # frozen
+) -> Decision:
     """Decide from the stored messages.
 
     Args:
-        messages: The history, in order.
+        messages: What of the history the model may see, in order: see `after_boundary`.
         steps: Model steps committed in this turn.
         max_steps: How many there may be.
+        compaction: When to summarise.
     """
     last = next((m for m in reversed(messages) if is_for_model(m)), None)
     if last is None:
         return FinishTurn("completed")
-    if last.role is Role.ASSISTANT:
-        calls = local_calls(last.parts)  # answered ones would have a message after them
-        if last.stop in _FINAL_STOPS:
-            return FinishTurn("completed", calls)
-        if calls:
-            return RunTools(calls)
-        if last.stop != "pause":
-            return FinishTurn("completed")
-    if steps >= max_steps:
+    calls = local_calls(last.parts) if last.role is Role.ASSISTANT else ()
+    final = last.role is Role.ASSISTANT and last.stop in _FINAL_STOPS
+    if calls:  # answered ones would have a message after them
+        return FinishTurn("completed", calls) if final else RunTools(calls)
+    finished = last.boundary == "summary-at-rest" or (
+        last.role is Role.ASSISTANT and last.stop != "pause"
+    )
+    if compaction.requested and can_be_summarised(messages):
+        return Compact("manual", at_rest=_rests(messages, steps=steps, finished=finished))
+    if final:
+        return FinishTurn("completed")
+    if steps >= max_steps and not finished:
         return FinishTurn("step_limit")
-    return CallModel()
+    if _is_full(messages, compaction):
+        if not finished:
+            if holds_only_a_summary(messages):
+                return Fail(NO_ROOM)
+            return Compact("automatic")
+        if compaction.may_reenter and steps < max_steps and not holds_only_a_summary(messages):
+            return Compact("automatic")
+    return FinishTurn("completed") if finished else CallModel()
+
+
+def _is_full(messages: Sequence[Message], compaction: Compaction) -> bool:
+    window = compaction.window
+    return window is not None and compaction.may_start and window.is_full(last_usage(messages))
+
+
+def _rests(messages: Sequence[Message], *, steps: int, finished: bool) -> bool:
+    """Whether a summary that a person asked for is all that is to be done.
+
+    It goes on in the middle of a turn (results of tools wait for the model), and where a question
+    was never answered. A turn that had ended, however it did, stays ended.
+    """
+    return not unanswered(messages) and (finished or steps == 0)
 
 
 def after_boundary(messages: Sequence[Message]) -> Sequence[Message]:
-    """What the model may see of a history: everything after the newest boundary."""
+    """What the model may see of a history: the newest summary, and everything after a boundary."""
     for position in range(len(messages) - 1, -1, -1):
-        if messages[position].boundary is not None and not messages[position].deleted:
-            return messages[position + 1 :]
+        message = messages[position]
+        if message.boundary is not None and not message.deleted:
+            return messages[position + 1 :] if message.boundary == "clear" else messages[position:]
     return messages
 
 

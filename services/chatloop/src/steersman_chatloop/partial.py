@@ -44,7 +44,7 @@ def answered(messages: NewMessages) -> NewMessages:
 def open_calls(messages: Sequence[Message]) -> NewMessages:
     """Results for calls of the last stored step that have none."""
     match decide(messages, steps=0, max_steps=1):
-        case RunTools(calls) | FinishTurn(_, calls):
+        case RunTools(calls) | FinishTurn(_, calls) if calls:
             return tool_message(calls, {}, INTERRUPTED)
         case _:
             return ()

@@ -27,5 +27,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds without anything from a provider that has begun to answer."""
     action_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
     """Seconds that a client has to answer calls of its own tools."""
+    compaction_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 300.0
+    """Seconds that the model has to write a summary, all attempts together."""
     cached_histories: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
     """Chats whose messages are kept in memory between turns."""

@@ -18,9 +18,19 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from steersman_chatloop import prompt
+from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
+from steersman_chatloop.compaction import (
+    can_be_summarised,
+    last_usage,
+    window_of,
+)
 from steersman_chatloop.decide import (
     CallModel,
+    Compact,
+    Compaction,
+    Decision,
+    Fail,
     FinishTurn,
     RunTools,
     after_boundary,
@@ -39,10 +49,11 @@ from steersman_chatloop.partial import (
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
+from steersman_chatloop.summarising import Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
-from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason
-from steersman_contracts.deltas import PartClosed, PartsBuilder
+from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason, Usage
+from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
@@ -53,6 +64,11 @@ from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
 
+_MOST_REENTRIES: Final = 3
+"""How often in one turn the model is called again after it had finished, for a summary's sake."""
+_PAUSE_STEPS: Final = 5
+"""Steps after a summary that failed, before another one is tried."""
+
 DEFAULT_SYSTEM: Final = "You are a helpful assistant."
 
 TURN_SECONDS = Histogram(
@@ -61,17 +77,6 @@ TURN_SECONDS = Histogram(
     buckets=(0.1, 1, 10, 60, 600),
 )
 RETRIES = Counter("steersman_model_retries", "Model calls that are tried again", ["kind"])
-
-
-class _Attempt:
-    """One model attempt: what has arrived so far."""
-
-    def __init__(self) -> None:
-        self.builder = PartsBuilder()
-        self.episode: Episode | None = None
-        self.number = 0
-        self.ended: StepEnded | None = None
-        self.failed: ProviderFailed | None = None
 
 
 class ChatRun:
@@ -84,6 +89,10 @@ class ChatRun:
         self._tools: tuple[ToolSpec, ...] | None = None
         self._tools_of = 0
         """The turn that `_tools` are for: they stay the same within one."""
+        self._in_turn = 0
+        self._reentries = 0
+        self._no_summary_before = 0
+        """The step of this turn before which no other summary is tried."""
 
     @property
     def chat(self) -> rpc.OwnedChat:
@@ -117,18 +126,32 @@ class ChatRun:
         if self.steering.draining:
             await self._claim.hand_over()
             return
-        match decide(
-            self._for_model(),
-            steps=self.chat.steps,
-            max_steps=self._around.settings.max_steps,
-        ):
+        match self._decide(self._for_model()):
             case CallModel():
                 await self._step()
+            case Compact() as wanted:
+                await self._compact(wanted)
+            case Fail(error):
+                await self._finish_error(error)
             case RunTools(calls):
                 await self._run_tools(calls)
             case FinishTurn(outcome, unanswered):
                 results = tool_message(unanswered, {}, "not run: the model had stopped")
                 await self._claim.finish_turn(results, outcome)
+
+    def _decide(self, messages: Sequence[Message]) -> Decision:
+        chat, settings = self.chat, self._around.settings
+        if self._in_turn != self._claim.turns_ended:
+            self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
+        compaction = Compaction(
+            window_of(chat.model),
+            chat.compaction_requested,
+            may_start=chat.steps >= self._no_summary_before,
+            may_reenter=self._reentries < _MOST_REENTRIES,
+        )
+        return decide(
+            messages, steps=chat.steps, max_steps=settings.max_steps, compaction=compaction
+        )
 
     def _for_model(self) -> Sequence[Message]:
         """What of the history the model may see."""
@@ -139,8 +162,8 @@ class ChatRun:
     async def _step(self) -> None:
         failures = 0
         while True:
-            attempt = _Attempt()
-            finished = await self._interruptible(self._stream(attempt))
+            attempt = Attempt()
+            finished = await self._interruptible(self._stream_step(attempt))
             if not finished:
                 await self._save_partial(attempt)
                 return
@@ -149,6 +172,9 @@ class ChatRun:
                 return
             failures += 1
             error = attempt.failed.error
+            if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
+                await self._compact(Compact("automatic"), overflow=attempt)
+                return
             if not error.retryable or failures >= self._around.settings.max_attempts:
                 await self._finish_error(error, attempt)
                 return
@@ -159,11 +185,13 @@ class ChatRun:
             if not await self._interruptible(asyncio.sleep(wait)):
                 return
 
-    async def _stream(self, attempt: _Attempt) -> None:
+    async def _stream_step(self, attempt: Attempt) -> None:
+        await self._stream(attempt, await self._request(), self._claim.begin_attempt)
+
+    async def _stream(self, attempt: Attempt, request: StepRequest, begin: Begin) -> None:
         """Stream one attempt. The provider is called while the store opens the episode."""
-        begun = asyncio.get_running_loop().create_task(self._claim.begin_attempt())
+        begun = asyncio.get_running_loop().create_task(begin())
         try:
-            request = await self._request()
             async with aclosing(self._around.providers.stream(request)) as events:
                 async for event in events:
                     if attempt.episode is None:
@@ -216,8 +244,8 @@ class ChatRun:
             interval_s=self._around.settings.delta_interval_s,
         )
 
-    async def _commit_step(self, attempt: _Attempt) -> None:
-        await _flush(attempt)
+    async def _commit_step(self, attempt: Attempt) -> None:
+        await attempt.flush()
         ended = attempt.ended
         assert ended is not None  # the registry turns a stream without an end into a failure
         parts = attempt.builder.parts()
@@ -225,6 +253,8 @@ class ChatRun:
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
             await self._claim.commit_step((message,), begin=not calls)  # a pause: the model goes on
+        elif self._is_full_after(ended.usage):
+            await self._claim.commit_step((message,), begin=False)
         else:
             await self._claim.finish_turn((message,), "completed")
 
@@ -238,6 +268,39 @@ class ChatRun:
             usage=ended.usage if ended is not None else None,
             stop=stop,
         )
+
+    # -- summaries ------------------------------------------------------------------------------
+
+    def _is_full_after(self, usage: Usage | None) -> bool:
+        """A step that reached the threshold is committed by itself; `decide` says what follows."""
+        window = window_of(self.chat.model)
+        return window is not None and window.is_full(usage)
+
+    async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
+        """Summarise; without a summary the turn goes on, unless the provider had refused it."""
+        summariser = Summariser(
+            self._claim,
+            wanted,
+            history=self._for_model(),
+            request=await self._request(),
+            stream=self._stream,
+            shrink=0 if overflow is None else 1,
+        )
+        done = await self._interruptible(
+            summariser.write(self._around.settings.compaction_timeout_s)
+        )
+        await summariser.attempt.flush()
+        if not done:
+            if not self.steering.lost and self.steering.take_interrupt():
+                await self._claim.finish_interruption(())
+            return
+        ended = _has_ended(self._for_model())
+        if await summariser.settle():
+            self._reentries += ended and not wanted.at_rest
+        elif overflow is not None and overflow.failed is not None:
+            await self._finish_error(overflow.failed.error, overflow)
+        else:
+            self._no_summary_before = self.chat.steps + _PAUSE_STEPS
 
     # -- tools -----------------------------------------------------------------------------------
 
@@ -258,7 +321,8 @@ class ChatRun:
             if len(ours) < len(calls):
                 await self._claim.require_action(calls, results)
                 return
-            await self._claim.commit_step(tool_message(calls, results, INTERRUPTED), begin=True)
+            begin = not self._is_full_after(last_usage(self._for_model()))
+            await self._claim.commit_step(tool_message(calls, results, INTERRUPTED), begin=begin)
         elif self.steering.take_interrupt():
             await self._claim.finish_interruption(tool_message(calls, results, INTERRUPTED))
 
@@ -288,9 +352,9 @@ class ChatRun:
 
     # -- ends ------------------------------------------------------------------------------------
 
-    async def _save_partial(self, attempt: _Attempt) -> None:
+    async def _save_partial(self, attempt: Attempt) -> None:
         """The step was ended from outside: keep what arrived, if it is still ours to keep."""
-        await _flush(attempt)
+        await attempt.flush()
         if not self.steering.lost and self.steering.take_interrupt():
             await self._claim.finish_interruption(self._partial(attempt, "interrupted"))
 
@@ -319,13 +383,13 @@ class ChatRun:
         log.info("episode.recovered", seq=preview.seq)
         return with_closed_calls(self._assistant(preview.parts, "interrupted"))
 
-    def _partial(self, attempt: _Attempt, stop: StopReason) -> NewMessages:
+    def _partial(self, attempt: Attempt, stop: StopReason) -> NewMessages:
         return with_closed_calls(self._assistant(attempt.builder.parts(), stop))
 
-    async def _finish_error(self, error: ChatError, attempt: _Attempt | None = None) -> None:
+    async def _finish_error(self, error: ChatError, attempt: Attempt | None = None) -> None:
         messages = open_calls(self._for_model())
         if attempt is not None:
-            await _flush(attempt)
+            await attempt.flush()
             messages = self._partial(attempt, "unknown")
         await self._claim.finish_error(error, messages)
 
@@ -354,6 +418,6 @@ class ChatRun:
             return False
 
 
-async def _flush(attempt: _Attempt) -> None:
-    if attempt.episode is not None:
-        await attempt.episode.flush()
+def _has_ended(messages: Sequence[Message]) -> bool:
+    """Whether the model had nothing more to do."""
+    return isinstance(decide(messages, steps=0, max_steps=1), FinishTurn)

@@ -182,6 +182,32 @@ class ChatController(Controller):
         """From here on the model sees nothing of what was said before; people still do."""
         return (await backend.call(rpc.CLEAR_CONTEXT, rpc.ClearContext(actor, chat))).chat
 
+    @post(
+        "/{chat_id:str}/compact",
+        operation_id="compactChat",
+        summary="Summarise older history",
+        status_code=202,
+    )
+    async def compact(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:
+        """The model writes a summary and sees that instead of what was before; people see all.
+
+        An idle chat does it at once, a running one before its next step. `compaction.started` and
+        `compaction.finished` tell how it goes.
+        """
+        return (await backend.call(rpc.REQUEST_COMPACTION, rpc.RequestCompaction(actor, chat))).chat
+
+    @post(
+        "/{chat_id:str}/compact/undo",
+        operation_id="undoCompaction",
+        summary="Take the last summary back",
+        status_code=200,
+    )
+    async def undo_compaction(
+        self, chat: ChatInPath, actor: CurrentActor, backend: Services
+    ) -> Chat:
+        """The model sees again what the summary replaced; only while nothing has followed it."""
+        return (await backend.call(rpc.UNDO_COMPACTION, rpc.UndoCompaction(actor, chat))).chat
+
 
 def _label(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")

@@ -89,6 +89,8 @@ class Chats:
         server.add(rpc.SUBMIT_TOOL_RESULTS, self.submit_tool_results)
         server.add(rpc.ARCHIVE, self.archive)
         server.add(rpc.CLEAR_CONTEXT, self.clear_context)
+        server.add(rpc.REQUEST_COMPACTION, self.request_compaction)
+        server.add(rpc.UNDO_COMPACTION, self.undo_compaction)
         server.add(rpc.MARK_READ, self.mark_read)
         server.add(rpc.PIN, self.pin)
         server.add(rpc.LABEL, self.label)
@@ -206,6 +208,22 @@ class Chats:
             request.actor.user_id,
             request.chat_id,
             request.archived,
+        )
+
+    async def request_compaction(self, request: rpc.RequestCompaction) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM request_compaction($1, $2)",
+            request.actor.user_id,
+            request.chat_id,
+        )
+
+    async def undo_compaction(self, request: rpc.UndoCompaction) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM undo_compaction($1, $2)",
+            request.actor.user_id,
+            request.chat_id,
         )
 
     async def clear_context(self, request: rpc.ClearContext) -> msgspec.Raw:

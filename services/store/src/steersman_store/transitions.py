@@ -65,6 +65,10 @@ TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
     (Status.REQUIRES_ACTION, Transition.INTERRUPT): _REST,
     (Status.REQUIRES_ACTION, Transition.SUBMIT_TOOL_RESULTS): _to(Status.RUNNING),
     **{(status, Transition.CLEAR_CONTEXT): _stay(status) for status in _IDLE},
+    # A summary is a worker's task; a running turn writes it before its next step.
+    **{(status, Transition.REQUEST_COMPACTION): _to(Status.RUNNING) for status in _IDLE},
+    (Status.RUNNING, Transition.REQUEST_COMPACTION): _stay(Status.RUNNING),
+    **{(status, Transition.UNDO_COMPACTION): _stay(status) for status in _IDLE},
     **{(status, Transition.ARCHIVE): _stay(status) for status in _IDLE},
     # The worker that owns the chat.
     **{(status, Transition.ACQUIRE): _stay(status) for status in _OWNED},
@@ -72,6 +76,9 @@ TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
     (Status.RUNNING, Transition.BEGIN_ATTEMPT): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.RECORD_RETRY): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.COMMIT_STEP): _stay(Status.RUNNING),
+    (Status.RUNNING, Transition.BEGIN_COMPACTION): _stay(Status.RUNNING),
+    (Status.RUNNING, Transition.COMMIT_COMPACTION): _stay(Status.RUNNING),
+    (Status.RUNNING, Transition.FAIL_COMPACTION): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.ENTER_REQUIRES_ACTION): _to(Status.REQUIRES_ACTION),
     (Status.RUNNING, Transition.FINISH_TURN): _REST,
     (Status.RUNNING, Transition.FINISH_ERROR): _to(Status.ERROR),  # nothing is promoted after it

@@ -43,6 +43,7 @@ class _ChatRow(msgspec.Struct):
     attempt_started_at: datetime | None
     client_tools: tuple[ClientTool, ...]
     begun: bool
+    compaction_requested: bool
 
 
 class _RawContext(msgspec.Struct):
@@ -77,6 +78,9 @@ class Worker:
         server.add(rpc.RECORD_RETRY, self.record_retry)
         server.add(rpc.COMMIT_STEP, self.commit_step)
         server.add(rpc.ENTER_REQUIRES_ACTION, self.enter_requires_action)
+        server.add(rpc.BEGIN_COMPACTION, self.begin_compaction)
+        server.add(rpc.COMMIT_COMPACTION, self.commit_compaction)
+        server.add(rpc.FAIL_COMPACTION, self.fail_compaction)
         server.add(rpc.FINISH_TURN, self.finish_turn)
         server.add(rpc.FINISH_INTERRUPTION, self.finish_interruption)
         server.add(rpc.FINISH_ERROR, self.finish_error)
@@ -152,6 +156,29 @@ class Worker:
             request.expires_s,
         )
 
+    async def begin_compaction(self, request: rpc.BeginCompaction) -> msgspec.Raw:
+        reply = await self._database.raw(
+            "SELECT begin_compaction($1, $2, $3, $4, $5)", *_fence(request.fence), request.source
+        )
+        self._announcer.changed(request.fence.chat_id)
+        return reply
+
+    async def commit_compaction(self, request: rpc.CommitCompaction) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM commit_compaction($1, $2, $3, $4, $5, $6, $7)",
+            request.fence,
+            _columns(request.messages),
+            request.boundary,
+            request.begin,
+        )
+
+    async def fail_compaction(self, request: rpc.FailCompaction) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM fail_compaction($1, $2, $3, $4, $5)",
+            request.fence,
+            json_text(request.error),
+        )
+
     async def finish_turn(self, request: rpc.FinishTurn) -> msgspec.Raw:
         return await self._commit(
             f"SELECT {_CHAT} FROM end_turn($1, $2, $3, $4, $5, 'finish_turn', $6, $7)",
@@ -221,6 +248,7 @@ class Worker:
             attempt_started_at=chat.attempt_started_at,
             client_tools=chat.client_tools,
             begun=chat.begun,
+            compaction_requested=chat.compaction_requested,
         )
 
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,8 @@ class StepRequest(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     """Already prepared by `prompt.prepare`: paired, visible to the model, ending with input."""
     tools: tuple[ToolSpec, ...]
+    tool_choice: Literal["auto", "none"] = "auto"
+    """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):

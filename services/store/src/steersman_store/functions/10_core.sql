@@ -164,9 +164,11 @@ BEGIN
         VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
             c.snapshot_version, p_model, p_usage, p_stop, p_boundary)
         RETURNING * INTO m;
-    PERFORM emit(c, 'message.created', json_build_object(
-        'chat_id', c.id, 'snapshot_version', c.snapshot_version,
-        'history_version', c.history_version, 'message', message_json(m)));
+    IF p_visibility <> 'model' THEN
+        PERFORM emit(c, 'message.created', json_build_object(
+            'chat_id', c.id, 'snapshot_version', c.snapshot_version,
+            'history_version', c.history_version, 'message', message_json(m)));
+    END IF;
     IF p_usage IS NOT NULL AND p_model IS NOT NULL THEN
         PERFORM emit(c, 'usage.recorded', json_build_object(
             'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'message_id', m.id,
@@ -249,7 +251,7 @@ BEGIN
             history_version = snapshot_version + 1,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
-            action_expires_at = NULL, steps = 0, last_outcome = p_outcome, updated_at = now()
+            action_expires_at = NULL, compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     PERFORM append_message(c, 'tool', results);
     PERFORM emit_status(c, p_outcome);

@@ -244,7 +244,8 @@ BEGIN
             queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
-            action_pending = NULL, action_expires_at = NULL, updated_at = now()
+            action_pending = NULL, action_expires_at = NULL, compaction_requested = false,
+            updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     UPDATE messages SET deleted_at = now(), revision = c.snapshot_version
         WHERE chat_id = c.id AND id >= edited.id AND deleted_at IS NULL;

@@ -35,7 +35,7 @@ $$;
 -- Whether the history ends with something that the model has to answer.
 CREATE OR REPLACE FUNCTION awaits_model(p_chat uuid)
 RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT role IN ('user', 'tool') FROM messages
+    SELECT role IN ('user', 'tool') AND boundary IS DISTINCT FROM 'summary-at-rest' FROM messages
         WHERE chat_id = p_chat AND deleted_at IS NULL AND visibility <> 'user'
         ORDER BY id DESC LIMIT 1
 $$;
@@ -51,7 +51,8 @@ BEGIN
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
         'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
-        'client_tools', c.client_tools, 'begun', p_begun);
+        'client_tools', c.client_tools, 'begun', p_begun,
+        'compaction_requested', c.compaction_requested);
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;
@@ -104,7 +105,8 @@ BEGIN
     THEN
         PERFORM refuse('already_owned', 'another worker holds a live lease');
     END IF;
-    begins := p_begin AND c.status = 'running' AND coalesce(awaits_model(c.id), false);
+    begins := p_begin AND c.status = 'running' AND NOT c.compaction_requested
+        AND coalesce(awaits_model(c.id), false);
     UPDATE chats SET runner_id = p_runner, snapshot_version = snapshot_version + 1,
             generation_attempt = generation_attempt + begins::integer,
             attempt_started_at = CASE WHEN begins THEN clock_timestamp() ELSE attempt_started_at END
@@ -215,8 +217,11 @@ CREATE OR REPLACE FUNCTION end_turn(
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
-    backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
-    wanted text := next_status(c, p_transition, backlog);
+    -- A summary that was asked for meanwhile is written before anything is promoted.
+    compacts boolean := c.compaction_requested AND p_transition = 'finish_turn';
+    backlog boolean := NOT compacts
+        AND EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
+    wanted text := next_status(c, p_transition, backlog OR compacts);
     appended json[];
     changes boolean := backlog OR coalesce(array_length(p_new.roles, 1), 0) > 0;
 BEGIN
@@ -227,7 +232,8 @@ BEGIN
             attempt_started_at = CASE WHEN backlog AND p_begin THEN clock_timestamp() END,
             last_outcome = p_outcome,
             steps = CASE WHEN backlog THEN 0 ELSE steps + count_steps(p_new) END,
-            runner_id = CASE WHEN backlog THEN runner_id END, updated_at = now()
+            runner_id = CASE WHEN backlog OR compacts THEN runner_id END,
+            compaction_requested = compacts, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
     PERFORM emit_status(c, p_outcome);
@@ -238,7 +244,7 @@ BEGIN
         IF p_begin THEN
             PERFORM emit_attempt(c);
         END IF;
-    ELSE
+    ELSIF NOT compacts THEN
         DELETE FROM leases WHERE chat_id = c.id;
     END IF;
     RETURN owned_result(c, array_to_json(appended), true, backlog AND p_begin);
@@ -259,6 +265,7 @@ BEGIN
                 THEN snapshot_version + 1 ELSE history_version END,
             generation_attempt = 0, attempt_started_at = NULL, last_outcome = 'error',
             last_error = p_error, steps = steps + count_steps(p_new), runner_id = NULL,
+            compaction_requested = false,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);

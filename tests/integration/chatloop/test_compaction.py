@@ -1,0 +1,261 @@
+"""Summaries: when one is written, exactly what the model is then sent, and how it can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from fakes import FakeProviders, Text, ToolCall, Turn
+from fakes.faults import HttpError
+from fakes.script import RequestView, Usage
+from support.chat_driver import StoreDriver, words_of
+from support.chatloop import ModelSetup, ToolHost, said
+
+from steersman_chatloop.compaction import INSTRUCTION
+from steersman_contracts import events
+from steersman_contracts.chats import Chat, Message, Status
+from steersman_contracts.parts import JsonPart, ToolResultPart
+from steersman_contracts.rpc.tools import CallResult, CallTool
+
+LIMIT = 1000
+FULL = Usage(input=700, output=5)
+SMALL = Usage(input=100, output=5)
+
+
+def answering(*turns: Turn, summaries: list[Turn] | None = None) -> Callable[[RequestView], Turn]:
+    """Answers steps with `turns` and requests for a summary with `summaries`, each in order."""
+    steps = iter(turns)
+    written = iter(summaries or [Turn([Text("THE SUMMARY"), SMALL])] * 10)
+
+    def answer(view: RequestView) -> Turn:
+        return next(written if INSTRUCTION in view.last_user_text else steps)
+
+    return answer
+
+
+def said_to(view: RequestView) -> list[tuple[str, str]]:
+    """Roles and texts of a request, a summary by its first words."""
+    return [
+        (m.role, "<summary>" if "THE SUMMARY" in m.text else m.text)
+        for m in view.messages
+        if m.role != "system" and (m.text or not m.results)
+    ]
+
+
+async def requests(fakes: FakeProviders, count: int) -> list[RequestView]:
+    async with asyncio.timeout(20):
+        return [(await fakes.next_request("m")).view for _ in range(count)]
+
+
+def reports(messages: tuple[Message, ...]) -> list[dict[str, object]]:
+    """What people see of the summaries."""
+    return [
+        part.content[0].value
+        for message in messages
+        for part in message.parts
+        if isinstance(part, ToolResultPart)
+        and part.tool == "chat_summarized"
+        and isinstance(part.content[0], JsonPart)
+    ]
+
+
+Begin = Callable[[str], Coroutine[Any, Any, Chat]]
+
+
+@pytest.fixture
+def chat_of(store: StoreDriver, models: ModelSetup) -> Begin:
+    """Begins a chat with a model whose window is small."""
+
+    async def begin(words: str) -> Chat:
+        return await store.create(words, model=await models.add("chat", "m", context_limit=LIMIT))
+
+    return begin
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_full_context_is_summarised_between_two_steps(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    tool_host.tools["look"] = look
+    fakes.script("m", answering(Turn([ToolCall("look"), FULL]), Turn([Text("all done"), SMALL])))
+    chat = await chat_of("find it")
+    rested = await store.at_rest(chat.id)
+
+    step, summary, after = await requests(fakes, 3)
+    assert summary.messages[: len(step.messages)] == step.messages  # the same prefix
+    assert summary.tools == step.tools
+    assert said_to(summary)[-1] == ("user", INSTRUCTION)
+    assert summary.messages[-2].results or summary.messages[-1].results
+    assert said_to(after) == [("user", "<summary>")]
+    assert rested.last_outcome == "completed"
+    shown = await store.messages(chat.id)
+    assert [words_of(m) for m in shown if words_of(m)] == ["find it", "all done"]
+    (report,) = reports(shown)
+    assert report | {"estimated_tokens_after": 0} == {
+        "summary": "THE SUMMARY",
+        "source": "automatic",
+        "threshold_percent": 70,
+        "context_limit": LIMIT,
+        "tokens_before": 700,
+        "estimated_tokens_after": 0,
+    }
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_context_that_is_full_at_the_end_is_summarised_and_the_model_goes_on(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), FULL]), Turn([Text("nothing left"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+
+    _, _, after = await requests(fakes, 3)
+    assert said_to(after) == [("user", "<summary>")]
+    texts = [words_of(m) for m in await store.messages(chat.id)]
+    assert [t for t in texts if t] == ["first", "one", "nothing left"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_the_model_is_called_again_after_its_end_three_times_at_most(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    tool_host.tools["look"] = look
+    # Each time the model works a little, so that a summary has something new to hold.
+    rounds = [Turn([ToolCall("look"), SMALL]), Turn([Text("done"), FULL])] * 4
+    fakes.script("m", answering(*rounds))
+    chat = await chat_of("go")
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "completed"
+    assert len(reports(await store.messages(chat.id))) == 3
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_on_request_leaves_the_chat_at_rest(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), SMALL]), Turn([Text("two"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    await store.compact(chat.id)
+    await store.at_rest(chat.id)
+    await store.send(chat.id, "second")
+    await store.at_rest(chat.id)
+
+    _, _, after = await requests(fakes, 3)
+    assert said_to(after) == [("user", "<summary>"), ("user", "second")]
+    (report,) = reports(await store.messages(chat.id))
+    assert report["source"] == "manual"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_the_summary_streams_as_an_episode_of_its_own(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    await store.compact(chat.id)
+    await store.log.until(chat.id, events.CompactionFinished, succeeded=True)
+
+    started = next(e for e in store.log.of(chat.id) if isinstance(e, events.CompactionStarted))
+    deltas = [
+        e
+        for e in store.log.of(chat.id)
+        if isinstance(e, events.PartDelta)
+        and (e.history_version, e.attempt) == (started.history_version, started.attempt)
+    ]
+    assert "".join(getattr(d, "text", "") for e in deltas for d in e.deltas) == "THE SUMMARY"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_question_that_met_a_full_provider_is_carried_over_and_answered(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script(
+        "m", answering(Turn([Text("one"), SMALL]), *[Turn([Text("two"), SMALL])] * 2)
+    )  # one is lost
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    fakes.fault("m", HttpError(400, error_type="context_length_exceeded"))
+    await store.send(chat.id, "the long question")
+    rested = await store.at_rest(chat.id)
+
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "completed")
+    *_, after = await requests(fakes, 4)
+    assert "the long question" in after.last_user_text
+    assert [words_of(m) for m in await store.messages(chat.id) if words_of(m)] == [
+        "first",
+        "one",
+        "the long question",
+        "two",
+    ]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_empty_summary_is_told_and_the_turn_goes_on(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    tool_host.tools["look"] = look
+    fakes.script(
+        "m",
+        answering(
+            Turn([ToolCall("look"), FULL]),
+            Turn([Text("done anyway"), SMALL]),
+            summaries=[Turn([Text("   "), SMALL])] * 30,
+        ),
+    )
+    chat = await chat_of("find it")
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "completed"
+    failed = await store.log.until(chat.id, events.CompactionFinished, succeeded=False)
+    assert isinstance(failed, events.CompactionFinished)
+    assert failed.error is not None
+    assert reports(await store.messages(chat.id)) == []
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_that_does_not_shrink_ends_the_turn_with_an_error(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    tool_host.tools["look"] = look
+    fakes.script("m", answering(*[Turn([ToolCall("look"), FULL])] * 2))
+    chat = await chat_of("find it")
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_error is not None
+    assert rested.last_error.kind == "context_overflow"
+    assert len(reports(await store.messages(chat.id))) == 1
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_interrupt_ends_a_summary_and_nothing_of_it_is_kept(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    fakes.hold("m", deltas=1)
+    await store.compact(chat.id)
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    await store.interrupt(chat.id)
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "interrupted"
+    assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one"]
