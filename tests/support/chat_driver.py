@@ -14,6 +14,7 @@ from steersman_contracts import events, subjects
 from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Usage, Visibility
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, RunnerId, UserId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
@@ -178,6 +179,12 @@ class StoreDriver:
         request = people.SubmitToolResults(self.actor, chat_id, outcomes)
         return (await self.rpc.call(people.SUBMIT_TOOL_RESULTS, request)).chat
 
+    async def resolve(
+        self, chat_id: ChatId, call_id: str, *, approved: bool = True, **fields: Any
+    ) -> Chat:
+        request = people.ResolveApproval(self.actor, chat_id, call_id, approved, **fields)
+        return (await self.rpc.call(people.RESOLVE_APPROVAL, request)).chat
+
     async def archive(self, chat_id: ChatId, *, archived: bool = True) -> Chat:
         request = people.ArchiveChat(self.actor, chat_id, archived)
         return (await self.rpc.call(people.ARCHIVE, request)).chat
@@ -202,9 +209,10 @@ class StoreDriver:
         fence: work.Fence,
         *calls: ToolCallPart,
         results: tuple[ToolResultPart, ...] = (),
+        approvals: tuple[PendingApproval, ...] = (),
         expires_s: float = 300,
     ) -> work.Committed:
-        request = work.EnterRequiresAction(fence, calls, results, expires_s)
+        request = work.EnterRequiresAction(fence, calls, results, approvals, expires_s)
         return await self.rpc.call(work.ENTER_REQUIRES_ACTION, request)
 
     async def begin(self, fence: work.Fence) -> work.AttemptBegun:

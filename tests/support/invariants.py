@@ -143,6 +143,8 @@ def _action(rows: ChatRows) -> Iterator[str]:
         "action_pending",
         "action_expires_at",
     )
+    if rows.status in OWNED and chat["action_decisions"] is not None:
+        return  # a worker has yet to run what was approved
     if rows.status is not Status.REQUIRES_ACTION:
         yield from (f"{rows.status} has {name}" for name in facts if chat[name] is not None)
         return

@@ -17,6 +17,7 @@ from steersman_contracts.ids import (
     UserId,
 )
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
+from steersman_contracts.policies import PendingApproval
 
 
 class Status(StrEnum):
@@ -192,6 +193,8 @@ class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """Calls of client-side tools that have no result yet."""
     expires_at: datetime
     """After this moment the calls are answered with errors and the turn ends."""
+    approvals: tuple[PendingApproval, ...] = ()
+    """Calls that wait for a person to allow or refuse them."""
 
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,7 @@ import msgspec
 from steersman_contracts.chats import Chat, ClientTool, Message
 from steersman_contracts.ids import ModelName, QueuedId, Slug
 from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.policies import Scope
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
@@ -123,6 +124,16 @@ class ToolResultInput(_Body, frozen=True, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] | None = None
     json: Any = None
     is_error: bool = False
+
+
+class ApprovalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A person's decision about a tool call."""
+
+    approved: bool
+    scope: Scope = "once"
+    """`chat` and `always` let the same tool run without asking again."""
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    """Told to the model when the call is refused."""
 
 
 class ToolResultsBody(_Body, frozen=True, forbid_unknown_fields=True):

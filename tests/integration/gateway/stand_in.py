@@ -164,6 +164,7 @@ class StandInStore:
         answer(chats.EDIT_MESSAGE, self._edit)
         answer(chats.SUBMIT_TOOL_RESULTS, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.ARCHIVE, self._archive)
+        answer(chats.RESOLVE_APPROVAL, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.CLEAR_CONTEXT, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.REQUEST_COMPACTION, lambda q: self._reply(q.actor, q.chat_id))
         answer(chats.UNDO_COMPACTION, lambda q: self._reply(q.actor, q.chat_id))

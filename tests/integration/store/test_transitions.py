@@ -137,6 +137,7 @@ def test_every_transition_of_the_table_is_tried() -> None:
         Transition.CREATE,
         Transition.DELETE,
         Transition.CANCEL_REQUIRES_ACTION,
+        Transition.RESOLVE_APPROVAL,  # test_approvals.py
         Transition.REQUEST_COMPACTION,  # test_compaction.py
         Transition.UNDO_COMPACTION,
     }

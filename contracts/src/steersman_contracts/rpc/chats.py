@@ -17,6 +17,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
 from steersman_contracts.parts import Parts, ResultContent
+from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
@@ -183,6 +184,18 @@ class SubmitToolResults(msgspec.Struct, frozen=True):
     results: Annotated[tuple[ToolOutcome, ...], msgspec.Meta(min_length=1, max_length=100)]
 
 
+class ResolveApproval(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Allow or refuse a call that waits for a decision."""
+
+    actor: Actor
+    chat_id: ChatId
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    approved: bool
+    scope: Scope = "once"
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    """Told to the model when the call is refused."""
+
+
 class ArchiveChat(msgspec.Struct, frozen=True):
     """Put a chat away (or bring it back): it can be read, and nothing else."""
 
@@ -309,6 +322,7 @@ REORDER_QUEUE: Final = Method("store", "chats.reorder_queue", ReorderQueue, Chat
 SUBMIT_TOOL_RESULTS: Final = Method(
     "store", "chats.submit_tool_results", SubmitToolResults, ChatReply
 )
+RESOLVE_APPROVAL: Final = Method("store", "chats.resolve_approval", ResolveApproval, ChatReply)
 ARCHIVE: Final = Method("store", "chats.archive", ArchiveChat, ChatReply, safe=True)
 MARK_READ: Final = Method("store", "chats.mark_read", MarkRead, ChatReply, safe=True)
 PIN: Final = Method("store", "chats.pin", PinChat, ChatReply, safe=True)

@@ -22,6 +22,7 @@ from steersman_contracts.chats import (
 from steersman_contracts.ids import ChatId, ModelName, RunnerId, UserId
 from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
+from steersman_contracts.policies import LevelRules, PendingApproval
 from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
 
@@ -82,6 +83,13 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_tools: tuple[ClientTool, ...] = ()
     steps: int = 0
     """Model steps committed in the present turn."""
+    results: tuple[ToolResultPart, ...] = ()
+    """Results of calls of the last step that are not in the history yet."""
+    approved: tuple[str, ...] = ()
+    """Ids of calls of the last step that a person has allowed."""
+    policies: tuple[LevelRules, ...] = ()
+    grants: tuple[str, ...] = ()
+    """Tools that need not be asked about again."""
     compaction_requested: bool = False
     """A person wants a summary before anything else happens."""
     attempt_started_at: datetime | None = None
@@ -218,6 +226,8 @@ class EnterRequiresAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """All local calls of the last step, in order."""
     results: tuple[ToolResultPart, ...] = ()
     """Those that were run on the server; the others are pending."""
+    approvals: tuple[PendingApproval, ...] = ()
+    """Calls that a person decides about; the other pending ones are the client's to run."""
     expires_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
 
 

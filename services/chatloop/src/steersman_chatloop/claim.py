@@ -32,6 +32,7 @@ from steersman_contracts.errors import (
     Unavailable,
 )
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
 
@@ -145,15 +146,18 @@ class Claim:
         )
 
     async def require_action(
-        self, calls: Sequence[ToolCallPart], results: dict[str, ToolResultPart]
+        self,
+        calls: Sequence[ToolCallPart],
+        results: dict[str, ToolResultPart],
+        approvals: tuple[PendingApproval, ...] = (),
     ) -> None:
-        """Pause the chat until its client has answered; nobody owns it meanwhile."""
+        """Pause the chat until its client or a person has answered; nobody owns it meanwhile."""
         done = tuple(results.values())
         expires_s = self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
-            lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, expires_s),
+            lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, approvals, expires_s),
         )
 
     async def hand_over(self) -> None:

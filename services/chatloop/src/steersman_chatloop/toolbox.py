@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -65,6 +65,15 @@ class Toolbox:
         finally:
             self._read_at = time.monotonic()
             self._reading = None
+
+    async def needing_approval(self, names: Iterable[str]) -> frozenset[str]:
+        """Which of these tools want a person to be asked before each call."""
+        wanted = set(names)
+        return frozenset(
+            tool.name
+            for tool in (await self.catalog() if wanted else ())
+            if tool.needs_approval and tool.name in wanted
+        )
 
     async def run(
         self,

@@ -46,6 +46,7 @@ from steersman_chatloop.partial import (
     tool_message,
     with_closed_calls,
 )
+from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
@@ -56,7 +57,7 @@ from steersman_contracts.chats import ChatError, Message, Role, Status, StopReas
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
-from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
+from steersman_contracts.parts import Parts, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.tools import CallProgress, ToolSpec
 from steersman_runtime.episodes import read_episode
@@ -305,7 +306,7 @@ class ChatRun:
     # -- tools -----------------------------------------------------------------------------------
 
     async def _run_tools(self, calls: Sequence[ToolCallPart]) -> None:
-        results: dict[str, ToolResultPart] = {}
+        results = {result.call_id: result for result in self.chat.results}
         seqs: dict[str, int] = {}
 
         def on_progress(call: ToolCallPart, frame: CallProgress) -> None:
@@ -313,18 +314,34 @@ class ChatRun:
             self._publish_progress(call, frame.text, seqs[call.call_id])
 
         of_client = {tool.name for tool in self.chat.client_tools}
-        ours = tuple(call for call in calls if call.tool not in of_client or call.invalid)
+        open_ = [call for call in calls if call.call_id not in results]
+        ours = [call for call in open_ if call.tool not in of_client or call.invalid]
+        sorted_ = await self._sorted_out(ours)
+        results |= {result.call_id: result for result in sorted_.refused}
         work = self._around.toolbox.run(
-            self.chat.chat_id, ours, finished=results, on_progress=on_progress
+            self.chat.chat_id, sorted_.allowed, finished=results, on_progress=on_progress
         )
         if await self._interruptible(work):
-            if len(ours) < len(calls):
-                await self._claim.require_action(calls, results)
+            if len(ours) < len(open_) or sorted_.asked:
+                await self._claim.require_action(calls, results, sorted_.asked)
                 return
             begin = not self._is_full_after(last_usage(self._for_model()))
             await self._claim.commit_step(tool_message(calls, results, INTERRUPTED), begin=begin)
         elif self.steering.take_interrupt():
             await self._claim.finish_interruption(tool_message(calls, results, INTERRUPTED))
+
+    async def _sorted_out(self, calls: Sequence[ToolCallPart]) -> SortedCalls:
+        """What the rules say about each call. What a person has allowed is not asked again."""
+        chat = self.chat
+        needing = await self._around.toolbox.needing_approval(call.tool for call in calls)
+        return sort_out(
+            calls,
+            levels=chat.policies,
+            needing_approval=needing,
+            granted=frozenset(chat.grants),
+            approved=frozenset(chat.approved),
+            circumstances=Circumstances(chat.chat_id, chat.steps),
+        )
 
     def _publish_progress(self, call: ToolCallPart, text: str, seq: int) -> None:
         chat_id = self.chat.chat_id

@@ -11,6 +11,7 @@ from steersman_contracts.chats import Chat, Status
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.rest import (
+    ApprovalBody,
     ChatList,
     CreateChatBody,
     ToolResultInput,
@@ -155,6 +156,24 @@ class ChatController(Controller):
         results = tuple(_outcome(index, result) for index, result in enumerate(data.results))
         request = rpc.SubmitToolResults(actor, chat, results)
         return (await backend.call(rpc.SUBMIT_TOOL_RESULTS, request)).chat
+
+    @post(
+        "/{chat_id:str}/approvals/{call_id:str}",
+        operation_id="resolveApproval",
+        summary="Allow or refuse a tool call",
+        status_code=202,
+    )
+    async def resolve_approval(
+        self,
+        chat: ChatInPath,
+        call_id: str,
+        data: JSONBody[ApprovalBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> Chat:
+        """Decide about a call that the chat waits for: see `action.approvals`."""
+        request = rpc.ResolveApproval(actor, chat, call_id, data.approved, data.scope, data.reason)
+        return (await backend.call(rpc.RESOLVE_APPROVAL, request)).chat
 
     @post("/{chat_id:str}/archive", operation_id="archiveChat", summary="Archive", status_code=200)
     async def archive(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> Chat:

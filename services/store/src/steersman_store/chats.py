@@ -87,6 +87,7 @@ class Chats:
         server.add(rpc.PROMOTE_QUEUED, self.promote_queued)
         server.add(rpc.REORDER_QUEUE, self.reorder_queue)
         server.add(rpc.SUBMIT_TOOL_RESULTS, self.submit_tool_results)
+        server.add(rpc.RESOLVE_APPROVAL, self.resolve_approval)
         server.add(rpc.ARCHIVE, self.archive)
         server.add(rpc.CLEAR_CONTEXT, self.clear_context)
         server.add(rpc.REQUEST_COMPACTION, self.request_compaction)
@@ -199,6 +200,18 @@ class Chats:
             [result.call_id for result in request.results],
             [json_text(result.content) for result in request.results],
             [result.is_error for result in request.results],
+        )
+
+    async def resolve_approval(self, request: rpc.ResolveApproval) -> msgspec.Raw:
+        return await self._transition(
+            request.chat_id,
+            "SELECT * FROM resolve_approval($1, $2, $3, $4, $5, $6)",
+            request.actor.user_id,
+            request.chat_id,
+            request.call_id,
+            request.approved,
+            request.reason,
+            request.scope,
         )
 
     async def archive(self, request: rpc.ArchiveChat) -> msgspec.Raw:

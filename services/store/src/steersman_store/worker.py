@@ -12,7 +12,8 @@ import msgspec
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.parts import encode_parts, strip_internal
+from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
+from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.rpc import RpcServer
@@ -44,6 +45,10 @@ class _ChatRow(msgspec.Struct):
     client_tools: tuple[ClientTool, ...]
     begun: bool
     compaction_requested: bool
+    approved: tuple[str, ...]
+    results: tuple[ToolResultPart, ...]
+    policies: tuple[LevelRules, ...]
+    grants: tuple[str, ...]
 
 
 class _RawContext(msgspec.Struct):
@@ -143,8 +148,10 @@ class Worker:
         pending = tuple(call for call in request.calls if call.call_id not in results)
         if not pending:
             raise InvalidRequest("no call is pending", field="results")
+        asks = {approval.call_id: approval for approval in request.approvals}
+        of_client = tuple(call for call in pending if call.call_id not in asks)
         return await self._commit(
-            f"SELECT {_CHAT} FROM enter_requires_action($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            f"SELECT {_CHAT} FROM enter_requires_action($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             request.fence,
             [call.call_id for call in request.calls],
             [call.tool for call in request.calls],
@@ -152,7 +159,11 @@ class Worker:
                 json_text(results[call.call_id]) if call.call_id in results else None
                 for call in request.calls
             ],
-            encode_parts(strip_internal(pending)).decode(),
+            [
+                json_text(asks[call.call_id]) if call.call_id in asks else None
+                for call in request.calls
+            ],
+            encode_parts(strip_internal(of_client)).decode(),
             request.expires_s,
         )
 
@@ -249,6 +260,10 @@ class Worker:
             client_tools=chat.client_tools,
             begun=chat.begun,
             compaction_requested=chat.compaction_requested,
+            approved=chat.approved,
+            results=chat.results,
+            policies=chat.policies,
+            grants=chat.grants,
         )
 
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:

@@ -97,7 +97,10 @@ $$;
 CREATE OR REPLACE FUNCTION action_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN c.action_expires_at IS NOT NULL THEN json_build_object(
-        'calls', c.action_pending, 'expires_at', c.action_expires_at) END
+        'calls', c.action_pending, 'expires_at', c.action_expires_at,
+        'approvals', (SELECT coalesce(json_agg(c.action_asks[i] ORDER BY i), '[]')
+            FROM generate_subscripts(c.action_calls, 1) AS i
+            WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL)) END
 $$;
 
 CREATE OR REPLACE FUNCTION chat_json(c chats)
@@ -251,7 +254,8 @@ BEGIN
             history_version = snapshot_version + 1,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
-            action_expires_at = NULL, compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
+            action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
+            compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     PERFORM append_message(c, 'tool', results);
     PERFORM emit_status(c, p_outcome);

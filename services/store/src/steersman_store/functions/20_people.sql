@@ -244,7 +244,8 @@ BEGIN
             queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
-            action_pending = NULL, action_expires_at = NULL, compaction_requested = false,
+            action_pending = NULL, action_asks = NULL, action_decisions = NULL,
+            action_expires_at = NULL, compaction_requested = false,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     UPDATE messages SET deleted_at = now(), revision = c.snapshot_version
@@ -362,13 +363,12 @@ CREATE OR REPLACE FUNCTION submit_tool_results(
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
-    wanted text := next_status(c, 'submit_tool_results');
     pending text[];
-    results json;
 BEGIN
+    PERFORM next_status(c, 'submit_tool_results');
     SELECT coalesce(array_agg(c.action_calls[i] ORDER BY i), '{}') INTO pending
         FROM generate_subscripts(c.action_calls, 1) AS i
-        WHERE c.action_results IS NULL OR c.action_results[i] IS NULL;
+        WHERE c.action_results[i] IS NULL AND c.action_asks[i] IS NULL;
     IF cardinality(p_calls) <> cardinality(pending) OR NOT (p_calls @> pending AND pending @> p_calls)
     THEN
         PERFORM refuse('invalid_request', 'the results must be those of the pending calls',
@@ -387,15 +387,7 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
-    results := action_results(c, '');
-    UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
-            history_version = snapshot_version + 1, action_calls = NULL, action_tools = NULL,
-            action_results = NULL, action_pending = NULL, action_expires_at = NULL,
-            updated_at = now()
-        WHERE id = c.id RETURNING * INTO c;
-    PERFORM append_message(c, 'tool', results);
-    PERFORM emit_status(c);
-    RETURN answer(json_build_object('chat', chat_json(c)), true);
+    RETURN action_answered(c, 'submit_tool_results');
 END $$;
 
 -- An archived chat takes its descendants along; one of them that runs keeps the whole family.

@@ -52,7 +52,16 @@ BEGIN
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
         'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
         'client_tools', c.client_tools, 'begun', p_begun,
-        'compaction_requested', c.compaction_requested);
+        'compaction_requested', c.compaction_requested,
+        'approved', CASE WHEN c.action_decisions IS NULL THEN '[]'::json ELSE (
+            SELECT coalesce(json_agg(c.action_calls[i]), '[]')
+                FROM generate_subscripts(c.action_calls, 1) AS i
+                WHERE c.action_decisions[i] = 'approved') END,
+        'results', CASE WHEN c.action_results IS NULL THEN '[]'::json ELSE (
+            SELECT coalesce(json_agg(c.action_results[i] ORDER BY i), '[]')
+                FROM generate_subscripts(c.action_results, 1) AS i
+                WHERE c.action_results[i] IS NOT NULL) END,
+        'policies', policies_of(c), 'grants', grants_of(c));
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;
@@ -201,6 +210,8 @@ BEGIN
             snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
             generation_attempt = p_begin::integer,
             attempt_started_at = CASE WHEN p_begin THEN clock_timestamp() END,
+            action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
+            action_asks = NULL, action_decisions = NULL,
             steps = steps + count_steps(p_new), updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
@@ -233,7 +244,9 @@ BEGIN
             last_outcome = p_outcome,
             steps = CASE WHEN backlog THEN 0 ELSE steps + count_steps(p_new) END,
             runner_id = CASE WHEN backlog OR compacts THEN runner_id END,
-            compaction_requested = compacts, updated_at = now()
+            action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
+            action_asks = NULL, action_decisions = NULL, compaction_requested = compacts,
+            updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
     PERFORM emit_status(c, p_outcome);
@@ -265,7 +278,8 @@ BEGIN
                 THEN snapshot_version + 1 ELSE history_version END,
             generation_attempt = 0, attempt_started_at = NULL, last_outcome = 'error',
             last_error = p_error, steps = steps + count_steps(p_new), runner_id = NULL,
-            compaction_requested = false,
+            action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
+            action_asks = NULL, action_decisions = NULL, compaction_requested = false,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
@@ -276,10 +290,12 @@ BEGIN
     RETURN owned_result(c, array_to_json(appended), true);
 END $$;
 
--- Waits for results of client-side tools: `p_results` has NULL for each of them.
+-- Waits for results of client-side tools and for approvals. Of each call, `p_results` has what is
+-- there, and `p_asks` the question to a person.
 CREATE OR REPLACE FUNCTION enter_requires_action(
     p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_calls text[],
-    p_tools text[], p_results text[], p_pending json, p_expires_s double precision
+    p_tools text[], p_results text[], p_asks text[], p_pending json,
+    p_expires_s double precision
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
@@ -288,6 +304,8 @@ BEGIN
             snapshot_version = snapshot_version + 1, generation_attempt = 0,
             attempt_started_at = NULL, runner_id = NULL, action_calls = p_calls,
             action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
+            action_asks = p_asks::json[],
+            action_decisions = array_fill(NULL::text, ARRAY[cardinality(p_calls)]),
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;

@@ -1,0 +1,177 @@
+"""Which tool calls run, which a person is asked about, and which are refused: plain decisions."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import cel
+import msgspec
+
+from steersman_chatloop.decide import error_result
+from steersman_contracts.parts import JsonObject, ToolCallPart, ToolResultPart
+from steersman_contracts.policies import (
+    STRICTNESS,
+    Decision,
+    LevelRules,
+    PendingApproval,
+    Rule,
+)
+
+_MOST_PROGRAMS: Final = 1000
+
+
+class Circumstances(NamedTuple):
+    """What rules may look at beside the call itself."""
+
+    chat_id: str
+    steps: int = 0
+    cost_micros: int | None = None
+    workspace: str = ""
+
+
+class Verdict(NamedTuple):
+    """What is to be done with a call, and why."""
+
+    decision: Decision
+    reason: str = ""
+
+
+def judge(
+    levels: Sequence[LevelRules],
+    tool: str,
+    arguments: JsonObject,
+    *,
+    circumstances: Circumstances,
+    needs_approval: bool = False,
+) -> Verdict:
+    """Decide about one call.
+
+    Args:
+        levels: The rules of the deployment, the user and the chat, in any order.
+        tool: Its name.
+        arguments: As the model gave them.
+        circumstances: What else rules may look at.
+        needs_approval: What the tool says itself, where no rule fits.
+    """
+    verdicts = [
+        Verdict(rule.decision, rule.reason)
+        for level in levels
+        if (rule := _first_that_fits(level.rules, tool, arguments, circumstances)) is not None
+    ]
+    if not verdicts:
+        return Verdict("ask" if needs_approval else "allow")
+    return max(verdicts, key=lambda verdict: STRICTNESS[verdict.decision])
+
+
+class SortedCalls(NamedTuple):
+    """The calls of a step, by what is to be done with them."""
+
+    allowed: tuple[ToolCallPart, ...]
+    asked: tuple[PendingApproval, ...]
+    refused: tuple[ToolResultPart, ...]
+
+
+def sort_out(
+    calls: Sequence[ToolCallPart],
+    *,
+    levels: Sequence[LevelRules],
+    needing_approval: frozenset[str],
+    granted: frozenset[str],
+    approved: frozenset[str],
+    circumstances: Circumstances,
+) -> SortedCalls:
+    """Decide about the calls of one step.
+
+    Args:
+        calls: Local calls without a result.
+        levels: The rules.
+        needing_approval: Tools that say so themselves.
+        granted: Tools that a person has allowed beyond one call; does not help against a refusal.
+        approved: Ids of calls that a person has allowed.
+        circumstances: What else rules may look at.
+    """
+    allowed: list[ToolCallPart] = []
+    asked: list[PendingApproval] = []
+    refused: list[ToolResultPart] = []
+    for call in calls:
+        verdict = judge(
+            levels,
+            call.tool,
+            call.arguments,
+            circumstances=circumstances,
+            needs_approval=call.tool in needing_approval,
+        )
+        if verdict.decision == "deny":
+            words = f"this call is not allowed: {verdict.reason or 'a rule refuses it'}"
+            refused.append(error_result(call, words))
+        elif (
+            verdict.decision == "allow"
+            or call.tool in granted
+            or call.call_id in approved
+            or call.invalid is not None  # it will not run anyway
+        ):
+            allowed.append(call)
+        else:
+            asked.append(PendingApproval(call.call_id, call.tool, call.arguments, verdict.reason))
+    return SortedCalls(tuple(allowed), tuple(asked), tuple(refused))
+
+
+def _first_that_fits(
+    rules: Sequence[Rule], tool: str, arguments: JsonObject, circumstances: Circumstances
+) -> Rule | None:
+    return next((r for r in rules if fits(r, tool, arguments, circumstances)), None)
+
+
+def fits(rule: Rule, tool: str, arguments: JsonObject, circumstances: Circumstances) -> bool:
+    """Whether a rule speaks of this call.
+
+    A condition that cannot be evaluated (an argument that is not there, a wrong type) does not fit
+    in a rule that allows, and fits in one that asks or refuses: an error never opens a door.
+    """
+    if not fnmatch.fnmatchcase(tool, rule.tool):
+        return False
+    for name, pattern in rule.arguments.items():
+        if name not in arguments or not fnmatch.fnmatchcase(_text(arguments[name]), pattern):
+            return False
+    if not rule.when:
+        return True
+    try:
+        return bool(
+            _program(rule.when)(
+                {
+                    "tool": tool,
+                    "args": arguments,
+                    "chat": {
+                        "id": circumstances.chat_id,
+                        "steps": circumstances.steps,
+                        "cost_micros": circumstances.cost_micros or 0,
+                    },
+                    "workspace": circumstances.workspace,
+                }
+            )
+        )
+    except Exception:  # noqa: BLE001  # the library raises many kinds, and all mean the same here
+        return rule.decision != "allow"
+
+
+def problem_of(rule: Rule) -> str | None:
+    """Why a rule cannot be used, if it cannot."""
+    if not rule.when:
+        return None
+    try:
+        _program(rule.when)
+    except Exception as error:  # noqa: BLE001  # the library raises many kinds
+        return f"`when` is not a CEL expression: {error}"
+    return None
+
+
+@lru_cache(maxsize=_MOST_PROGRAMS)
+def _program(expression: str) -> Callable[[dict[str, Any]], object]:
+    return cel.compile(expression).execute
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,92 @@
+"""A call that a person decides about: the turn waits, and goes on with what was decided."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+from fakes import FakeProviders, Script, Text, ToolCall, Turn
+from support.chat_driver import StoreDriver, words_of
+from support.chatloop import ModelSetup, ToolHost, said
+
+from steersman_contracts import events
+from steersman_contracts.chats import Chat
+from steersman_contracts.parts import TextPart, ToolResultPart
+from steersman_contracts.rpc.tools import CallResult, CallTool
+
+RULES = '[{"decision": "ask", "tool": "drop", "reason": "it deletes"}]'
+
+
+async def echo(call: CallTool) -> CallResult:
+    return said(f"{call.tool} done")
+
+
+async def asked(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, host: ToolHost, database_url: str
+) -> Chat:
+    """A chat that waits for a decision about one of two calls."""
+    host.tools |= {"look": echo, "drop": echo}
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO policies (level, rules) VALUES ('system', $1)", RULES)
+    await connection.close()
+    fakes.script("m", Script([Turn([ToolCall("look"), ToolCall("drop")]), Turn([Text("ok")])]))
+    chat = await store.create("go", model=await models.add("chat", "m"))
+    await store.log.until(chat.id, events.ActionRequired)
+    return await store.chat(chat.id)
+
+
+def results(texts: list[ToolResultPart]) -> list[tuple[str, str]]:
+    return [
+        (part.tool, part.content[0].text) for part in texts if isinstance(part.content[0], TextPart)
+    ]
+
+
+@pytest.mark.usefixtures("chatloops")
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_call_waits_for_a_person_while_the_others_run(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    database_url: str,
+    approved: bool,
+) -> None:
+    chat = await asked(store, fakes, models, tool_host, database_url)
+    assert chat.action is not None
+    (approval,) = chat.action.approvals
+    assert (approval.tool, approval.reason) == ("drop", "it deletes")
+
+    await store.resolve(chat.id, approval.call_id, approved=approved, reason="no")
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "completed"
+    messages = await store.messages(chat.id)
+    parts = [p for m in messages for p in m.parts if isinstance(p, ToolResultPart)]
+    assert results(parts) == [
+        ("look", "look done"),
+        ("drop", "drop done" if approved else "a person refused this call: no"),
+    ]
+    assert words_of(messages[-1]) == "ok"
+    called = [tool_host.called.get_nowait().tool for _ in range(tool_host.called.qsize())]
+    assert called == (["look", "drop"] if approved else ["look"])
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_what_was_allowed_for_the_chat_is_not_asked_again(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    database_url: str,
+) -> None:
+    chat = await asked(store, fakes, models, tool_host, database_url)
+    assert chat.action is not None
+    fakes.script("m", Script([Turn([ToolCall("drop")]), Turn([Text("again")])], repeat=True))
+    await store.resolve(chat.id, chat.action.approvals[0].call_id, scope="chat")
+    async with asyncio.timeout(30):
+        rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "completed"
+    seen = [e for e in store.log.of(chat.id) if isinstance(e, events.ActionRequired)]
+    assert len(seen) == 1

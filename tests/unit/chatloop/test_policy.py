@@ -1,0 +1,124 @@
+"""Rules about tool calls: which one decides, and that an error never opens a door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from steersman_chatloop.policy import (
+    Circumstances,
+    SortedCalls,
+    Verdict,
+    judge,
+    problem_of,
+    sort_out,
+)
+from steersman_contracts.parts import TextPart, ToolCallPart
+from steersman_contracts.policies import Decision, Level, LevelRules, PendingApproval, Rule
+
+HERE = Circumstances("chat-1", steps=3, cost_micros=500, workspace="w1")
+
+
+def verdict(*levels: LevelRules, needs_approval: bool = False, **arguments: Any) -> Verdict:
+    return judge(levels, "execute", arguments, circumstances=HERE, needs_approval=needs_approval)
+
+
+def at(level: Level, *rules: Rule) -> LevelRules:
+    return LevelRules(level, rules)
+
+
+@pytest.mark.parametrize(("needs_approval", "decision"), [(False, "allow"), (True, "ask")])
+def test_without_a_rule_the_tool_decides(needs_approval: bool, decision: Decision) -> None:
+    assert verdict(needs_approval=needs_approval) == Verdict(decision)
+
+
+def test_the_first_rule_that_fits_decides_for_its_level() -> None:
+    rules = at(
+        "system",
+        Rule("allow", tool="read_*"),
+        Rule("ask", arguments={"command": "rm *"}, reason="it deletes"),
+        Rule("allow"),
+        Rule("deny"),
+    )
+
+    assert verdict(rules, command="rm -r x") == Verdict("ask", "it deletes")
+    assert verdict(rules, command="ls") == Verdict("allow")
+
+
+def test_the_strictest_level_decides() -> None:
+    assert (
+        verdict(at("system", Rule("ask")), at("user", Rule("deny")), at("chat", Rule("allow")))[0]
+        == "deny"
+    )
+    assert verdict(at("system", Rule("ask")), at("chat", Rule("allow")))[0] == "ask"
+
+
+@pytest.mark.parametrize(
+    ("when", "arguments", "fits"),
+    [
+        ('args.command.startsWith("rm")', {"command": "rm x"}, True),
+        ('args.command.startsWith("rm")', {"command": "ls"}, False),
+        ("args.files.size() > 2", {"files": ["a", "b", "c"]}, True),
+        ('tool == "execute" && workspace == "w1"', {}, True),
+        ("chat.steps > 2 && chat.cost_micros > 100", {}, True),
+        ("chat.steps > 5", {}, False),
+    ],
+)
+def test_a_condition_sees_the_call_and_where_it_is(
+    when: str, arguments: dict[str, Any], fits: bool
+) -> None:
+    decision = verdict(at("system", Rule("deny", when=when)), **arguments).decision
+    assert decision == ("deny" if fits else "allow")
+
+
+@pytest.mark.parametrize(
+    ("rule", "decision"),
+    [
+        (Rule("allow", when="args.nothing.here > 1"), "ask"),
+        (Rule("deny", when="args.nothing.here > 1"), "deny"),
+        (Rule("ask", when="args.nothing.here > 1"), "ask"),
+    ],
+)
+def test_a_condition_that_fails_never_allows(rule: Rule, decision: Decision) -> None:
+    assert verdict(at("system", rule), needs_approval=True).decision == decision
+
+
+def test_values_that_are_no_text_are_compared_as_json() -> None:
+    rules = at("system", Rule("deny", arguments={"force": "true"}))
+
+    assert verdict(rules, force=True).decision == "deny"
+    assert verdict(rules, force=False).decision == "allow"
+    assert verdict(rules).decision == "allow"
+
+
+def test_a_rule_with_a_broken_condition_is_told_apart() -> None:
+    assert problem_of(Rule("deny", when="args.x ==")) is not None
+    assert problem_of(Rule("deny", when="args.x == 1")) is None
+    assert problem_of(Rule("deny")) is None
+
+
+def test_calls_are_sorted_by_what_is_to_be_done_with_them() -> None:
+    calls = [ToolCallPart(str(n), f"tool_{n}", {"n": n}) for n in range(5)]
+    levels = (
+        at(
+            "system",
+            Rule("deny", tool="tool_0", reason="never"),
+            Rule("ask", tool="tool_[123]", reason="ask first"),
+        ),
+    )
+
+    result = sort_out(
+        calls,
+        levels=levels,
+        needing_approval=frozenset(),
+        granted=frozenset({"tool_0", "tool_2"}),
+        approved=frozenset({"3"}),
+        circumstances=HERE,
+    )
+
+    assert result.allowed == (calls[2], calls[3], calls[4])
+    assert result.asked == (PendingApproval("1", "tool_1", {"n": 1}, "ask first"),)
+    (refused,) = result.refused
+    assert refused.content == (TextPart("this call is not allowed: never"),)
+    assert isinstance(result, SortedCalls)
