@@ -9,7 +9,7 @@ import msgspec
 from steersman_contracts.chats import Chat, ClientTool, Message
 from steersman_contracts.ids import ModelName, QueuedId, Slug
 from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
-from steersman_contracts.policies import Scope
+from steersman_contracts.policies import Decision, Glob, Scope
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
@@ -17,6 +17,7 @@ from steersman_contracts.rpc.chats import (
     ClientKey,
 )
 from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
+from steersman_contracts.rpc.policies import AuditEntry
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
@@ -134,6 +135,31 @@ class ApprovalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`chat` and `always` let the same tool run without asking again."""
     reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     """Told to the model when the call is refused."""
+
+
+class RuleInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rule from a client: a typing error must not make it fit more than was meant."""
+
+    decision: Decision
+    tool: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "*"
+    arguments: dict[str, Glob] = {}
+    when: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rules about tool calls, in the order in which they are looked at."""
+
+    rules: Annotated[tuple[RuleInput, ...], msgspec.Meta(max_length=200)]
+    version: int | None = None
+    """What you have read; the change is refused when somebody else was faster."""
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    entries: tuple[AuditEntry, ...]
+    has_more: bool
 
 
 class ToolResultsBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -32,7 +32,17 @@ from steersman_contracts.ids import (
     UserId,
 )
 from steersman_contracts.parts import Parts
-from steersman_contracts.rpc import Actor, Method, Nothing, UserRole, chats, desktop, models, tools
+from steersman_contracts.rpc import (
+    Actor,
+    Method,
+    Nothing,
+    UserRole,
+    chats,
+    desktop,
+    models,
+    policies,
+    tools,
+)
 from steersman_contracts.rpc import identity as who
 from steersman_gateway.auth import digest
 from steersman_runtime.jetstream import Publisher, ensure_stream
@@ -177,6 +187,9 @@ class StandInStore:
         answer(models.PUT_MODEL, lambda q: models.ModelReply(_model(q.model_id)))
         answer(models.PUT_PROVIDER, lambda q: models.ProviderReply(_provider(q.id)))
         answer(models.DELETE_PROVIDER, self._delete_provider)
+        answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
+        answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
+        answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
         answer(
             tools.LIST_TOOLS,
             lambda _: tools.Catalog("host", (), (tools.PluginReport("files", "1"),)),

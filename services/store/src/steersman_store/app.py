@@ -21,6 +21,7 @@ from steersman_store.drops import Drops
 from steersman_store.identity import Identities
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
+from steersman_store.policies import Policies
 from steersman_store.presets import presets, write_presets
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
@@ -79,6 +80,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Worker(database, announcer, vault).serve(server)
             Models(database, vault).serve(server)
             Identities(database).serve(server)
+            Policies(database).serve(server)
             await server.start()
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
             runtime.health.add(

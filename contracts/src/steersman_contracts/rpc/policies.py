@@ -1,0 +1,73 @@
+"""The rules about tool calls, and the book of what was decided."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.policies import Level, Rule, Rules
+from steersman_contracts.rpc import Actor, Method
+
+
+class GetPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The rules of one level: the deployment's, the actor's own, or those of a chat."""
+
+    actor: Actor
+    level: Level
+    chat_id: ChatId | None = None
+    """Of the level `chat`."""
+
+
+class PutPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Replace the rules of one level. Those of the deployment are for admins alone."""
+
+    actor: Actor
+    level: Level
+    rules: Rules
+    chat_id: ChatId | None = None
+    version: int | None = None
+    """What was read; None replaces whatever is there."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The rules of one level, in the order in which they are looked at."""
+
+    level: Level
+    rules: tuple[Rule, ...]
+    version: int
+    """0 when nobody has written any."""
+
+
+class ListAudit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Entries of the book, newest first. Admins see all, others what concerns their own chats."""
+
+    actor: Actor
+    chat_id: ChatId | None = None
+    before: int | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+
+class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who did what."""
+
+    id: int
+    at: datetime
+    action: str
+    details: dict[str, Any]
+    actor_id: UserId | None = None
+    chat_id: ChatId | None = None
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    entries: tuple[AuditEntry, ...]
+    has_more: bool
+
+
+GET: Final = Method("store", "policies.get", GetPolicy, Policy, safe=True)
+PUT: Final = Method("store", "policies.put", PutPolicy, Policy)
+LIST_AUDIT: Final = Method("store", "policies.audit", ListAudit, AuditPage, safe=True)

@@ -1,0 +1,97 @@
+"""Rules about tool calls and the audit over REST."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Controller, get, put
+from litestar.params import JSONBody, QueryParameter
+
+from steersman_contracts.policies import Rule
+from steersman_contracts.rest import AuditList, PolicyBody
+from steersman_contracts.rpc import policies as rpc
+from steersman_gateway.auth import CurrentActor, requires_admin
+from steersman_gateway.backend import Services
+from steersman_gateway.ids import ChatInPath
+
+Before = Annotated[
+    int | None, QueryParameter(description="Only entries before this id.", ge=1, le=2**62)
+]
+Limit = Annotated[int, QueryParameter(description="How many entries.", ge=1, le=200)]
+
+
+def _rules(data: PolicyBody) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(rule.decision, rule.tool, rule.arguments, rule.when, rule.reason)
+        for rule in data.rules
+    )
+
+
+class PolicyController(Controller):
+    """Which tool calls run, which a person is asked about, and which are refused."""
+
+    tags = ("Policies",)
+
+    @get("/policies/system", operation_id="getSystemPolicy", summary="Rules of the deployment")
+    async def system(self, actor: CurrentActor, backend: Services) -> rpc.Policy:
+        """Everybody may read them."""
+        return await backend.call(rpc.GET, rpc.GetPolicy(actor, "system"))
+
+    @put(
+        "/policies/system",
+        operation_id="putSystemPolicy",
+        summary="Replace the rules of the deployment",
+        guards=[requires_admin],
+    )
+    async def put_system(
+        self, data: JSONBody[PolicyBody], actor: CurrentActor, backend: Services
+    ) -> rpc.Policy:
+        """The first rule that fits decides for its level, and the strictest level decides."""
+        request = rpc.PutPolicy(actor, "system", _rules(data), version=data.version)
+        return await backend.call(rpc.PUT, request)
+
+    @get("/policies/user", operation_id="getUserPolicy", summary="Your own rules")
+    async def user(self, actor: CurrentActor, backend: Services) -> rpc.Policy:
+        """They apply to all of your chats."""
+        return await backend.call(rpc.GET, rpc.GetPolicy(actor, "user"))
+
+    @put("/policies/user", operation_id="putUserPolicy", summary="Replace your own rules")
+    async def put_user(
+        self, data: JSONBody[PolicyBody], actor: CurrentActor, backend: Services
+    ) -> rpc.Policy:
+        """They can be stricter than those of the deployment, never weaker."""
+        request = rpc.PutPolicy(actor, "user", _rules(data), version=data.version)
+        return await backend.call(rpc.PUT, request)
+
+    @get("/chats/{chat_id:str}/policy", operation_id="getChatPolicy", summary="Rules of a chat")
+    async def chat(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> rpc.Policy:
+        """They apply to this chat alone."""
+        return await backend.call(rpc.GET, rpc.GetPolicy(actor, "chat", chat))
+
+    @put(
+        "/chats/{chat_id:str}/policy",
+        operation_id="putChatPolicy",
+        summary="Replace the rules of a chat",
+    )
+    async def put_chat(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[PolicyBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> rpc.Policy:
+        """They apply from the chat's next step on."""
+        request = rpc.PutPolicy(actor, "chat", _rules(data), chat, data.version)
+        return await backend.call(rpc.PUT, request)
+
+    @get("/audit", operation_id="listAudit", summary="Who decided what")
+    async def audit(
+        self,
+        actor: CurrentActor,
+        backend: Services,
+        before: Before = None,
+        limit: Limit = 50,
+    ) -> AuditList:
+        """Decisions and changes of rules, newest first: all of them for admins, else your own."""
+        page = await backend.call(rpc.LIST_AUDIT, rpc.ListAudit(actor, None, before, limit))
+        return AuditList(page.entries, page.has_more)

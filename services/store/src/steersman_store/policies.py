@@ -1,0 +1,122 @@
+"""Rules about tool calls, and the audit: what people write, checked before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import cel
+import msgspec
+
+from steersman_contracts.errors import Forbidden, InvalidRequest
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.policies import Rule
+from steersman_contracts.rpc import policies as rpc
+from steersman_runtime.rpc import RpcServer
+from steersman_store.database import Database, json_text
+
+_decode_rules = msgspec.json.Decoder(tuple[Rule, ...]).decode
+
+
+class Policies:
+    """The handlers of the group `policies`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def serve(self, server: RpcServer) -> None:
+        """Answer the methods of this group."""
+        server.add(rpc.GET, self.get)
+        server.add(rpc.PUT, self.put)
+        server.add(rpc.LIST_AUDIT, self.list_audit)
+
+    async def get(self, request: rpc.GetPolicy) -> rpc.Policy:
+        subject = _subject(request)
+        if request.level == "chat":
+            await self._database.value(
+                "SELECT (read_chat($1, $2)).id", subject, request.actor.user_id
+            )
+        row = await self._database.row(
+            "SELECT rules::text, version FROM policies "
+            "WHERE level = $1 AND subject IS NOT DISTINCT FROM $2",
+            request.level,
+            subject,
+        )
+        if row is None:
+            return rpc.Policy(request.level, (), 0)
+        return rpc.Policy(request.level, _decode_rules(row["rules"]), row["version"])
+
+    async def put(self, request: rpc.PutPolicy) -> rpc.Policy:
+        if request.level == "system" and request.actor.role != "admin":
+            raise Forbidden("the rules of the deployment are for admins")
+        check_rules(request.rules)
+        version: int = await self._database.value(
+            "SELECT put_policy($1, $2, $3, $4, $5)",
+            request.actor.user_id,
+            request.level,
+            _subject(request),
+            json_text(request.rules),
+            request.version,
+        )
+        return rpc.Policy(request.level, request.rules, version)
+
+    async def list_audit(self, request: rpc.ListAudit) -> rpc.AuditPage:
+        if request.chat_id is not None and request.actor.role != "admin":
+            await self._database.value(
+                "SELECT (read_chat($1, $2)).id", request.chat_id, request.actor.user_id
+            )
+        rows = await self._database.rows(
+            "SELECT id, at, actor_id::text, chat_id::text, action, details::text FROM audit a "
+            "WHERE ($1::uuid IS NULL OR chat_id = $1) AND ($2::bigint IS NULL OR id < $2) "
+            "AND ($3 OR actor_id = $4 OR EXISTS ("
+            "SELECT 1 FROM chats c WHERE c.id = a.chat_id AND may_use(c, $4))) "
+            "ORDER BY id DESC LIMIT $5",
+            request.chat_id,
+            request.before,
+            request.actor.role == "admin",
+            request.actor.user_id,
+            request.limit + 1,
+        )
+        entries = tuple(_entry(row) for row in rows[: request.limit])
+        return rpc.AuditPage(entries, len(rows) > request.limit)
+
+
+def check_rules(rules: Sequence[Rule]) -> None:
+    """Refuse a rule that could never be evaluated.
+
+    Raises:
+        InvalidRequest: A condition is not a CEL expression; the message says which and why.
+    """
+    for number, rule in enumerate(rules):
+        if not rule.when:
+            continue
+        try:
+            cel.compile(rule.when)
+        except Exception as error:  # the library raises many kinds
+            raise InvalidRequest(
+                f"rules[{number}].when is not a CEL expression: {error}",
+                field=f"rules[{number}].when",
+            ) from error
+
+
+def _subject(request: rpc.GetPolicy | rpc.PutPolicy) -> str | None:
+    match request.level:
+        case "system":
+            return None
+        case "user":
+            return request.actor.user_id
+        case "chat":
+            if request.chat_id is None:
+                raise InvalidRequest("which chat?", field="chat_id")
+            return request.chat_id
+
+
+def _entry(row: asyncpg.Record) -> rpc.AuditEntry:
+    return rpc.AuditEntry(
+        id=row["id"],
+        at=row["at"],
+        action=row["action"],
+        details=msgspec.json.decode(row["details"]),
+        actor_id=None if row["actor_id"] is None else UserId(row["actor_id"]),
+        chat_id=None if row["chat_id"] is None else ChatId(row["chat_id"]),
+    )
