@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from litestar import Controller, Response, delete, get, patch, post
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from steersman_contracts.chats import Chat, Status
 from steersman_contracts.ids import ModelName
@@ -47,6 +47,7 @@ Words = Annotated[
     ),
 ]
 Pinned = Annotated[bool | None, QueryParameter(description="Only chats that are pinned, or not.")]
+CallInPath = Annotated[str, PathParameter(description="The tool call.", max_length=200)]
 _ARCHIVED: dict[str, bool | None] = {"false": False, "true": True, "any": None}
 
 
@@ -166,7 +167,7 @@ class ChatController(Controller):
     async def resolve_approval(
         self,
         chat: ChatInPath,
-        call_id: str,
+        call_id: CallInPath,
         data: JSONBody[ApprovalBody],
         actor: CurrentActor,
         backend: Services,
