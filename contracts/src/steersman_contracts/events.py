@@ -107,6 +107,10 @@ class ChatStatusChanged(DurableEvent, frozen=True, omit_defaults=True, kw_only=T
     history_version: int
     outcome: Outcome | None = None
     """Set when a turn has just ended, also when the next one began at once."""
+    updated_at: datetime | None = None
+    """When the chat changed last: lists are ordered by it."""
+    has_unread: bool | None = None
+    """Whether there is an answer that the owner has not read; set when a turn has just ended."""
 
 
 class MessageCreated(DurableEvent, frozen=True, kw_only=True):
