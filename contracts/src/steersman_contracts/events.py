@@ -81,16 +81,18 @@ class ChatUpdated(DurableEvent, frozen=True, kw_only=True):
     chat: Chat
 
 
-class ChatArchived(DurableEvent, frozen=True, kw_only=True):
-    """The chat refuses everything but reading and `unarchive` from here on."""
+class ChatArchived(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
+    """The chat refuses everything but reading and `unarchive` from here on; it lost its pin."""
 
     name = "chat.archived"
+    updated_at: datetime | None = None
 
 
-class ChatUnarchived(DurableEvent, frozen=True, kw_only=True):
+class ChatUnarchived(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
     """The chat is usable again."""
 
     name = "chat.unarchived"
+    updated_at: datetime | None = None
 
 
 class ChatDeleted(DurableEvent, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ streams is ever on the owner's.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -74,7 +74,8 @@ class FeedGap(msgspec.Struct, frozen=True, kw_only=True):
     requested: str
 
 
-FEED_EVENTS: Final[dict[str, type[DurableEvent | FeedSync | FeedGap]]] = {
+FeedEvent: TypeAlias = DurableEvent | FeedSync | FeedGap
+FEED_EVENTS: Final[dict[str, type[FeedEvent]]] = {
     **{event.name: event for event in LISTED},
     FeedSync.name: FeedSync,
     FeedGap.name: FeedGap,

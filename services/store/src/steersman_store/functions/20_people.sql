@@ -421,7 +421,8 @@ BEGIN
                     updated_at = now()
                 WHERE id = member.id RETURNING * INTO member;
             PERFORM emit(member, 'chat.' || transition || 'd', json_build_object(
-                'chat_id', member.id, 'snapshot_version', member.snapshot_version));
+                'chat_id', member.id, 'snapshot_version', member.snapshot_version,
+                'updated_at', member.updated_at));
         END IF;
     END LOOP;
     IF p_archived THEN
