@@ -468,6 +468,7 @@ CREATE OR REPLACE FUNCTION list_chats(
                     OR to_tsvector('simple', c.title) @@ websearch_to_tsquery('simple', p_words)
                     OR c.id IN (SELECT m.chat_id FROM messages m
                         WHERE m.role IN ('user', 'assistant') AND m.deleted_at IS NULL
+                            AND m.visibility <> 'model'
                             AND to_tsvector('simple', search_text(m.content))
                                 @@ websearch_to_tsquery('simple', p_words)))
                 AND (p_before IS NULL OR (c.updated_at, c.id) < (p_before, p_before_id))
