@@ -56,6 +56,9 @@ async def new_actor(database_url: str, name: str = "alice") -> Actor:
     return actor
 
 
+_FEEDS = subjects.FEED_LIVE_SUBJECTS.removesuffix("*").encode()
+
+
 class EventLog:
     """Every event that is republished, as it arrives."""
 
@@ -66,6 +69,8 @@ class EventLog:
         client.listen(subjects.LIVE_SUBJECTS, self._on_event)
 
     def _on_event(self, subject: bytes, _: bytes, headers: bytes, payload: bytes) -> None:
+        if subject.startswith(_FEEDS):
+            return  # the same once more, for the list of the owner
         name = (header(headers, events.EVENT_HEADER.encode()) or b"").decode()
         event = msgspec.json.decode(payload, type=events.EVENTS[name])
         self.seen.append((subjects.chat_of(subject.decode()), event))

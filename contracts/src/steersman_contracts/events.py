@@ -82,16 +82,18 @@ class ChatUpdated(DurableEvent, frozen=True, kw_only=True):
     chat: Chat
 
 
-class ChatArchived(DurableEvent, frozen=True, kw_only=True):
-    """The chat refuses everything but reading and `unarchive` from here on."""
+class ChatArchived(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
+    """The chat refuses everything but reading and `unarchive` from here on; it lost its pin."""
 
     name = "chat.archived"
+    updated_at: datetime | None = None
 
 
-class ChatUnarchived(DurableEvent, frozen=True, kw_only=True):
+class ChatUnarchived(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
     """The chat is usable again."""
 
     name = "chat.unarchived"
+    updated_at: datetime | None = None
 
 
 class ChatDeleted(DurableEvent, frozen=True, kw_only=True):
@@ -108,6 +110,10 @@ class ChatStatusChanged(DurableEvent, frozen=True, omit_defaults=True, kw_only=T
     history_version: int
     outcome: Outcome | None = None
     """Set when a turn has just ended, also when the next one began at once."""
+    updated_at: datetime | None = None
+    """When the chat changed last: lists are ordered by it."""
+    has_unread: bool | None = None
+    """Whether there is an answer that the owner has not read; set when a turn has just ended."""
 
 
 class MessageCreated(DurableEvent, frozen=True, kw_only=True):

@@ -6,16 +6,22 @@ import re
 import zlib
 from typing import Final
 
-from steersman_contracts.ids import ChatId, RunnerId
+from steersman_contracts.ids import ChatId, RunnerId, UserId
 
 ROOT: Final = "steersman.v1"
 
 EVENT_STREAM: Final = "EV"
-"""The event log: one subject per chat."""
+"""The event log: one subject per chat, and one per person for the list of their chats."""
 EVENT_SUBJECTS: Final = f"{ROOT}.ev.*.*"
 LIVE_SUBJECTS: Final = f"{ROOT}.live.*.*"
 EVENT_REPUBLISH_SOURCE: Final = f"{ROOT}.ev.*.*"
 EVENT_REPUBLISH_TARGET: Final = f"{ROOT}.live.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}"
+
+ME: Final = "me"
+"""Stands where the partition of a chat stands. Partitions are two hex digits, so it is none."""
+FEED_SUBJECTS: Final = f"{ROOT}.ev.{ME}.*"
+"""The feeds of people; `EVENT_SUBJECTS` covers them too."""
+FEED_LIVE_SUBJECTS: Final = f"{ROOT}.live.{ME}.*"
 
 WORK_STREAM: Final = "WORK"
 """Work hints: at most one message per chat."""
@@ -67,8 +73,32 @@ def chat_work(chat_id: ChatId) -> str:
 
 
 def chat_of(subject: str) -> ChatId:
-    """The chat that an event, live or work subject is about."""
-    return ChatId(subject.rsplit(".", 1)[1])
+    """The chat that an event, live or work subject is about.
+
+    Raises:
+        ValueError: It is about all chats of a person.
+    """
+    _, where, last = subject.rsplit(".", 2)
+    if where == ME:
+        raise ValueError(f"not about one chat: {subject!r}")
+    return ChatId(last)
+
+
+def my_events(user_id: UserId) -> str:
+    """Where events that change the list of a person's chats are published a second time."""
+    return f"{ROOT}.ev.{ME}.{token(user_id)}"
+
+
+def live_copy(events: str) -> str:
+    """Where the server republishes what it stored under `events`.
+
+    Raises:
+        ValueError: It stores nothing under that.
+    """
+    kind, partition_or_me, last = events.removeprefix(f"{ROOT}.").split(".")
+    if kind != "ev":
+        raise ValueError(f"not a subject of the event log: {events!r}")
+    return f"{ROOT}.live.{partition_or_me}.{last}"
 
 
 def control(runner_id: RunnerId) -> str:

@@ -111,6 +111,7 @@ BUILDERS: list[Callable[[Any], str]] = [
     subjects.token,
     subjects.control,
     subjects.tool_cancel,
+    subjects.my_events,
     subjects.inbox,
     lambda value: subjects.rpc(value, "group.name"),
     lambda value: subjects.rpc_group("store", value),

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, RetentionPolicy
 
 from steersman.embedded.nats import PERMISSIONS, NatsServer
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.subjects import (
     EVENT_STREAM,
     EVENT_SUBJECTS,
@@ -26,6 +26,7 @@ from steersman_contracts.subjects import (
     chat_live,
     chat_work,
     inbox,
+    my_events,
     relay_nudge,
     rpc,
 )
@@ -42,6 +43,7 @@ SUBJECTS = {
     "rpc desktop": rpc("desktop", "sessions.open"),
     "events": chat_events(CHAT),
     "live": chat_live(CHAT),
+    "feeds": my_events(UserId("user-1")),
     "work": chat_work(CHAT),
     "nudge": relay_nudge(0),
     "pull work": f"$JS.API.CONSUMER.MSG.NEXT.{WORK_STREAM}.{WORK_CONSUMER}",
@@ -58,7 +60,7 @@ MAY_PUBLISH = {
         "rpc desktop",
         "read events",
     },
-    "store": {"events", "work", "nudge", "create stream"},
+    "store": {"events", "feeds", "work", "nudge", "create stream"},
     "chatloop": {
         "rpc store.worker",
         "rpc tools.calls",

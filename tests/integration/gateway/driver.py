@@ -109,6 +109,8 @@ class EventStream:
     def __init__(self, response: httpx2.Response) -> None:
         self.response = response
         self.retry: str | None = None
+        self.last_id = ""
+        """What a browser would send when it connects again."""
         self.pings = 0
         self._events = self._parse()
 
@@ -122,9 +124,11 @@ class EventStream:
                 assert name not in fields
                 fields[name] = value
             elif "event" in fields:
+                self.last_id = fields.get("id", self.last_id)
                 yield Received(fields.get("id", ""), fields["event"], fields["data"].encode())
                 fields = {}
             else:
+                self.last_id = fields.get("id", self.last_id)
                 self.retry = fields.get("retry", self.retry)
                 fields = {}
 
@@ -156,8 +160,24 @@ async def watching(
     after: str | None = None,
     **query: str,
 ) -> AsyncGenerator[EventStream]:
+    async with _watching(client, f"/api/v1/chats/{chat_id}/events", after, query) as stream:
+        yield stream
+
+
+@asynccontextmanager
+async def watching_chats(
+    client: httpx2.AsyncClient, *, after: str | None = None, **query: str
+) -> AsyncGenerator[EventStream]:
+    """The feed of all chats of a person."""
+    async with _watching(client, "/api/v1/events", after, query) as stream:
+        yield stream
+
+
+@asynccontextmanager
+async def _watching(
+    client: httpx2.AsyncClient, path: str, after: str | None, query: Mapping[str, str]
+) -> AsyncGenerator[EventStream]:
     headers: Mapping[str, str] = {} if after is None else {"Last-Event-ID": after}
-    path = f"/api/v1/chats/{chat_id}/events"
     async with client.stream("GET", path, params=query, headers=headers) as response:
         assert response.status_code == 200, await response.aread()
         yield EventStream(response)

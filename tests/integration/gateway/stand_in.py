@@ -104,6 +104,9 @@ class StandInStore:
         self.identities[digest(token)] = who.Identity(actor, user)
         return actor
 
+    def revoke(self, token: str) -> None:
+        del self.identities[digest(token)]
+
     def add_chat(self, owner: Actor, **changes: Any) -> ChatId:
         chat = Chat(
             id=new_chat_id(),
@@ -136,6 +139,13 @@ class StandInStore:
     async def publish_raw(self, chat_id: ChatId, name: str, payload: bytes) -> int:
         headers = encode_headers({EVENT_HEADER: name})
         return await self.publisher.publish(subjects.chat_events(chat_id), payload, headers=headers)
+
+    async def publish_mine(self, owner: Actor, event: Event) -> int:
+        """Put an event into a person's feed, as the relay does; returns its sequence."""
+        headers = encode_headers({EVENT_HEADER: event.name})
+        subject = subjects.my_events(owner.user_id)
+        payload = msgspec.json.encode(event)
+        return await self.publisher.publish(subject, payload, headers=headers)
 
     def asked_for(self, method: Method[Any, Any]) -> list[Any]:
         return [request for name, request in self.asked if name == method.name]

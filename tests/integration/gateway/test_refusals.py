@@ -146,6 +146,7 @@ async def test_a_bad_query_is_refused_with_the_parameter(
     ("query", "field"),
     [
         ({"before_id": "1", "after_id": "1"}, "after_id"),
+        ({"before_id": "1", "after_revision": "1"}, "after_revision"),
         ({"after_revision": "-1"}, "after_revision"),
         ({"before_id": "99999999999999999999"}, "before_id"),
     ],

@@ -106,6 +106,16 @@ class ChatLog:
         )
         self._publish()
 
+    def clear(self) -> None:
+        self._move(history=True)
+        self._append(Role.SYSTEM, (TextPart("The context was cleared."),))
+        marked = msgspec.structs.replace(self.messages[-1], boundary="clear")
+        self.messages[-1] = marked
+        created = self._pending[-1]
+        assert isinstance(created, e.MessageCreated)
+        self._pending[-1] = msgspec.structs.replace(created, message=marked)
+        self._publish()
+
     # -- what the worker does --------------------------------------------------------------------
 
     def begin(self) -> None:

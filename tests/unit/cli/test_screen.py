@@ -314,3 +314,38 @@ async def test_many_events_at_once_are_one_drawing(
 
         assert count_writes() == before + 1
         assert stage.view.status is Status.RUNNING
+
+
+async def test_what_waits_in_the_queue_is_shown_while_it_waits(stage: Stage) -> None:
+    with stage.screen:
+        chat = begin(stage)
+        for text in ("then this\nand that", "x" * 100, "\x1b[31mred", "last"):
+            chat.send(text)
+        seen = stage.draw()
+        chat.end("completed")
+        after = stage.draw()
+
+    assert f"  {UNICODE.waits} then this and that\n" in seen
+    assert f"  {UNICODE.waits} {'x' * (WIDTH - 7)}{UNICODE.more}\n" in seen
+    assert "\N{REPLACEMENT CHARACTER}[31mred" in seen
+    assert f"  {UNICODE.more} 1 more" in seen
+    assert f"{UNICODE.waits} then this and that" not in after
+    assert f"{UNICODE.waits} last" in after
+
+
+async def test_a_cleared_context_is_a_line_across_the_screen(stage: Stage) -> None:
+    with stage.screen:
+        chat = begin(stage)
+        chat.stream(TextDelta(0, "before"))
+        chat.end("completed")
+        stage.draw()
+        chat.clear()
+        chat.send("hello again")
+        stage.draw()
+        seen = stage.end()
+
+    lines = seen.splitlines()
+    (rule,) = [line for line in lines if "the model sees nothing above this line" in line]
+    assert set(rule) > {"─"}
+    assert lines.index("before") < lines.index(rule)
+    assert "The context was cleared." not in seen

@@ -14,7 +14,7 @@ from steersman_contracts.errors import BadCursor
 from steersman_contracts.ids import ChatId
 from steersman_gateway.cursors import decode_cursor, encode_cursor
 from steersman_gateway.event_log import epoch_of
-from steersman_gateway.events import Cursor, parse_cursor
+from steersman_gateway.event_stream import Cursor, parse_cursor
 
 CHAT = ChatId("01970000-0000-7000-8000-000000000001")
 

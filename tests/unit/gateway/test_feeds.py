@@ -10,14 +10,16 @@ from datetime import datetime
 import pytest
 
 from steersman_contracts.errors import Unavailable
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_gateway.event_log import Entry, LogState, OnEntry, Page
 from steersman_gateway.feeds import Feed, Feeds, GapReason
-from steersman_gateway.frames import EVERYTHING, Frame
+from steersman_gateway.frames import EVERYTHING, Frame, Wanted
 from steersman_gateway.order import Heard, Order
+from steersman_gateway.topics import Topic, chat_topic, my_topic
 from steersman_gateway.viewers import Viewer
 
-CHAT = ChatId("01970000-0000-7000-8000-000000000001")
+ME = my_topic(UserId("01970000-0000-7000-8000-00000000000a"))
+CHAT = chat_topic(ChatId("01970000-0000-7000-8000-000000000001"))
 
 
 class FakeLog:
@@ -32,6 +34,7 @@ class FakeLog:
         self.reads = 0
         self.page = 3
         self.away = False
+        self.topic = CHAT
         self.hidden_from = 2**62
         """Reads do not show this sequence yet, as a replica that lags."""
 
@@ -59,8 +62,8 @@ class FakeLog:
 
     # -- as feeds see it -------------------------------------------------------------------------
 
-    def watch(self, chat_id: ChatId, on_entry: OnEntry) -> Callable[[], None]:
-        assert chat_id == CHAT
+    def watch(self, subject: str, on_entry: OnEntry) -> Callable[[], None]:
+        assert subject == self.topic.subject
         self.watchers.append(on_entry)
         return lambda: self.watchers.remove(on_entry)
 
@@ -70,14 +73,14 @@ class FakeLog:
             raise Unavailable("away")
         return [entry for entry in self.entries if entry.seq < self.hidden_from]
 
-    async def head(self, chat_id: ChatId) -> int:
-        assert chat_id == CHAT
+    async def head(self, subject: str) -> int:
+        assert subject == self.topic.subject
         await asyncio.sleep(0)
         visible = self._visible()
         return visible[-1].seq if visible else 0
 
-    async def read(self, chat_id: ChatId, after: int, *, since: datetime | None = None) -> Page:
-        assert chat_id == CHAT
+    async def read(self, subject: str, after: int, *, since: datetime | None = None) -> Page:
+        assert subject == self.topic.subject
         assert since is None
         await asyncio.sleep(0)
         found = [entry for entry in self._visible() if entry.seq > after]
@@ -491,3 +494,127 @@ async def test_a_viewer_sees_every_event_once_in_order_through_any_weather(
     lines = bytes(written).split(b"\n")
     seen = [int(line.rsplit(b".")[1]) for line in lines if line.startswith(b"id: ")]
     assert seen == expected
+
+
+def only_status(feed: Feed, written: bytearray, position: int) -> Viewer:
+    async def write(data: bytes) -> None:
+        written.extend(data)
+
+    async def begin(reason: GapReason, seq: int) -> tuple[bytes, int]:
+        raise AssertionError((reason, seq))
+
+    viewer = Viewer(
+        feed, Wanted(types=frozenset({b"chat.status"})), position, write=write, begin=begin
+    )
+    feed.watchers.add(viewer)
+    return viewer
+
+
+async def turns() -> None:
+    """Let everybody who has something to do do it."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("caught_up", [True, False])
+@pytest.mark.parametrize(("topic", "ends"), [(CHAT, True), (ME, False)])
+async def test_a_deleted_chat_ends_its_own_streams_alone(
+    log: FakeLog, feeds: Feeds, topic: Topic, ends: bool, caught_up: bool
+) -> None:
+    log.topic = topic
+    feed = feeds.open(topic)
+    viewer = only_status(feed, bytearray(), await feed.position())
+    if caught_up:
+        running = asyncio.create_task(viewer.run(b""))
+        await turns()
+        log.publish(name=b"chat.deleted")
+    else:
+        log.publish(name=b"chat.deleted")
+        running = asyncio.create_task(viewer.run(b""))
+    await turns()
+
+    assert viewer.ended is ends
+    assert running.done() is ends
+    viewer.end()
+    await running
+
+
+async def test_a_feed_of_chats_is_not_cut_short_by_a_deleted_one(
+    log: FakeLog, feeds: Feeds
+) -> None:
+    """Unlike a chat's own: nothing of it is purged, so what is absent was rolled back."""
+    log.topic = ME
+    feed = feeds.open(ME)
+    witness = Witness()
+    feed.watchers.add(witness)
+    await feed.position()
+    await settled(feeds)
+    log.publish()
+    log.store(name=b"chat.deleted")
+    del log.entries[:1]
+    feeds.lag_s = 0
+    feeds.reconnected()
+    await settled(feeds)
+
+    assert witness.restarts == ["ahead"]
+
+
+async def test_a_viewer_of_little_is_told_how_far_it_is_with_the_keep_alive(
+    log: FakeLog, feeds: Feeds
+) -> None:
+    written = bytearray()
+    feed = feeds.open(CHAT)
+    viewer = only_status(feed, written, await feed.position())
+    running = asyncio.create_task(viewer.run(b""))
+    await turns()
+
+    async def pinged() -> bytes:
+        written.clear()
+        viewer.ping()
+        await turns()
+        return bytes(written)
+
+    assert await pinged() == b": ping\n\n"
+    for _ in range(5):
+        log.publish()
+    assert await pinged() == b": ping\nid: one.5\n\n"
+    assert await pinged() == b": ping\n\n"
+    log.publish(name=b"chat.status")
+    await turns()
+    assert await pinged() == b": ping\n\n"
+    viewer.end()
+    await running
+
+
+async def test_a_position_is_never_told_across_logs(log: FakeLog, feeds: Feeds) -> None:
+    written = bytearray()
+    feed = feeds.open(CHAT)
+    begun = asyncio.Event()
+
+    async def write(data: bytes) -> None:
+        written.extend(data)
+
+    async def begin(reason: GapReason, seq: int) -> tuple[bytes, int]:
+        assert (reason, seq) == ("epoch", 3)
+        begun.set()
+        return b"sync", await feed.position()
+
+    viewer = Viewer(
+        feed, Wanted(types=frozenset()), await feed.position(), write=write, begin=begin
+    )
+    feed.watchers.add(viewer)
+    running = asyncio.create_task(viewer.run(b""))
+    for _ in range(3):
+        log.publish()
+    await turns()
+    log.make_anew("two")
+    viewer.ping()
+    feeds.reconnected()
+    async with asyncio.timeout(10):
+        await begun.wait()
+    await settled(feeds)
+    await turns()
+
+    assert b"id: two" not in written
+    viewer.end()
+    await running

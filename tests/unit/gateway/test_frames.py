@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersman.client.sse import SseParser
 from steersman_contracts.events import EVENTS, StreamGap, StreamSync
 from steersman_contracts.ids import ChatId
 from steersman_gateway.event_log import Entry
 from steersman_gateway.events import parse_types
-from steersman_gateway.frames import EVERYTHING, Frame, Wanted, frame, notice
+from steersman_gateway.frames import EVERYTHING, PING, Frame, Wanted, frame, notice, position
 from steersman_gateway.viewers import MAX_BYTES, MAX_FRAMES, Mailbox
 
 CHAT = ChatId("01970000-0000-7000-8000-000000000001")
@@ -119,5 +120,33 @@ def test_what_is_not_wanted_moves_the_position_all_the_same() -> None:
     assert box.sent == 3
 
 
-def test_the_end_of_the_chat_wakes_the_writer_even_if_unwanted() -> None:
-    assert live(Wanted(types=frozenset({b"chat.status"}))).offer(item(1, name=b"chat.deleted"))
+def test_a_mailbox_knows_which_id_the_client_has() -> None:
+    box = live(Wanted(deltas=False))
+    box.offer(item(1))
+    assert (box.sent, box.told) == (1, 0)
+
+    box.offer(item(2, name=b"chat.status"))
+    box.offer(item(3))
+    box.take()
+    assert (box.sent, box.told) == (3, 2)
+
+    box.accept([Entry(4, b"chat.status", b"{}"), Entry(5, b"part.delta", b"{}")], "e")
+    assert (box.sent, box.told) == (5, 4)
+    box.begin(9)
+    assert (box.sent, box.told) == (9, 9)
+
+
+def test_a_position_moves_a_client_on_and_is_no_event() -> None:
+    parser = SseParser("e.1")
+
+    assert list(parser.feed(PING[:-1] + position("e", 7))) == []
+    assert parser.last_id == "e.7"
+    (after,) = parser.feed(b"data: x\n\n")
+    assert after.id == "e.7"
+
+
+def test_half_a_position_is_none() -> None:
+    parser = SseParser("e.1")
+
+    assert list(parser.feed(position("e", 7)[:-1])) == []
+    assert parser.last_id == "e.1"

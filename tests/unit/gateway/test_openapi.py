@@ -11,6 +11,7 @@ from litestar.routes import HTTPRoute
 from openapi_spec_validator import validate
 
 from steersman_contracts.events import EVENTS
+from steersman_contracts.feed import FEED_EVENTS
 from steersman_gateway.app import create_app
 from steersman_gateway.openapi import Document, build_document
 from steersman_gateway.problems import STATUS
@@ -95,6 +96,14 @@ def test_every_event_has_its_type(document: Document) -> None:
     reply = document["paths"]["/api/v1/chats/{chat_id}/events"]["get"]["responses"]["200"]
 
     assert set(reply["content"]["text/event-stream"]["x-events"]) == set(EVENTS)
+
+
+def test_every_event_of_the_feed_has_its_type(document: Document) -> None:
+    reply = document["paths"]["/api/v1/events"]["get"]["responses"]["200"]
+    described = reply["content"]["text/event-stream"]["x-events"]
+
+    assert set(described) == set(FEED_EVENTS)
+    assert described["stream.sync"]["$ref"].endswith("/FeedSync")
 
 
 def test_what_is_never_sent_is_not_described(document: Document) -> None:

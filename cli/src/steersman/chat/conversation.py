@@ -7,8 +7,8 @@ from contextlib import aclosing
 import msgspec
 
 from steersman.chat.output import Output
-from steersman.client import Client, View
-from steersman_contracts.chats import Role
+from steersman.client import Client, ClientError, View
+from steersman_contracts.chats import Chat, ChatSnapshot, Role
 from steersman_contracts.events import (
     ChatDeleted,
     ChatStatusChanged,
@@ -18,7 +18,7 @@ from steersman_contracts.events import (
     StreamSync,
 )
 from steersman_contracts.ids import ChatId
-from steersman_contracts.rest import CreateChatBody, SendMessageBody
+from steersman_contracts.rest import CreateChatBody, EditMessageBody, SendMessageBody
 from steersman_contracts.rpc.chats import SendReply
 
 
@@ -52,6 +52,26 @@ class Conversation:
         reply = await self.client.send_message(self.chat_id, body)
         self._expect(reply)
         return reply
+
+    async def edit(self, message_id: int, body: EditMessageBody) -> SendReply:
+        """Replace a message, and start a turn from there."""
+        reply = await self.client.edit_message(self.chat_id, message_id, body)
+        self._expect(reply)
+        return reply
+
+    async def look(self) -> ChatSnapshot:
+        """The chat as it is now: the end of its history, and what waits."""
+        events = self.client.events(self.chat_id, deltas=False, types=("stream.sync",))
+        async with aclosing(events):
+            async for received in events:
+                if isinstance(received.event, StreamSync) and received.event.snapshot is not None:
+                    return received.event.snapshot
+        raise ClientError("the chat was deleted")
+
+    def expect(self, chat: Chat) -> None:
+        """Something was asked of the chat: what follows this state of it is worth watching."""
+        self._since = chat.snapshot_version
+        self._known_id = None
 
     def _expect(self, reply: SendReply) -> None:
         self._since = reply.chat.snapshot_version

@@ -63,6 +63,12 @@ class Output(Protocol):
         ...
 
 
+def plain_text(parts: Parts) -> str:
+    """The text of a message that a person typed; empty if it holds anything else."""
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    return "\n".join(texts) if len(texts) == len(parts) else ""
+
+
 def answer_text(parts: Parts) -> str:
     """The text of an answer. Pieces between which only sources stand belong together."""
     paragraphs: list[str] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from rich.console import Console, RenderableType
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -122,7 +123,12 @@ class Painter:
                 for part in results:
                     self._emit("tool", self._result_rows(part, named=len(results) > 1))
             case Role.SYSTEM:
-                pass
+                if message.boundary is not None:
+                    self._emit("notice", to_rows(self._console, self._boundary()))
+
+    def _boundary(self) -> RenderableType:
+        rule = "-" if self.marks is ASCII else "─"
+        return Rule("the model sees nothing above this line", characters=rule, style="dim")
 
     def _user_rows(self, parts: Parts) -> Rows:
         text = "\n".join(_user_text(part) for part in parts).strip()

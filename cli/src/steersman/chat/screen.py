@@ -14,6 +14,7 @@ from rich.text import Text
 
 from steersman.chat.advice import end_lines
 from steersman.chat.blocks import Lines, Rows, to_rows
+from steersman.chat.output import plain_text
 from steersman.chat.painter import Painter
 from steersman.chat.words import harmless, shorten
 from steersman.client import Interruption, View
@@ -25,6 +26,8 @@ FRAME_S: Final = 0.08
 _SHARE: Final = 6
 """A drawing that took long is followed by a pause of so many times that."""
 _TICK_S: Final = 0.12
+_WAITING: Final = 3
+"""Messages of the queue that are shown."""
 _HINT_AFTER_S: Final = 3.0
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _ASCII_FRAMES: Final = "|/-\\"
@@ -181,7 +184,7 @@ class Screen:
         line.append(words, "dim")
         if elapsed > _HINT_AFTER_S and not self._interrupting:
             line.append(f"  {elapsed:.0f} s, Ctrl-C interrupts", "dim")
-        return [*to_rows(self._console, line), *self._progress()]
+        return [*to_rows(self._console, line), *self._progress(), *self._waiting()]
 
     def _words(self, *, streaming: bool) -> str | None:
         view = self._view
@@ -229,6 +232,23 @@ class Screen:
             last = (harmless(text).strip().splitlines() or [""])[-1]
             rows += to_rows(self._console, Text(f"  {shorten(last, width)}", "dim", no_wrap=True))
         return rows
+
+    def _waiting(self) -> Rows:
+        """What waits in the queue, next first."""
+        view = self._view
+        if view is None or view.resting:
+            return []
+        marks = self._painter.marks
+        width = max(10, self._console.width - 6)
+        texts = [" ".join(harmless(plain_text(queued.parts)).split()) for queued in view.queue]
+        lines = [f"  {marks.waits} {shorten(text, width, marks.more)}" for text in texts[:_WAITING]]
+        if len(texts) > _WAITING:
+            lines.append(f"  {marks.more} {len(texts) - _WAITING} more")
+        return [
+            row
+            for line in lines
+            for row in to_rows(self._console, Text(line, "dim", no_wrap=True, overflow="ellipsis"))
+        ]
 
 
 def _running_tools(view: View) -> list[str]:

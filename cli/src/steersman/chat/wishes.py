@@ -26,16 +26,16 @@ class Wishes:
             model=self.model,
             title=self.title,
             system_prompt=self.system,
-            text=None if text is None else _sendable(text),
+            text=None if text is None else sendable(text),
             client_key=uuid4().hex,
         )
 
     def message(self, text: str) -> SendMessageBody:
         """The body that sends a message; repeating it does not send another one."""
-        return SendMessageBody(text=_sendable(text), model=self.model, client_key=uuid4().hex)
+        return SendMessageBody(text=sendable(text), model=self.model, client_key=uuid4().hex)
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """What was typed in another encoding than the terminal's has no place in JSON."""
     return text.encode(errors="replace").decode()
 

@@ -8,20 +8,28 @@
             if view.resting:
                 break
 
+A list of all chats, kept up to date:
+
+    async for chats in client.watch_chats():
+        show(chats.chats)
+
 The bodies and answers are the structs of `steersman_contracts`.
 """
 
 from steersman.client.api import Client
+from steersman.client.list_reducer import ChatsView
 from steersman.client.problems import ApiProblem, ClientError, UnexpectedAnswer, Unreachable
 from steersman.client.reducer import RESTING, View
-from steersman.client.stream import Interruption, Received
+from steersman.client.stream import Interruption, Listed, Received
 
 __all__ = [
     "RESTING",
     "ApiProblem",
+    "ChatsView",
     "Client",
     "ClientError",
     "Interruption",
+    "Listed",
     "Received",
     "UnexpectedAnswer",
     "Unreachable",

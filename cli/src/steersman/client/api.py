@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
+from steersman.client.chat_calls import ChatCalls
 from steersman.client.exchange import Exchange
-from steersman.client.stream import Interruption, Received, follow
-from steersman_contracts.chats import Chat, Message
-from steersman_contracts.ids import ChatId, MessageId
+from steersman.client.library_calls import LibraryCalls
+from steersman.client.list_reducer import ChatsView
+from steersman.client.problems import ApiProblem
+from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import (
-    ChatList,
-    CreateChatBody,
     Me,
-    MessageList,
     Models,
     Providers,
     PutModelBody,
     PutProviderBody,
-    SendMessageBody,
-    UpdateChatBody,
     Version,
 )
-from steersman_contracts.rpc.chats import SendReply
-from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.models import Model, Provider
 from steersman_contracts.rpc.tools import Catalog
 
 
-class Client:
+class Client(ChatCalls, LibraryCalls):
     """One user's access to a Steersman.
 
     Use it as a context manager. Methods raise `ApiProblem` when the API refuses, `Unreachable` when
@@ -52,7 +49,7 @@ class Client:
         patience_s: float = 0.0,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        self._exchange = Exchange(url, token, patience_s=patience_s, verify=verify)
+        super().__init__(Exchange(url, token, patience_s=patience_s, verify=verify))
         self.url = self._exchange.url
 
     async def __aenter__(self) -> Self:
@@ -92,79 +89,6 @@ class Client:
     async def tools(self) -> Catalog:
         """The tools that models may call."""
         return await self._exchange.get("/tools", Catalog)
-
-    # -- chats -----------------------------------------------------------------------------------
-
-    async def create_chat(self, body: CreateChatBody) -> SendReply:
-        """Create a chat; with text its first turn starts. A `client_key` makes it repeatable."""
-        return await self._exchange.call(
-            "POST", "/chats", SendReply, body, repeatable=body.client_key is not None
-        )
-
-    async def list_chats(
-        self,
-        *,
-        limit: int = 50,
-        cursor: str | None = None,
-        archived: Literal["false", "true", "any"] = "false",
-    ) -> ChatList:
-        """A page of chats, the most recently changed first."""
-        return await self._exchange.get(
-            "/chats", ChatList, limit=limit, cursor=cursor, archived=archived
-        )
-
-    async def get_chat(self, chat_id: ChatId) -> Chat:
-        """One chat, without its messages."""
-        return await self._exchange.get(f"/chats/{chat_id}", Chat)
-
-    async def update_chat(self, chat_id: ChatId, body: UpdateChatBody) -> Chat:
-        """Change title, model or system prompt."""
-        return await self._exchange.call("PATCH", f"/chats/{chat_id}", Chat, body, repeatable=True)
-
-    async def delete_chat(self, chat_id: ChatId) -> None:
-        """Remove a chat for good."""
-        await self._exchange.delete(f"/chats/{chat_id}")
-
-    async def interrupt(self, chat_id: ChatId) -> Chat:
-        """End the running turn early; what it produced stays."""
-        return await self._exchange.call(
-            "POST", f"/chats/{chat_id}/interrupt", Chat, repeatable=True
-        )
-
-    async def list_messages(
-        self,
-        chat_id: ChatId,
-        *,
-        limit: int = 50,
-        before_id: int | None = None,
-        after_id: int | None = None,
-        after_revision: int | None = None,
-    ) -> MessageList:
-        """A page of the history, oldest first; the newest one unless a position is given."""
-        return await self._exchange.get(
-            f"/chats/{chat_id}/messages",
-            MessageList,
-            limit=limit,
-            before_id=before_id,
-            after_id=after_id,
-            after_revision=after_revision,
-        )
-
-    async def get_message(self, chat_id: ChatId, message_id: MessageId) -> Message | None:
-        """One message in full; events leave out parts that are too large for the log."""
-        page = await self.list_messages(chat_id, limit=1, after_id=message_id - 1)
-        return next((found for found in page.messages if found.id == message_id), None)
-
-    async def send_message(self, chat_id: ChatId, body: SendMessageBody) -> SendReply:
-        """Start a turn or join the queue. A `client_key` makes it repeatable."""
-        path = f"/chats/{chat_id}/messages"
-        return await self._exchange.call(
-            "POST", path, SendReply, body, repeatable=body.client_key is not None
-        )
-
-    async def get_desktop(self, chat_id: ChatId) -> Desktop:
-        """The chat's virtual desktop."""
-        return await self._exchange.get(f"/chats/{chat_id}/desktop", Desktop)
 
     # -- models ----------------------------------------------------------------------------------
 
@@ -224,3 +148,54 @@ class Client:
         }
         request = self._exchange.request("GET", f"/chats/{chat_id}/events", query)
         return follow(self._exchange.http, request, cursor=cursor, on_interruption=on_interruption)
+
+    def all_events(
+        self,
+        *,
+        cursor: str | None = None,
+        snapshot: bool = True,
+        types: tuple[str, ...] | None = None,
+        on_interruption: Callable[[Interruption], None] | None = None,
+    ) -> AsyncGenerator[Listed]:
+        """What changes the list of all chats, without end; close the generator to stop.
+
+        Connects again by itself as `events` does.
+
+        Args:
+            cursor: The id of the last event that is known; the stream goes on after it. Without
+                one it begins with the first page of chats.
+            snapshot: False begins with the next event instead.
+            types: Only events of these names.
+            on_interruption: Told when the connection is lost, and how long until the next try.
+
+        Raises:
+            ApiProblem: The API refuses: no valid token any more.
+        """
+        query = {
+            "snapshot": None if snapshot else "false",
+            "types": None if types is None else ",".join(types),
+        }
+        request = self._exchange.request("GET", "/events", query)
+        return follow_chats(
+            self._exchange.http, request, cursor=cursor, on_interruption=on_interruption
+        )
+
+    async def watch_chats(
+        self, *, on_interruption: Callable[[Interruption], None] | None = None
+    ) -> AsyncGenerator[ChatsView]:
+        """The list of all chats, each time that it has changed; always the same object.
+
+        Chats that are not on the first page are read as soon as something happens to them.
+        """
+        view = ChatsView()
+        async with aclosing(self.all_events(on_interruption=on_interruption)) as events:
+            async for received in events:
+                view.apply(received.event)
+                for chat_id in sorted(view.unknown):
+                    try:
+                        view.put(await self.get_chat(chat_id))
+                    except ApiProblem as error:
+                        if error.code != "not_found":
+                            raise
+                        view.forget(chat_id)  # deleted meanwhile
+                yield view

@@ -154,9 +154,11 @@ class View:
             case e.ChatCreated() | e.ChatUpdated():
                 self.chat = event.chat
             case e.ChatArchived():
-                self._change(archived=True)
+                self._change(archived=True, pin_position=None)
+                self._updated(event)
             case e.ChatUnarchived():
                 self._change(archived=False)
+                self._updated(event)
             case e.ChatDeleted():
                 self.deleted = True
                 self._turn_over()
@@ -230,6 +232,9 @@ class View:
 
     def _status(self, event: e.ChatStatusChanged) -> None:
         self._change(status=event.status)
+        self._updated(event)
+        if event.has_unread is not None:
+            self._change(has_unread=event.has_unread)
         if event.outcome is not None:
             self._turn_over()
             self._change(last_outcome=event.outcome, generation_attempt=0)
@@ -237,6 +242,10 @@ class View:
             self._change(last_error=None)
         if event.status is not Status.REQUIRES_ACTION:
             self._change(action=None)
+
+    def _updated(self, event: e.ChatArchived | e.ChatUnarchived | e.ChatStatusChanged) -> None:
+        if event.updated_at is not None:
+            self._change(updated_at=event.updated_at)
 
     def _turn_over(self) -> None:
         self._preview.close()

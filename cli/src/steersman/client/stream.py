@@ -1,11 +1,11 @@
-"""The event stream of a chat that outlives its connections."""
+"""Event streams that outlive their connections."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import httpx2
 import msgspec
@@ -14,13 +14,19 @@ from steersman.client.backoff import Backoff
 from steersman.client.problems import ApiProblem, ClientError, UnexpectedAnswer, read_problem
 from steersman.client.sse import Frame, LineTooLong, SseParser
 from steersman_contracts.events import EVENTS, ChatDeleted, Event
+from steersman_contracts.feed import FEED_EVENTS, FeedEvent
 
 SILENCE_S: Final = 45.0
 """The server writes something every 15 s. After three missed comments the connection is dead."""
 _LONGEST_HINT_S: Final = 60.0
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+E = TypeVar("E")
+
 _DECODERS: Final = {name: msgspec.json.Decoder(kind) for name, kind in EVENTS.items()}
+_FEED_DECODERS: Final[Mapping[str, msgspec.json.Decoder[FeedEvent]]] = {
+    name: msgspec.json.Decoder(kind) for name, kind in FEED_EVENTS.items()
+}
 
 
 class Received(NamedTuple):
@@ -30,6 +36,15 @@ class Received(NamedTuple):
     """The cursor with which to go on after this event; empty before the first one."""
     name: str
     event: Event
+
+
+class Listed(NamedTuple):
+    """An event of the feed of all chats, and where it stands."""
+
+    id: str
+    """As that of `Received`."""
+    name: str
+    event: FeedEvent
 
 
 class Interruption(NamedTuple):
@@ -56,12 +71,42 @@ async def follow(
     cursor: str | None,
     on_interruption: Callable[[Interruption], None] | None,
 ) -> AsyncGenerator[Received]:
-    """Yield events; connect again after each loss, from the last id on.
+    """Yield the events of a chat; connect again after each loss, from the last id on.
 
     Raises:
         ApiProblem: The API refuses for good.
         UnexpectedAnswer: An event of a known name that cannot be read: the server is newer.
     """
+    async with aclosing(_frames(http, request, cursor, on_interruption)) as frames:
+        async for frame in frames:
+            event = _decode(frame, _DECODERS)
+            if event is not None:
+                yield Received(frame.id, frame.event, event)
+            if isinstance(event, ChatDeleted):
+                return
+
+
+async def follow_chats(
+    http: httpx2.AsyncClient,
+    request: httpx2.Request,
+    *,
+    cursor: str | None,
+    on_interruption: Callable[[Interruption], None] | None,
+) -> AsyncGenerator[Listed]:
+    """Yield the events of the feed of all chats; otherwise as `follow`."""
+    async with aclosing(_frames(http, request, cursor, on_interruption)) as frames:
+        async for frame in frames:
+            event = _decode(frame, _FEED_DECODERS)
+            if event is not None:
+                yield Listed(frame.id, frame.event, event)
+
+
+async def _frames(
+    http: httpx2.AsyncClient,
+    request: httpx2.Request,
+    cursor: str | None,
+    on_interruption: Callable[[Interruption], None] | None,
+) -> AsyncGenerator[Frame]:
     parser = SseParser(cursor or "")
     backoff = Backoff()
     tries = 0
@@ -72,13 +117,8 @@ async def follow(
                     if frame is None:
                         tries = 0
                         backoff.reset()
-                        continue
-                    received = _decode(frame)
-                    if received is None:
-                        continue
-                    yield received
-                    if isinstance(received.event, ChatDeleted):
-                        return
+                    else:
+                        yield frame
             reason, hint = "the server ended the stream", None
         except _Lost as error:
             reason, hint = str(error), error.retry_after_s
@@ -144,11 +184,11 @@ async def _check(response: httpx2.Response) -> None:
     raise error
 
 
-def _decode(frame: Frame) -> Received | None:
-    decoder = _DECODERS.get(frame.event)
+def _decode(frame: Frame, decoders: Mapping[str, msgspec.json.Decoder[E]]) -> E | None:
+    decoder = decoders.get(frame.event)
     if decoder is None:  # a newer server may know more kinds of events; nothing else changes
         return None
     try:
-        return Received(frame.id, frame.event, decoder.decode(frame.data))
+        return decoder.decode(frame.data)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise UnexpectedAnswer(f"an event {frame.event!r} cannot be read: {error}") from error

@@ -21,6 +21,8 @@ from steersman_contracts.subjects import (
     CONTROL_SUBJECTS,
     EVENT_STREAM,
     EVENT_SUBJECTS,
+    FEED_LIVE_SUBJECTS,
+    FEED_SUBJECTS,
     LIVE_SUBJECTS,
     RELAY_NUDGES,
     ROOT,
@@ -49,6 +51,8 @@ class Permissions:
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    never: tuple[str, ...] = ()
+    """Exceptions from both."""
 
 
 _READ_EVENTS: Final = (
@@ -119,6 +123,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             *_READ_EVENTS,
         ),
         subscribe=(CONTROL_SUBJECTS, LIVE_SUBJECTS, _inbox("chatloop"), _DISCOVERY),
+        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
     ),
     "tools": Permissions(
         publish=(_all_of("desktop"), rpc_group("store", "ledger"), f"{ROOT}.tools.>"),
@@ -211,12 +216,13 @@ def _accounts(passwords: Mapping[str, str]) -> dict[str, Json]:
 
 
 def _rules(permissions: Permissions) -> Mapping[str, Json]:
-    publish: Json = {"allow": list(permissions.publish)}
+    never: Mapping[str, Json] = {"deny": list(permissions.never)} if permissions.never else {}
+    publish: Json = {"allow": list(permissions.publish), **never}
     if not permissions.publish:
         publish = {"deny": ">"}  # an empty list of what is allowed reads as no limit
     return {
         "publish": publish,
-        "subscribe": {"allow": list(permissions.subscribe)},
+        "subscribe": {"allow": list(permissions.subscribe), **never},
         # As many frames and as much time as the longest tool call with progress may take.
         "allow_responses": {"max": 100_000, "expires": "5h"},
     }

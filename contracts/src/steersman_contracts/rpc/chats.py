@@ -91,7 +91,11 @@ class DeleteChat(msgspec.Struct, frozen=True):
 
 
 class ListMessages(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A page of messages, oldest first. At most one of the three positions may be set."""
+    """A page of messages, oldest first.
+
+    At most one of the three positions may be set, but `after_id` together with `after_revision`:
+    messages that changed in one transition share a revision, and a page may end among them.
+    """
 
     actor: Actor
     chat_id: ChatId

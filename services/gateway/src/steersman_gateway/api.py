@@ -10,7 +10,7 @@ from steersman_gateway import about
 from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
-from steersman_gateway.events import watch_chat
+from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.ids import provide_chat
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
@@ -40,6 +40,7 @@ def api_router() -> Router:
             about.tools,
             about.desktop,
             watch_chat,
+            watch_chats,
         ],
         guards=[requires_user],
         dependencies={

@@ -15,7 +15,6 @@ import msgspec
 from steersman_contracts import subjects
 from steersman_contracts.errors import DeadlineExceeded, SteersmanError, Unavailable
 from steersman_contracts.events import EVENT_HEADER
-from steersman_contracts.ids import ChatId
 from steersman_runtime.jetstream import StreamFailed, stream_info
 from steersman_runtime.nats_client import NatsClient, header, status
 
@@ -31,7 +30,7 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One event of a chat. The payload is JSON and is never decoded on its way to a viewer."""
+    """One event of a subject. The payload is JSON and is never decoded on its way to a viewer."""
 
     seq: int
     name: bytes
@@ -54,22 +53,25 @@ class LogState(NamedTuple):
 
 
 OnEntry: TypeAlias = Callable[[Entry, int], None]
-"""Called with an event and the sequence of the event before it in the same chat (0: none)."""
+"""Called with an event and the sequence of the event before it on its subject (0: none)."""
 
 
 class EventLog(Protocol):
-    """What a feed needs of the log. Reads raise `Unavailable` or `DeadlineExceeded`."""
+    """What a feed needs of the log. Reads raise `Unavailable` or `DeadlineExceeded`.
 
-    def watch(self, chat_id: ChatId, on_entry: OnEntry) -> Callable[[], None]:
+    A subject is that under which events are stored: of one chat, or of one person.
+    """
+
+    def watch(self, subject: str, on_entry: OnEntry) -> Callable[[], None]:
         """Hear every event stored from now on; returns how to stop that."""
         ...
 
-    async def head(self, chat_id: ChatId) -> int:
-        """The newest sequence of a chat, 0 when it has none."""
+    async def head(self, subject: str) -> int:
+        """The newest sequence of a subject, 0 when it has none."""
         ...
 
-    async def read(self, chat_id: ChatId, after: int, *, since: datetime | None = None) -> Page:
-        """The next events of a chat; with `since`, from that time on whatever `after` says."""
+    async def read(self, subject: str, after: int, *, since: datetime | None = None) -> Page:
+        """The next events of a subject; with `since`, from that time on whatever `after` says."""
         ...
 
     async def state(self) -> LogState:
@@ -85,7 +87,7 @@ class NatsEventLog:
         self._waiting: set[asyncio.Future[bool]] = set()
         client.on_disconnect.append(self._on_disconnect)
 
-    def watch(self, chat_id: ChatId, on_entry: OnEntry) -> Callable[[], None]:
+    def watch(self, subject: str, on_entry: OnEntry) -> Callable[[], None]:
         """Subscribe to what the server republishes after storing it.
 
         A read that is sent after this call is answered after the server knows the subscription:
@@ -99,19 +101,19 @@ class NatsEventLog:
                 name = header(headers, _NAME) or b""
                 on_entry(Entry(int(seq), name, payload), int(previous or 0))
 
-        sid = self._client.listen(subjects.chat_live(chat_id), on_message)
+        sid = self._client.listen(subjects.live_copy(subject), on_message)
         return lambda: self._client.unlisten(sid)
 
-    async def head(self, chat_id: ChatId) -> int:
+    async def head(self, subject: str) -> int:
         """Ask for the last message of the subject."""
-        subject = f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}.{subjects.chat_events(chat_id)}"
-        page = await self._ask(subject, b"", single=True)
+        ask = f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}.{subject}"
+        page = await self._ask(ask, b"", single=True)
         return page.entries[0].seq if page.entries else 0
 
-    async def read(self, chat_id: ChatId, after: int, *, since: datetime | None = None) -> Page:
+    async def read(self, subject: str, after: int, *, since: datetime | None = None) -> Page:
         """One batch direct get."""
         ask: dict[str, Any] = {
-            "next_by_subj": subjects.chat_events(chat_id),
+            "next_by_subj": subject,
             "batch": _PAGE_EVENTS,
             "max_bytes": _PAGE_BYTES,
         }
@@ -119,8 +121,8 @@ class NatsEventLog:
             ask["seq"] = after + 1
         else:
             ask["start_time"] = since.astimezone(UTC).isoformat()
-        subject = f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}"
-        return await self._ask(subject, msgspec.json.encode(ask), single=False)
+        where = f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}"
+        return await self._ask(where, msgspec.json.encode(ask), single=False)
 
     async def state(self) -> LogState:
         """Ask for the stream's information."""

@@ -1,39 +1,29 @@
-"""`GET /api/v1/chats/{chat_id}/events`: the events of a chat as server-sent events.
-
-Bytes are written straight to the server: Litestar's own `ServerSentEvent` encodes every frame anew
-and makes a thread hop per connection.
-"""
+"""`GET /api/v1/chats/{chat_id}/events` and `GET /api/v1/events`: what happens, as it happens."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any
 
-import structlog
 from litestar import Request, get
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, QueryParameter
-from litestar.types import Receive, Scope, Send
 
-from steersman_contracts.chats import ChatSnapshot
-from steersman_contracts.errors import BadCursor, SteersmanError
 from steersman_contracts.events import StreamGap, StreamSync
+from steersman_contracts.feed import FIRST_PAGE, ChatsSnapshot, FeedGap, FeedSync
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
-from steersman_contracts.rpc.chats import GET, GetChat
-from steersman_gateway.auth import Authenticator, CurrentActor, token_of
+from steersman_contracts.rpc.chats import GET, LIST, GetChat, ListChats
+from steersman_gateway.auth import CurrentActor, token_of
 from steersman_gateway.backend import Backend
-from steersman_gateway.event_log import Page
-from steersman_gateway.feeds import Feed, GapReason
-from steersman_gateway.frames import NAMES, PREAMBLE, Wanted, notice
+from steersman_gateway.cursors import encode_cursor
+from steersman_gateway.event_log import EventLog
+from steersman_gateway.event_stream import Cursor, EventStream, Options, Source, parse_cursor
+from steersman_gateway.feeds import GapReason
+from steersman_gateway.frames import FEED_NAMES, NAMES, Wanted, notice
 from steersman_gateway.ids import ChatInPath
 from steersman_gateway.problems import invalid
 from steersman_gateway.snapshots import take_snapshot
-from steersman_gateway.streams import OpenStream, Streams, dropper
-from steersman_gateway.viewers import Mailbox, Viewer
-
-log = structlog.stdlib.get_logger()
+from steersman_gateway.topics import chat_topic, my_topic
 
 CursorText = Annotated[
     str | None, QueryParameter(description="The `id` of the last event that you have.")
@@ -54,53 +44,16 @@ Types = Annotated[
     QueryParameter(description="Names of events, separated by commas: no others are sent."),
 ]
 
-_CURSOR: Final = re.compile(r"([0-9a-z]{1,16})\.([0-9]{1,18})")
-_HEADERS: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
 
-
-class Cursor(NamedTuple):
-    """Where a reader is in a log."""
-
-    epoch: str
-    seq: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch}.{self.seq}"
-
-
-class Options(NamedTuple):
-    """What a client asks of a stream."""
-
-    cursor: Cursor | None
-    snapshot: bool
-    wanted: Wanted
-
-
-def parse_cursor(text: str) -> Cursor:
-    """Take a cursor apart.
-
-    Raises:
-        BadCursor: It is not `<epoch>.<sequence>`.
-    """
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise BadCursor("a cursor is the id of an event: `<epoch>.<sequence>`", field="cursor")
-    return Cursor(match[1], int(match[2]))
-
-
-def parse_types(text: str) -> frozenset[bytes]:
+def parse_types(text: str, known: frozenset[str] = NAMES) -> frozenset[bytes]:
     """The names in a list of names.
 
     Raises:
         InvalidRequest: There is no event of such a name.
     """
     names = frozenset(filter(None, text.split(",")))
-    if unknown := sorted(names - NAMES):
-        raise invalid("types", f"there is no event {unknown[0]!r}")
+    if unknown := sorted(names - known):
+        raise invalid("types", f"there is no event {unknown[0]!r} on this stream")
     return frozenset(name.encode() for name in names)
 
 
@@ -121,158 +74,136 @@ def watch_chat(
     snapshot: WithSnapshot = True,
     deltas: WithDeltas = True,
     types: Types = None,
-) -> ChatStream:
+) -> EventStream:
     """The events of a chat as server-sent events, from now on or from where you were.
 
     The first event is `stream.sync`: with a snapshot of the chat, or, given a cursor, without.
     When the cursor cannot be resumed, `stream.gap` comes before it, and a snapshot with it. The
     stream stays open while the chat is idle; a comment keeps it alive. Leaving changes nothing.
     """
-    after = last_event_id or cursor
-    options = Options(
-        None if not after else parse_cursor(after),
-        snapshot,
-        Wanted(deltas, None if types is None else parse_types(types)),
-    )
     service = state.service
-    return ChatStream(
-        service.backend,
-        service.authenticator,
-        service.streams,
-        actor,
-        chat,
-        token_of(request),
+    wanted = Wanted(deltas, None if types is None else parse_types(types))
+    source = ChatSource(service.backend, service.streams.feeds.log, actor, chat, previews=deltas)
+    options = Options(_after(last_event_id, cursor), snapshot, wanted)
+    return _stream(source, options, actor, request, service)
+
+
+@get(
+    "/events",
+    operation_id="watchChats",
+    summary="Watch all chats",
+    tags=["Events"],
+    sync_to_thread=False,
+)
+def watch_chats(
+    actor: CurrentActor,
+    request: Request[Any, Any, State],
+    state: State,
+    last_event_id: LastEventId = None,
+    cursor: CursorText = None,
+    snapshot: WithSnapshot = True,
+    types: Types = None,
+) -> EventStream:
+    """What changes the list of your chats, as server-sent events; for lists and notifiers.
+
+    The first event is `stream.sync`: with the first page of your chats, or, given a cursor,
+    without. Resuming works as for one chat. What is said in a chat is not sent here.
+    """
+    service = state.service
+    wanted = Wanted(types=None if types is None else parse_types(types, FEED_NAMES))
+    source = ChatsSource(service.backend, actor)
+    options = Options(_after(last_event_id, cursor), snapshot, wanted)
+    return _stream(source, options, actor, request, service)
+
+
+def _after(last_event_id: str | None, cursor: str | None) -> Cursor | None:
+    text = last_event_id or cursor
+    return parse_cursor(text) if text else None
+
+
+def _stream(
+    source: Source,
+    options: Options,
+    actor: Actor,
+    request: Request[Any, Any, State],
+    service: Any,  # of the application; naming its type here would be a circle
+) -> EventStream:
+    return EventStream(
+        source,
         options,
+        user_id=actor.user_id,
+        token=token_of(request),
+        authenticator=service.authenticator,
+        streams=service.streams,
     )
 
 
-class ChatStream:
-    """One stream of one person: an ASGI application for a single exchange."""
+class ChatSource:
+    """The events of one chat."""
+
+    __slots__ = ("_actor", "_backend", "_chat_id", "_log", "_previews", "topic")
 
     def __init__(
-        self,
-        backend: Backend,
-        authenticator: Authenticator,
-        streams: Streams,
-        actor: Actor,
-        chat_id: ChatId,
-        token: str,
-        options: Options,
+        self, backend: Backend, log: EventLog, actor: Actor, chat_id: ChatId, *, previews: bool
     ) -> None:
         self._backend = backend
-        self._authenticator = authenticator
-        self._streams = streams
+        self._log = log
         self._actor = actor
         self._chat_id = chat_id
-        self._token = token
-        self._options = options
+        self._previews = previews
+        self.topic = chat_topic(chat_id)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a place, and keep the chat's feed open for as long as it lasts."""
-        # Plain calls: context managers of generators would weigh 1 kB in each idle stream.
-        self._streams.take_place(self._actor.user_id)
-        try:
-            feed = self._streams.feeds.open(self._chat_id)
-            try:
-                await self._serve(feed, scope, receive, send)
-            finally:
-                self._streams.feeds.release(feed)
-        finally:
-            self._streams.give_place(self._actor.user_id)
+    async def authorise(self) -> None:
+        """Ask the store, which knows whose chat it is."""
+        await self._backend.call(GET, GetChat(self._actor, self._chat_id))
 
-    async def _serve(self, feed: Feed, scope: Scope, receive: Receive, send: Send) -> None:
-        """Begin with `stream.sync`, then write until something ends the stream."""
-        first, position = await self._first(feed)
-        epoch = feed.epoch
-
-        async def write(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-
-        async def begin(reason: GapReason, seq: int) -> tuple[bytes, int]:
-            nonlocal epoch
-            requested, epoch = str(Cursor(epoch, seq)), feed.epoch
-            return await self._begin(feed, reason, requested)
-
-        viewer = Viewer(feed, self._options.wanted, position, write=write, begin=begin)
-        feed.watchers.add(viewer)
-        stream = OpenStream(viewer, self._may_see, dropper(scope))
-        self._streams.add(stream)
-        watch = asyncio.create_task(_until_gone(receive, viewer), name="stream.disconnect")
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await viewer.run(PREAMBLE + first)
-        except SteersmanError as error:
-            # The snapshot after a gap could not be had: the client comes back and asks again.
-            log.info("stream.ended", chat_id=self._chat_id, error_code=error.code)
-        finally:
-            watch.cancel()
-            self._streams.remove(stream)
-            feed.watchers.discard(viewer)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _may_see(self) -> None:
-        await self._authenticator.identify(self._token)
-        await self._authorise(self._chat_id)
-
-    async def _authorise(self, chat_id: ChatId) -> None:
-        await self._backend.call(GET, GetChat(self._actor, chat_id))
-
-    async def _first(self, feed: Feed) -> tuple[bytes, int]:
-        """The bytes to begin with, and the position after them."""
-        cursor = self._options.cursor
-        if cursor is None:
-            if not self._options.snapshot:
-                await self._authorise(feed.chat_id)
-            return await self._begin(feed, None, "")
-        await self._authorise(feed.chat_id)
-        head = await feed.position()
-        if cursor.epoch != feed.epoch:
-            return await self._begin(feed, "epoch", str(cursor))
-        found = await feed.resume(cursor.seq)
-        if not isinstance(found, Page):
-            return await self._begin(feed, found, str(cursor))
-        box = Mailbox(self._options.wanted, cursor.seq)
-        sync = self._sync(feed, cursor.seq, max(head, cursor.seq))
-        return sync + box.accept(found.entries, feed.epoch), box.sent
-
-    async def _begin(
-        self, feed: Feed, reason: GapReason | None, requested: str
-    ) -> tuple[bytes, int]:
-        """Begin with the present: a snapshot, unless none is wanted."""
-        while True:
-            position = await feed.position()
-            epoch = feed.epoch
-            snapshot = None
-            if self._options.snapshot:
-                snapshot = await take_snapshot(
-                    self._backend,
-                    self._streams.feeds.log,
-                    self._actor,
-                    feed.chat_id,
-                    position=position,
-                    previews=self._options.wanted.deltas,
-                )
-            if epoch == feed.epoch:
-                break
-        gap = b""
-        if reason is not None:
-            gap = notice(StreamGap(chat_id=feed.chat_id, reason=reason, requested=requested))
-        return gap + self._sync(feed, position, position, snapshot), position
-
-    def _sync(
-        self, feed: Feed, position: int, head: int, snapshot: ChatSnapshot | None = None
-    ) -> bytes:
+    async def sync(self, epoch: str, position: int, head: int, *, snapshot: bool) -> bytes:
+        """See `Source`."""
+        found = None
+        if snapshot:
+            found = await take_snapshot(
+                self._backend,
+                self._log,
+                self._actor,
+                self._chat_id,
+                position=position,
+                previews=self._previews,
+            )
         event = StreamSync(
-            chat_id=feed.chat_id,
-            epoch=feed.epoch,
-            position=position,
-            head=head,
-            snapshot=snapshot,
+            chat_id=self._chat_id, epoch=epoch, position=position, head=head, snapshot=found
         )
-        return notice(event, str(Cursor(feed.epoch, position)))
+        return notice(event, str(Cursor(epoch, position)))
+
+    def gap(self, reason: GapReason, requested: str) -> bytes:
+        """See `Source`."""
+        return notice(StreamGap(chat_id=self._chat_id, reason=reason, requested=requested))
 
 
-async def _until_gone(receive: Receive, viewer: Viewer) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    viewer.end()
+class ChatsSource:
+    """What changes the list of one person's chats."""
+
+    __slots__ = ("_actor", "_backend", "topic")
+
+    def __init__(self, backend: Backend, actor: Actor) -> None:
+        self._backend = backend
+        self._actor = actor
+        self.topic = my_topic(actor.user_id)
+
+    async def authorise(self) -> None:
+        """Everybody may watch their own; whether the token still holds was asked before."""
+
+    async def sync(self, epoch: str, position: int, head: int, *, snapshot: bool) -> bytes:
+        """See `Source`."""
+        found = await self._first_page() if snapshot else None
+        event = FeedSync(epoch=epoch, position=position, head=head, snapshot=found)
+        return notice(event, str(Cursor(epoch, position)))
+
+    async def _first_page(self) -> ChatsSnapshot:
+        page = await self._backend.call(LIST, ListChats(self._actor, FIRST_PAGE))
+        if page.next is None:
+            return ChatsSnapshot(page.chats)
+        return ChatsSnapshot(page.chats, has_more=True, next_cursor=encode_cursor(page.next))
+
+    def gap(self, reason: GapReason, requested: str) -> bytes:
+        """See `Source`."""
+        return notice(FeedGap(reason=reason, requested=requested))

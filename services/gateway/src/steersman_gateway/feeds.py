@@ -1,4 +1,4 @@
-"""One feed per watched chat: its events in order, without a gap, for all who watch it here.
+"""One feed per watched topic: its events in order, without a gap, for all who watch it here.
 
 A feed never buffers. What arrives live while it is not in order is only noted; it is in the log by
 then, and is read from there.
@@ -12,10 +12,10 @@ from typing import Final, Literal, Protocol, TypeAlias
 import structlog
 
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
-from steersman_contracts.ids import ChatId
 from steersman_gateway.event_log import Entry, EventLog, LogState, Page
-from steersman_gateway.frames import LAST_EVENT, Frame, frame
+from steersman_gateway.frames import Frame, frame
 from steersman_gateway.order import Heard, Order
+from steersman_gateway.topics import Topic
 from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
@@ -43,11 +43,11 @@ class Watcher(Protocol):
 
 
 class Feed:
-    """The events of one chat."""
+    """The events of one topic."""
 
-    def __init__(self, feeds: Feeds, chat_id: ChatId) -> None:
+    def __init__(self, feeds: Feeds, topic: Topic) -> None:
         self._feeds = feeds
-        self.chat_id = chat_id
+        self.topic = topic
         self.users = 0
         self.watchers: set[Watcher] = set()
         self.order = Order()
@@ -62,7 +62,7 @@ class Feed:
         self._unread = False
         self._absent = 0
         self._state: LogState | None = None
-        self._unwatch = feeds.log.watch(chat_id, self._on_entry)
+        self._unwatch = feeds.log.watch(topic.subject, self._on_entry)
         self._settle()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Feed:
 
     def restart(self, reason: GapReason) -> None:
         """Begin anew; every viewer gets a snapshot."""
-        log.info("feed.restarted", chat_id=self.chat_id, reason=reason)
+        log.info("feed.restarted", subject=self.topic.subject, reason=reason)
         self.order = Order()
         self._doubt = self._unread = False
         self._absent = 0
@@ -145,7 +145,7 @@ class Feed:
         if not self._feeds.epoch:
             self._feeds.learn(await self._feeds.log.state())
         if order.last is None:
-            head = await self._feeds.log.head(self.chat_id)
+            head = await self._feeds.log.head(self.topic.subject)
             if order is self.order:
                 order.begin(head)
                 if self._ready is not None:
@@ -155,7 +155,7 @@ class Feed:
         if self._doubt:
             page = await self._compare(order, order.last)
         else:
-            page = await self._feeds.log.read(self.chat_id, order.last)
+            page = await self._feeds.log.read(self.topic.subject, order.last)
         if order is not self.order or page is None:
             return True
         self._unread = page.more
@@ -178,10 +178,10 @@ class Feed:
             return None
         # If it did not expire, the event `last` itself must still be there.
         known = 0 < last >= state.first
-        page = await self._feeds.log.read(self.chat_id, last - 1 if known else last)
+        page = await self._feeds.log.read(self.topic.subject, last - 1 if known else last)
         if order is not self.order:
             return None
-        if known and not _continues(page, last):
+        if known and not self._continues(page, last):
             self._absent += 1
             if self._absent > _ABSENT_TRIES:
                 self.restart("ahead")
@@ -194,6 +194,12 @@ class Feed:
         self.checked_at = asyncio.get_running_loop().time()
         self.checked_to = state.last
         return page
+
+    def _continues(self, page: Page, last: int) -> bool:
+        # The one removal that is not from the log's beginning: a deleted chat keeps its last event.
+        return bool(page.entries) and (
+            page.entries[0].seq == last or page.entries[0].name == self.topic.ends
+        )
 
     # -- for viewers -----------------------------------------------------------------------------
 
@@ -233,7 +239,7 @@ class Feed:
 
     async def read(self, after: int) -> Page:
         """The next page of the log."""
-        return await self._feeds.log.read(self.chat_id, after)
+        return await self._feeds.log.read(self.topic.subject, after)
 
     async def resume(self, seq: int) -> GapReason | Page:
         """Look whether the log can be read on after `seq`.
@@ -243,7 +249,7 @@ class Feed:
             still there: the log drops from its beginning only.
         """
         await self.position()
-        page = await self._feeds.log.read(self.chat_id, max(seq - 1, 0))
+        page = await self._feeds.log.read(self.topic.subject, max(seq - 1, 0))
         if seq and page.entries and page.entries[0].seq == seq:
             return Page(page.entries[1:], page.more)
         state = await self._feeds.log.state()
@@ -251,13 +257,6 @@ class Feed:
             return page
         head = self.order.last or 0
         return "ahead" if seq > (head or state.last) else "expired"
-
-
-def _continues(page: Page, last: int) -> bool:
-    # The one removal that is not from the log's beginning: a deleted chat keeps its last event.
-    return bool(page.entries) and (
-        page.entries[0].seq == last or page.entries[0].name == LAST_EVENT
-    )
 
 
 class Feeds:
@@ -278,16 +277,16 @@ class Feeds:
         self.tasks = TaskGroup("feeds")
         self.repairs = asyncio.Semaphore(_MAX_REPAIRS)
         """After a reconnect every feed reads at once; the log answers in the order of asking."""
-        self._feeds: dict[ChatId, Feed] = {}
+        self._feeds: dict[str, Feed] = {}
 
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def open(self, chat_id: ChatId) -> Feed:
-        """The feed of a chat, to be given back with `release`."""
-        feed = self._feeds.get(chat_id)
+    def open(self, topic: Topic) -> Feed:
+        """The feed of a topic, to be given back with `release`."""
+        feed = self._feeds.get(topic.subject)
         if feed is None:
-            feed = self._feeds[chat_id] = Feed(self, chat_id)
+            feed = self._feeds[topic.subject] = Feed(self, topic)
         feed.users += 1
         return feed
 
@@ -295,7 +294,7 @@ class Feeds:
         """A viewer is gone; with the last one the subscription ends."""
         feed.users -= 1
         if feed.users == 0:
-            del self._feeds[feed.chat_id]
+            del self._feeds[feed.topic.subject]
             feed.close()
 
     def learn(self, state: LogState) -> None:

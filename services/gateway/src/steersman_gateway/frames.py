@@ -7,12 +7,11 @@ from typing import Final
 import msgspec
 
 from steersman_contracts.events import EVENTS, Event
+from steersman_contracts.feed import FEED_EVENTS, FeedGap, FeedSync
 from steersman_gateway.event_log import Entry
 
 PREAMBLE: Final = b"retry: 1000\n\n"
 PING: Final = b": ping\n\n"
-LAST_EVENT: Final = b"chat.deleted"
-"""Nothing follows it."""
 DELTA: Final = b"part.delta"
 
 _encode = msgspec.json.Encoder().encode
@@ -41,6 +40,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 EVERYTHING: Final = Wanted()
 NAMES: Final = frozenset(EVENTS)
+FEED_NAMES: Final = frozenset(FEED_EVENTS)
 
 
 def frame(epoch: str, entry: Entry) -> Frame:
@@ -58,7 +58,16 @@ def frame(epoch: str, entry: Entry) -> Frame:
     return Frame(entry.seq, entry.name, data)
 
 
-def notice(event: Event, cursor: str | None = None) -> bytes:
+def notice(event: Event | FeedSync | FeedGap, cursor: str | None = None) -> bytes:
     """Build the frame of an event that is not in the log; without `cursor` it has no id."""
     head = b"" if cursor is None else b"id: %b\n" % cursor.encode()
     return b"%bevent: %b\ndata: %b\n\n" % (head, event.name.encode(), _encode(event))
+
+
+def position(epoch: str, seq: int) -> bytes:
+    """Tell a client how far it is, when events that it did not ask for lie between.
+
+    A block without data is no event: the client takes over the id and dispatches nothing (WHATWG
+    HTML, 9.2.6).
+    """
+    return b"id: %b.%d\n\n" % (epoch.encode(), seq)

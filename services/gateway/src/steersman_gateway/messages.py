@@ -30,7 +30,13 @@ BeforeId = Annotated[
     int | None, QueryParameter(ge=1, le=_MAX_BIGINT, description="Only messages before this one.")
 ]
 AfterId = Annotated[
-    int | None, QueryParameter(ge=0, le=_MAX_BIGINT, description="Only messages after this one.")
+    int | None,
+    QueryParameter(
+        ge=0,
+        le=_MAX_BIGINT,
+        description="Only messages after this one; with `after_revision`, among those of that "
+        "revision: where the page before ended.",
+    ),
 ]
 AfterRevision = Annotated[
     int | None,
@@ -61,14 +67,9 @@ class MessageController(Controller):
         after_revision: AfterRevision = None,
     ) -> MessageList:
         """A page of the history, oldest first; the newest page unless a position is given."""
-        positions = {
-            "before_id": before_id,
-            "after_id": after_id,
-            "after_revision": after_revision,
-        }
-        given = [name for name, value in positions.items() if value is not None]
-        if len(given) > 1:
-            raise invalid(given[1], f"{' and '.join(given)} cannot be combined")
+        for name, value in (("after_id", after_id), ("after_revision", after_revision)):
+            if before_id is not None and value is not None:
+                raise invalid(name, f"before_id and {name} cannot be combined")
         request = rpc.ListMessages(
             actor,
             chat,

@@ -7,7 +7,7 @@ are exactly what it checks. Both name a type by its class, so the references fit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Info, License
 from litestar.routes import HTTPRoute
 
-from steersman_contracts.events import CHAT_EVENTS
+from steersman_contracts.events import CHAT_EVENTS, EVENTS
+from steersman_contracts.feed import FEED_EVENTS, FeedGap, FeedSync
 from steersman_contracts.parts import ProviderMetadata
 from steersman_contracts.rest import Problem
 from steersman_gateway import about
@@ -71,13 +72,14 @@ def build_document(version: str) -> Document:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             _complete(operation, path, method)
-    _describe_stream(document["paths"]["/api/v1/chats/{chat_id}/events"]["get"])
+    _describe_stream(document["paths"]["/api/v1/chats/{chat_id}/events"]["get"], EVENTS)
+    _describe_stream(document["paths"]["/api/v1/events"]["get"], FEED_EVENTS)
     return document
 
 
 def _types(app: Litestar) -> list[Any]:
     """Everything that a handler takes or returns, the events, and the problem."""
-    found: list[Any] = [Problem, *CHAT_EVENTS]
+    found: list[Any] = [Problem, *CHAT_EVENTS, FeedSync, FeedGap]
     for route in app.routes:
         if not isinstance(route, HTTPRoute):
             continue
@@ -166,11 +168,11 @@ def _tidy(parameter: Document) -> Document:
     return {key: parameter[key] for key in kept if key in parameter}
 
 
-def _describe_stream(operation: Document) -> None:
-    events = {event.name: event for event in CHAT_EVENTS}
+def _describe_stream(operation: Document, events: Mapping[str, type]) -> None:
     operation["responses"]["200"] = {
         "description": "Each message has `event`, `data` (JSON of the type that belongs to the "
-        "event's name) and, but for `stream.gap`, `id`: a cursor.",
+        "event's name) and, but for `stream.gap`, `id`: a cursor. One with an `id` alone tells "
+        "how far the stream is when nothing of it was asked for.",
         "content": {
             "text/event-stream": {
                 "schema": {"type": "string"},

@@ -19,6 +19,7 @@ from steersman_contracts.rpc.chats import SNAPSHOT, Snapshot
 from steersman_gateway.backend import Backend
 from steersman_gateway.event_log import EventLog
 from steersman_gateway.frames import DELTA
+from steersman_gateway.topics import chat_topic
 from steersman_runtime.episodes import CLOCK_SKEW, fold_episode
 
 _decode = msgspec.json.Decoder(PartDelta).decode
@@ -47,8 +48,9 @@ async def take_snapshot(
     last = 0
     more = True
     since = reply.attempt_started_at - CLOCK_SKEW
+    subject = chat_topic(chat_id).subject
     while more and last < position:
-        page = await event_log.read(chat_id, last, since=None if last else since)
+        page = await event_log.read(subject, last, since=None if last else since)
         deltas += (e.payload for e in page.entries if e.name == DELTA and e.seq <= position)
         more = page.more and bool(page.entries)
         last = page.entries[-1].seq if page.entries else last

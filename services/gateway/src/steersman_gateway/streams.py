@@ -119,7 +119,7 @@ class Streams:
             viewer = stream.viewer
             if viewer.writing_since is not None:
                 if now - viewer.writing_since >= settings.write_timeout_s:
-                    log.info("stream.stalled", chat_id=viewer.feed.chat_id)
+                    log.info("stream.stalled", subject=viewer.feed.topic.subject)
                     viewer.end()
                     stream.drop()
             elif now - viewer.written_at >= settings.ping_interval_s:
@@ -143,7 +143,7 @@ async def _recheck(stream: OpenStream) -> None:
     except (Unavailable, DeadlineExceeded):
         pass  # nothing was learned; asked again a minute later
     except SteersmanError as error:
-        log.info("stream.revoked", chat_id=stream.viewer.feed.chat_id, error_code=error.code)
+        log.info("stream.revoked", subject=stream.viewer.feed.topic.subject, error_code=error.code)
         stream.viewer.end()
 
 

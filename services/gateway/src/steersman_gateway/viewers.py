@@ -1,4 +1,4 @@
-"""One viewer of a chat: a bounded mailbox, and the loop that empties it into a connection."""
+"""One viewer: a bounded mailbox, and the loop that empties it into a connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from steersman_contracts.errors import DeadlineExceeded, Unavailable
 from steersman_gateway.event_log import Entry
 from steersman_gateway.feeds import LAG_TRIES, Feed, GapReason
-from steersman_gateway.frames import LAST_EVENT, PING, Frame, Wanted, frame
+from steersman_gateway.frames import PING, Frame, Wanted, frame, position
 
 MAX_FRAMES: Final = 256
 MAX_BYTES: Final = 2**20
@@ -30,7 +30,17 @@ class Mailbox:
     log, at its own speed, until it has caught up.
     """
 
-    __slots__ = ("_frames", "_size", "live", "max_frames", "position", "sent", "wanted")
+    __slots__ = (
+        "_frames",
+        "_newest",
+        "_size",
+        "live",
+        "max_frames",
+        "position",
+        "sent",
+        "told",
+        "wanted",
+    )
 
     def __init__(self, wanted: Wanted, position: int) -> None:
         self.wanted = wanted
@@ -38,9 +48,12 @@ class Mailbox:
         """The newest event that was given to the connection, or was not wanted."""
         self.position = position
         """The newest event that was offered and taken."""
+        self.told = position
+        """The newest event whose id was given to the connection."""
         self.live = False
         self.max_frames = MAX_FRAMES
         self._frames: list[bytes] = []
+        self._newest = position
         self._size = 0
 
     def offer(self, item: Frame) -> bool:
@@ -49,6 +62,7 @@ class Mailbox:
             return False
         self.position = item.seq
         if item.name in self.wanted:
+            self._newest = item.seq
             self._frames.append(item.data)
             self._size += len(item.data)
             if len(self._frames) > self.max_frames or self._size > MAX_BYTES:
@@ -56,7 +70,7 @@ class Mailbox:
                 self._drop()
         elif not self._frames:
             self.sent = item.seq
-        return bool(self._frames) or not self.live or item.name == LAST_EVENT
+        return bool(self._frames) or not self.live
 
     def _drop(self) -> None:
         self._frames.clear()
@@ -67,6 +81,10 @@ class Mailbox:
     def take(self) -> bytes:
         """Everything that waits, to be written at once."""
         frames = self._frames
+        if not frames:
+            self.sent = self.position
+            return b""
+        self.told = self._newest
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         frames.clear()
         self._size = 0
@@ -80,13 +98,14 @@ class Mailbox:
             if entry.seq > self.sent:
                 self.sent = self.position = entry.seq
                 if entry.name in self.wanted:
+                    self.told = entry.seq
                     chosen.append(frame(epoch, entry).data)
         return b"".join(chosen)
 
     def begin(self, position: int) -> None:
         """Everything up to `position` is known in another way."""
         self._drop()
-        self.sent = self.position = position
+        self.sent = self.position = self.told = position
 
 
 class Viewer:
@@ -113,9 +132,11 @@ class Viewer:
 
     def offer(self, item: Frame) -> None:
         """Take the next event."""
-        if self.box.offer(item):
-            if item.name == LAST_EVENT:
-                self._last_event_seen = self.box.live
+        box = self.box
+        last = box.live and item.name == self.feed.topic.ends
+        if box.offer(item) or last:
+            # If it made the mailbox run over, it is read from the log.
+            self._last_event_seen |= last and box.live
             self._wake()
 
     def start_over(self, reason: GapReason) -> None:
@@ -176,7 +197,15 @@ class Viewer:
         self._ping = False
 
     async def _write_ping(self) -> None:
-        if self._ping:
+        if not self._ping:
+            return
+        box = self.box
+        if box.sent > box.told and self._restart is None:
+            # All between was left out: without this a client that comes back would read it again,
+            # or find its position expired.
+            box.told = box.sent
+            await self._write(PING[:-1] + position(self.feed.epoch, box.sent))
+        else:
             await self._write(PING)
 
     async def _begin_anew(self, reason: GapReason) -> None:
@@ -212,7 +241,9 @@ class Viewer:
             if self._restart is not None:
                 return
             data = self.box.accept(page.entries, self.feed.epoch)
-            self._last_event_seen |= any(entry.name == LAST_EVENT for entry in page.entries)
+            self._last_event_seen |= any(
+                entry.name == self.feed.topic.ends for entry in page.entries
+            )
             if data:
                 await self._write(data)
             tries = 0 if page.entries else tries + 1

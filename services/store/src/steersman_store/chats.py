@@ -329,9 +329,10 @@ class Chats:
 
     async def list_messages(self, request: rpc.ListMessages) -> msgspec.Raw:
         positions = (request.before_id, request.after_id, request.after_revision)
-        if sum(position is not None for position in positions) > 1:
+        after = request.after_id is not None or request.after_revision is not None
+        if request.before_id is not None and after:
             raise InvalidRequest(
-                "at most one of before_id, after_id and after_revision", field="before_id"
+                "before_id cannot be combined with after_id or after_revision", field="before_id"
             )
         return await self._database.raw(
             "SELECT list_messages($1, $2, $3, $4, $5, $6)",

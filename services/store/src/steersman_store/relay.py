@@ -3,11 +3,13 @@
 One relay per range of partitions is the leader, by an advisory lock; the others stand by. It is
 nudged after every commit, by this process or over NATS by another, and looks once a second anyway.
 An event that is published again after a crash is dropped by its message id or by its readers.
+What changes the list of a person's chats goes to that person's subject as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, Final
 
 import asyncpg
@@ -18,7 +20,8 @@ from prometheus_client import Counter, Gauge
 from steersman_contracts import subjects
 from steersman_contracts.errors import PayloadTooLarge, SteersmanError, Unavailable
 from steersman_contracts.events import EVENT_HEADER
-from steersman_contracts.ids import ChatId
+from steersman_contracts.feed import LISTED_NAMES
+from steersman_contracts.ids import ChatId, UserId
 from steersman_runtime.jetstream import Publisher, purge_subject
 from steersman_runtime.nats_client import NatsClient, encode_headers
 from steersman_store.database import Database
@@ -36,7 +39,7 @@ LEADING = Gauge("steersman_outbox_leading", "Ranges of the outbox that this proc
 # What the log has confirmed goes with the look for more: one commit for both.
 _TAKE: Final = """
 WITH confirmed AS (DELETE FROM outbox WHERE id = ANY ($4))
-SELECT id, chat_id::text AS chat_id, event, body FROM outbox
+SELECT id, chat_id::text AS chat_id, owner_id::text AS owner_id, event, body FROM outbox
     WHERE part >= $1 AND part < $2 AND id <> ALL ($4) ORDER BY id LIMIT $3
 """
 # A deletion that a crash of PostgreSQL undoes only publishes an event again.
@@ -136,7 +139,7 @@ class OutboxRelay:
                     continue
 
     async def _publish(self, rows: list[asyncpg.Record]) -> None:
-        waiting = [self._send(row) for row in rows]
+        waiting = [future for row in rows for future in self._send_all(row)]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -145,18 +148,30 @@ class OutboxRelay:
                     raise result
                 raise Unavailable("the event log cannot be written") from result
 
-    def _send(self, row: asyncpg.Record) -> asyncio.Future[int]:
+    def _send_all(self, row: asyncpg.Record) -> Iterator[asyncio.Future[int]]:
+        """Publish an event; to the owner as well, if it changes how the chat looks in a list."""
         chat_id = ChatId(row["chat_id"])
+        event_id = f"{chat_id}/{row['id']}"
+        yield self._send(row, subjects.chat_events(chat_id), f"/chats/{chat_id}", event_id)
+        # No owner: written before there was such a column.
+        if row["event"] in LISTED_NAMES and row["owner_id"] is not None:
+            owner_id = UserId(row["owner_id"])
+            # The stream drops a second message of the same id, whatever its subject.
+            message_id = f"me/{event_id}"
+            yield self._send(row, subjects.my_events(owner_id), f"/users/{owner_id}", message_id)
+
+    def _send(
+        self, row: asyncpg.Record, subject: str, source: str, message_id: str
+    ) -> asyncio.Future[int]:
         headers = encode_headers(
             {
                 "ce-specversion": "1.0",
                 EVENT_HEADER: row["event"],
-                "ce-source": f"/chats/{chat_id}",
-                "ce-id": f"{chat_id}/{row['id']}",
-                "Nats-Msg-Id": f"{chat_id}/{row['id']}",
+                "ce-source": source,
+                "ce-id": f"{row['chat_id']}/{row['id']}",
+                "Nats-Msg-Id": message_id,
             }
         )
-        subject = subjects.chat_events(chat_id)
         body: bytes = row["body"].encode()
         try:
             return self._publisher.publish(subject, body, headers=headers)

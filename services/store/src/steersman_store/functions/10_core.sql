@@ -91,7 +91,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION emit(c chats, event text, body json)
 RETURNS void LANGUAGE sql AS $$
-    INSERT INTO outbox (chat_id, part, event, body) VALUES (c.id, c.part, event, body)
+    INSERT INTO outbox (chat_id, part, owner_id, event, body)
+        VALUES (c.id, c.part, c.owner_id, event, body)
 $$;
 
 CREATE OR REPLACE FUNCTION action_json(c chats)
@@ -101,6 +102,15 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'approvals', (SELECT coalesce(json_agg(c.action_asks[i] ORDER BY i), '[]')
             FROM generate_subscripts(c.action_calls, 1) AS i
             WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL)) END
+$$;
+
+-- The owner's own mark, until chats are shared.
+CREATE OR REPLACE FUNCTION has_unread(c chats)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM messages m
+        WHERE m.chat_id = c.id AND m.role = 'assistant' AND m.deleted_at IS NULL
+            AND m.id > coalesce((SELECT k.last_read_id FROM chat_marks k
+                WHERE k.chat_id = c.id AND k.user_id = c.owner_id), 0))
 $$;
 
 CREATE OR REPLACE FUNCTION chat_json(c chats)
@@ -118,10 +128,7 @@ RETURNS json LANGUAGE sql STABLE AS $$
         -- The owner's own marks, until chats are shared.
         'pin_position', (SELECT k.pin_position FROM chat_marks k
             WHERE k.chat_id = c.id AND k.user_id = c.owner_id),
-        'has_unread', EXISTS (SELECT 1 FROM messages m
-            WHERE m.chat_id = c.id AND m.role = 'assistant' AND m.deleted_at IS NULL
-                AND m.id > coalesce((SELECT k.last_read_id FROM chat_marks k
-                    WHERE k.chat_id = c.id AND k.user_id = c.owner_id), 0)))
+        'has_unread', has_unread(c))
 $$;
 
 -- `internal`: with what providers need back; towards chatloop alone.
@@ -184,7 +191,8 @@ CREATE OR REPLACE FUNCTION emit_status(c chats, outcome text DEFAULT NULL)
 RETURNS void LANGUAGE sql AS $$
     SELECT emit(c, 'chat.status', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'status', c.status,
-        'history_version', c.history_version, 'outcome', outcome))
+        'history_version', c.history_version, 'outcome', outcome, 'updated_at', c.updated_at,
+        'has_unread', CASE WHEN outcome IS NOT NULL THEN has_unread(c) END))
 $$;
 
 CREATE OR REPLACE FUNCTION emit_queue(c chats)

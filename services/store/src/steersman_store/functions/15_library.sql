@@ -29,37 +29,11 @@ BEGIN
     SELECT coalesce(max(id), 0) INTO newest FROM messages WHERE chat_id = c.id;
     INSERT INTO chat_marks (user_id, chat_id, last_read_id)
         VALUES (p_actor, c.id, least(coalesce(p_message, newest), newest))
-        ON CONFLICT (user_id, chat_id) DO UPDATE
-            SET last_read_id = greatest(chat_marks.last_read_id, excluded.last_read_id);
-    c := touch_chat(c);
-    RETURN answer(json_build_object('chat', chat_json(c)));
-END $$;
-
--- Puts a pin at a position (1 is first, beyond the end is last), or takes it away (NULL).
-CREATE OR REPLACE FUNCTION pin_chat(p_actor uuid, p_chat uuid, p_position integer)
-RETURNS transition_result LANGUAGE plpgsql AS $$
-DECLARE
-    c chats := lock_chat(p_chat, p_actor);
-    present integer;
-    wanted integer;
-BEGIN
-    -- One change of a person's pins at a time.
-    PERFORM pg_advisory_xact_lock(hashtextextended(p_actor::text, 0));
-    SELECT pin_position INTO present FROM chat_marks WHERE user_id = p_actor AND chat_id = c.id;
-    IF present IS NOT NULL THEN
-        UPDATE chat_marks SET pin_position = NULL WHERE user_id = p_actor AND chat_id = c.id;
-        UPDATE chat_marks SET pin_position = pin_position - 1
-            WHERE user_id = p_actor AND pin_position > present;
+        ON CONFLICT (user_id, chat_id) DO UPDATE SET last_read_id = excluded.last_read_id
+            WHERE chat_marks.last_read_id < excluded.last_read_id;
+    IF FOUND THEN  -- a client may say it with every message that it shows
+        c := touch_chat(c);
     END IF;
-    IF p_position IS NOT NULL THEN
-        SELECT least(p_position, count(*) + 1) INTO wanted
-            FROM chat_marks WHERE user_id = p_actor AND pin_position IS NOT NULL;
-        UPDATE chat_marks SET pin_position = pin_position + 1
-            WHERE user_id = p_actor AND pin_position >= wanted;
-        INSERT INTO chat_marks (user_id, chat_id, pin_position) VALUES (p_actor, c.id, wanted)
-            ON CONFLICT (user_id, chat_id) DO UPDATE SET pin_position = excluded.pin_position;
-    END IF;
-    c := touch_chat(c);
     RETURN answer(json_build_object('chat', chat_json(c)));
 END $$;
 

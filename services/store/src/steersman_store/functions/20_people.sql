@@ -184,11 +184,14 @@ END $$;
 CREATE OR REPLACE FUNCTION delete_chat(p_actor uuid, p_chat uuid)
 RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
-    c chats := lock_chat(p_chat, p_actor);
+    c chats;
 BEGIN
+    PERFORM lock_pins(p_actor);
+    c := lock_chat(p_chat, p_actor);
     PERFORM next_status(c, 'delete');
     -- All of them, so that nothing of a descendant can be announced after its end.
     PERFORM 1 FROM chats WHERE id IN (SELECT id FROM family(c.id)) FOR UPDATE;
+    PERFORM drop_pins(p_actor, ARRAY(SELECT id FROM family(c.id)));
     PERFORM emit(f, 'chat.deleted', json_build_object(
         'chat_id', f.id, 'snapshot_version', f.snapshot_version + 1)) FROM family(c.id) f;
     DELETE FROM leases WHERE chat_id IN (SELECT id FROM family(c.id));
@@ -394,10 +397,12 @@ END $$;
 CREATE OR REPLACE FUNCTION archive_chat(p_actor uuid, p_chat uuid, p_archived boolean)
 RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
-    c chats := lock_chat(p_chat, p_actor);
+    c chats;
     member chats;
     transition text := CASE WHEN p_archived THEN 'archive' ELSE 'unarchive' END;
 BEGIN
+    PERFORM lock_pins(p_actor);
+    c := lock_chat(p_chat, p_actor);
     IF c.archived = p_archived THEN
         RETURN answer(json_build_object('chat', chat_json(c)));
     END IF;
@@ -409,9 +414,13 @@ BEGIN
                     updated_at = now()
                 WHERE id = member.id RETURNING * INTO member;
             PERFORM emit(member, 'chat.' || transition || 'd', json_build_object(
-                'chat_id', member.id, 'snapshot_version', member.snapshot_version));
+                'chat_id', member.id, 'snapshot_version', member.snapshot_version,
+                'updated_at', member.updated_at));
         END IF;
     END LOOP;
+    IF p_archived THEN
+        PERFORM drop_pins(p_actor, ARRAY(SELECT id FROM family(c.id)));
+    END IF;
     SELECT * INTO c FROM chats WHERE id = c.id;
     RETURN answer(json_build_object('chat', chat_json(c)));
 END $$;
@@ -452,6 +461,7 @@ CREATE OR REPLACE FUNCTION list_chats(
                     OR to_tsvector('simple', c.title) @@ websearch_to_tsquery('simple', p_words)
                     OR c.id IN (SELECT m.chat_id FROM messages m
                         WHERE m.role IN ('user', 'assistant') AND m.deleted_at IS NULL
+                            AND m.visibility <> 'model'
                             AND to_tsvector('simple', search_text(m.content))
                                 @@ websearch_to_tsquery('simple', p_words)))
                 AND (p_before IS NULL OR (c.updated_at, c.id) < (p_before, p_before_id))
@@ -492,7 +502,10 @@ DECLARE
 BEGIN
     IF p_after_revision IS NOT NULL THEN
         WITH found AS (
-            SELECT m FROM messages m WHERE m.chat_id = c.id AND m.revision > p_after_revision
+            -- One transition gives many messages the same revision: a page may end among them.
+            SELECT m FROM messages m WHERE m.chat_id = c.id
+                AND (m.revision, m.id)
+                    > (p_after_revision, coalesce(p_after_id, 9223372036854775807))
                 AND m.visibility <> 'model' ORDER BY m.revision, m.id LIMIT p_limit + 1
         ), numbered AS (
             SELECT m, row_number() OVER (ORDER BY (m).revision, (m).id) AS n FROM found

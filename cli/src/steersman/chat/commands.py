@@ -1,0 +1,328 @@
+"""What a person can ask for beside talking: `/name arguments`, each with a line of help."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from steersman.chat.conversation import Conversation, resume_hint
+from steersman.chat.output import plain_text
+from steersman.chat.wishes import Wishes, find_model, sendable
+from steersman.chat.words import shorten
+from steersman.client import Client, ClientError
+from steersman_contracts.chats import Chat, ChatSnapshot, Message, Role
+from steersman_contracts.ids import ChatId, is_chat_id
+from steersman_contracts.rest import EditMessageBody, EditQueuedBody, UpdateChatBody
+
+_COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
+_LISTED: Final = 20
+_LINE: Final = 60
+
+
+class Misused(ClientError):
+    """The command exists and wants other arguments; the text says which."""
+
+
+@dataclass
+class Talk:
+    """What commands see and change.
+
+    Attributes:
+        conversation: None until the first message.
+        say: Prints a line.
+        moved: The conversation is another one: nothing of it is on the screen.
+        watch: A turn was started: show it.
+        leaves: The person wants to leave.
+        listed: The chats that `/chats` showed last, in that order.
+    """
+
+    client: Client
+    say: Callable[[str], None]
+    wishes: Wishes = field(default_factory=Wishes)
+    conversation: Conversation | None = None
+    moved: bool = False
+    watch: bool = False
+    leaves: bool = False
+    listed: tuple[Chat, ...] = ()
+
+    def go_to(self, chat_id: ChatId | None) -> None:
+        """Go on in another chat; None begins one with the next message."""
+        self.conversation = None if chat_id is None else Conversation(self.client, chat_id)
+        self.wishes = replace(self.wishes, title="")
+        self.moved = True
+
+    def here(self) -> Conversation:
+        """The present conversation.
+
+        Raises:
+            Misused: There is none yet.
+        """
+        if self.conversation is None:
+            raise Misused("there is no chat yet: it begins with your first message")
+        return self.conversation
+
+
+class Command(NamedTuple):
+    """A command and how it is explained."""
+
+    arguments: str
+    help: str
+    run: Callable[[Talk, str], Awaitable[None]]
+
+
+def parse(text: str) -> tuple[str, str] | None:
+    """Name and arguments of a command; None when the text is a message."""
+    found = _COMMAND.fullmatch(text)
+    return None if found is None else (found[1], (found[2] or "").strip())
+
+
+async def obey(talk: Talk, name: str, argument: str) -> None:
+    """Do what was asked for.
+
+    Raises:
+        ClientError: It cannot be done, or there is no such command.
+    """
+    command = COMMANDS.get(name) or COMMANDS.get(_ALIASES.get(name, ""))
+    if command is None:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.6)
+        hint = f"did you mean /{near[0]}?" if near else "/help lists what there is"
+        raise Misused(f"there is no /{name}: {hint}")
+    await command.run(talk, argument)
+
+
+async def _help(talk: Talk, name: str) -> None:
+    name = name.lstrip("/")
+    if name in COMMANDS:
+        talk.say(_help_line(name))
+        return
+    if name:
+        raise Misused(f"there is no /{name}: /help lists what there is")
+    for known in COMMANDS:
+        talk.say(_help_line(known))
+    talk.say("A line that ends in \\ goes on in the next one. Ctrl-C ends the turn, twice leaves.")
+
+
+def _help_line(name: str) -> str:
+    command = COMMANDS[name]
+    return f"{f'/{name} {command.arguments}':<24} {command.help}"
+
+
+# -- which chat ------------------------------------------------------------------------------------
+
+
+async def _new(talk: Talk, _: str) -> None:
+    talk.go_to(None)
+    talk.say("a new chat begins with your next message")
+
+
+async def _chats(talk: Talk, words: str) -> None:
+    page = await talk.client.list_chats(limit=_LISTED, words=words or None)
+    talk.listed = page.chats
+    for number, chat in enumerate(page.chats, start=1):
+        mark = "*" if talk.conversation and chat.id == talk.conversation.chat_id else " "
+        unread = " (unread)" if chat.has_unread else ""
+        title = shorten(chat.title or "(no title)", _LINE)
+        talk.say(f"{mark}{number:>3}  {chat.status.value:<15} {title}{unread}")
+    if not page.chats:
+        talk.say("no chat is like that" if words else "there is no chat yet")
+    elif page.next_cursor is not None:
+        talk.say(f"and more: /chats WORDS finds them; these are the last {_LISTED}")
+
+
+async def _resume(talk: Talk, which: str) -> None:
+    if is_chat_id(which):
+        chat = await talk.client.get_chat(ChatId(which))
+    elif which.isdecimal() and 0 < int(which) <= len(talk.listed):
+        chat = talk.listed[int(which) - 1]
+    else:
+        raise Misused("/resume NUMBER goes to a chat that /chats has listed, or by its id")
+    talk.go_to(chat.id)
+    talk.watch = True
+
+
+async def _fork(talk: Talk, title: str) -> None:
+    snapshot = await talk.here().look()
+    if not snapshot.messages:
+        raise Misused("there is nothing to fork yet")
+    source = snapshot.chat
+    fork = await talk.client.fork(source.id, snapshot.messages[-1].id, sendable(title))
+    talk.go_to(fork.id)
+    talk.say(f"this is a copy now; the original stays: {resume_hint(source.id)}")
+
+
+async def _archive(talk: Talk, _: str) -> None:
+    chat = await talk.client.archive(talk.here().chat_id)
+    talk.go_to(None)
+    talk.say(f"put away; /unarchive {chat.id} brings it back. A new chat begins here")
+
+
+async def _unarchive(talk: Talk, which: str) -> None:
+    if not is_chat_id(which):
+        raise Misused("/unarchive ID: the id that /archive told")
+    chat = await talk.client.unarchive(ChatId(which))
+    talk.go_to(chat.id)
+    talk.watch = True
+
+
+async def _delete(talk: Talk, sure: str) -> None:
+    chat_id = talk.here().chat_id
+    if sure != "yes":
+        raise Misused("/delete yes removes this chat for good; /archive only puts it away")
+    await talk.client.delete_chat(chat_id)
+    talk.go_to(None)
+    talk.say("deleted; a new chat begins with your next message")
+
+
+# -- this chat -------------------------------------------------------------------------------------
+
+
+async def _title(talk: Talk, title: str) -> None:
+    if not title:
+        raise Misused("/title TEXT")
+    if talk.conversation is None:
+        talk.wishes = replace(talk.wishes, title=sendable(title))
+        return
+    body = UpdateChatBody(title=sendable(title))
+    await talk.client.update_chat(talk.conversation.chat_id, body)
+
+
+async def _pin(talk: Talk, position: str) -> None:
+    if position and (not position.isdecimal() or int(position) == 0):
+        raise Misused("/pin POSITION, 1 being the first")
+    chat = await talk.client.pin(talk.here().chat_id, int(position or 1))
+    talk.say(f"pinned at {chat.pin_position}")
+
+
+async def _unpin(talk: Talk, _: str) -> None:
+    await talk.client.unpin(talk.here().chat_id)
+    talk.say("no longer pinned")
+
+
+async def _clear(talk: Talk, _: str) -> None:
+    await talk.client.clear_context(talk.here().chat_id)
+    talk.say("the model no longer sees what was said so far; you still do")
+
+
+async def _model(talk: Talk, name: str) -> None:
+    if name:
+        model = await find_model(talk.client, name)
+        talk.wishes = replace(talk.wishes, model=model)
+        talk.say(f"{model} answers from now on")
+        return
+    chat = talk.conversation.view.chat if talk.conversation else None
+    model = talk.wishes.model or (chat.model if chat else None)
+    talk.say(model or "the default model; /models shows which that is")
+
+
+async def _models(talk: Talk, _: str) -> None:
+    for model in await talk.client.list_models():
+        mark = "*" if model.is_default else " "
+        talk.say(f"{mark} {model.name:<40} {model.display_name}")
+
+
+# -- the turn --------------------------------------------------------------------------------------
+
+
+async def _interrupt(talk: Talk, _: str) -> None:
+    if talk.conversation is None:
+        talk.say("nothing runs")
+        return
+    chat = await talk.client.interrupt(talk.conversation.chat_id)
+    talk.say(f"the chat is {chat.status.value}")
+
+
+async def _edit(talk: Talk, text: str) -> None:
+    conversation = talk.here()
+    last = _last_question(await conversation.look())
+    if not text:
+        talk.say(f"/edit TEXT replaces your last message: {plain_text(last.parts)}")
+        return
+    body = EditMessageBody(text=sendable(text), model=talk.wishes.model)
+    await _replace(talk, conversation, last, body)
+
+
+async def _retry(talk: Talk, _: str) -> None:
+    conversation = talk.here()
+    last = _last_question(await conversation.look())
+    text = plain_text(last.parts)
+    if not text:
+        raise Misused("your last message holds more than text: send it again instead")
+    await _replace(talk, conversation, last, EditMessageBody(text=text, model=talk.wishes.model))
+
+
+async def _replace(
+    talk: Talk, conversation: Conversation, old: Message, body: EditMessageBody
+) -> None:
+    await conversation.edit(old.id, body)
+    talk.wishes = replace(talk.wishes, model=None)  # the chat has it from here on
+    talk.watch = True
+
+
+def _last_question(snapshot: ChatSnapshot) -> Message:
+    asked = [message for message in snapshot.messages if message.role is Role.USER]
+    if not asked:
+        raise Misused("there is no message of yours yet")
+    return asked[-1]
+
+
+_QUEUE_USAGE: Final = "/queue, or /queue first N, /queue drop N, /queue edit N TEXT"
+
+
+async def _queue(talk: Talk, argument: str) -> None:
+    conversation = talk.here()
+    snapshot = await conversation.look()
+    verb, _, rest = argument.partition(" ")
+    if not verb:
+        for number, queued in enumerate(snapshot.queue, start=1):
+            line = " ".join(plain_text(queued.parts).split())
+            talk.say(f"{number:>3}  {shorten(line, _LINE)}")
+        if not snapshot.queue:
+            talk.say("nothing waits")
+        return
+    number, _, text = rest.strip().partition(" ")
+    if not number.isdecimal() or not 0 < int(number) <= len(snapshot.queue):
+        raise Misused(_QUEUE_USAGE)
+    chat_id, queued_id = conversation.chat_id, snapshot.queue[int(number) - 1].id
+    if verb == "first":
+        conversation.expect(await talk.client.promote_queued(chat_id, queued_id))
+        talk.watch = True
+    elif verb == "drop":
+        await talk.client.delete_queued(chat_id, queued_id)
+        talk.say("dropped")
+    elif verb == "edit" and text.strip():
+        body = EditQueuedBody(text=sendable(text.strip()))
+        await talk.client.edit_queued(chat_id, queued_id, body)
+        talk.say("changed")
+    else:
+        raise Misused(_QUEUE_USAGE)
+
+
+async def _quit(talk: Talk, _: str) -> None:
+    talk.leaves = True
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "help": Command("[NAME]", "show this, or the line of one command", _help),
+    "model": Command("[NAME]", "answer with another model from now on; or say which it is", _model),
+    "models": Command("", "list the models", _models),
+    "interrupt": Command("", "end the turn that runs in this chat", _interrupt),
+    "retry": Command("", "have your last message answered again", _retry),
+    "edit": Command("[TEXT]", "say your last message in other words, and go on from there", _edit),
+    "queue": Command("[first|drop|edit N]", "show what waits; or change it", _queue),
+    "clear": Command("", "let the model forget what was said so far", _clear),
+    "fork": Command("[TITLE]", "go on in a copy of this chat", _fork),
+    "title": Command("TEXT", "give this chat a title", _title),
+    "pin": Command("[POSITION]", "keep this chat at the top of the list", _pin),
+    "unpin": Command("", "no longer", _unpin),
+    "new": Command("", "start another chat", _new),
+    "chats": Command("[WORDS]", "list your chats, or those that hold the words", _chats),
+    "resume": Command("NUMBER", "go on with a chat of that list, or with an id", _resume),
+    "archive": Command("", "put this chat away", _archive),
+    "unarchive": Command("ID", "bring a chat back, and go on with it", _unarchive),
+    "delete": Command("yes", "remove this chat for good", _delete),
+    "quit": Command("", "leave (Ctrl-D too)", _quit),
+}
+_ALIASES: Final = {"exit": "quit"}

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+
+from steersman.chat.commands import COMMANDS, Misused, Talk, obey, parse
+from steersman.client import Client
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def talk(lines: list[str]) -> Talk:
+    return Talk(Client("http://127.0.0.1:1", "token"), lines.append)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/help", ("help", "")),
+        ("/model demo/echo", ("model", "demo/echo")),
+        ("/edit  two\nlines ", ("edit", "two\nlines")),
+        ("/etc/passwd is a file", None),
+        ("what is /help?", None),
+        ("/", None),
+        ("/HELP", None),
+    ],
+)
+def test_a_command_begins_with_a_slash_and_a_word(
+    text: str, expected: tuple[str, str] | None
+) -> None:
+    assert parse(text) == expected
+
+
+async def test_the_help_has_a_line_for_every_command(talk: Talk, lines: list[str]) -> None:
+    await obey(talk, "help", "")
+
+    assert len(lines) == len(COMMANDS) + 1
+    for name, line in zip(COMMANDS, lines, strict=False):
+        assert line.startswith(f"/{name} ")
+        assert COMMANDS[name].help in line
+        assert len(line) < 100
+
+    for spelled in ("edit", "/edit"):
+        lines.clear()
+        await obey(talk, "help", spelled)
+        assert lines == [line for line in lines if line.startswith("/edit [TEXT]")]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "text"),
+    [
+        ("quee", "", "did you mean /queue?"),
+        ("sing", "", "/help lists what there is"),
+        ("help", "sing", "there is no /sing"),
+        ("clear", "", "there is no chat yet"),
+        ("pin", "first", "/pin POSITION"),
+        ("pin", "0", "/pin POSITION"),
+        ("resume", "3", "/resume NUMBER"),
+        ("unarchive", "x", "/unarchive ID"),
+        ("title", "", "/title TEXT"),
+    ],
+)
+async def test_what_cannot_be_is_explained(talk: Talk, name: str, argument: str, text: str) -> None:
+    with pytest.raises(Misused, match=text):
+        await obey(talk, name, argument)
+
+
+async def test_a_title_may_be_given_before_there_is_a_chat(talk: Talk) -> None:
+    await obey(talk, "title", "Ships")
+    assert talk.wishes.new_chat("hello").title == "Ships"
+
+    await obey(talk, "new", "")
+    assert talk.wishes.new_chat("hello").title == ""
+
+
+@pytest.mark.parametrize("name", ["quit", "exit"])
+async def test_leaving(talk: Talk, name: str) -> None:
+    await obey(talk, name, "")
+    assert talk.leaves
