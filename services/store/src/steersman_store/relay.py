@@ -39,6 +39,11 @@ WITH confirmed AS (DELETE FROM outbox WHERE id = ANY ($4))
 SELECT id, chat_id::text AS chat_id, event, body FROM outbox
     WHERE part >= $1 AND part < $2 AND id <> ALL ($4) ORDER BY id LIMIT $3
 """
+_PURGE_LATER: Final = """
+INSERT INTO purges (chat_id, due_at)
+    VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+    ON CONFLICT (chat_id) DO NOTHING
+"""
 # A deletion that a crash of PostgreSQL undoes only publishes an event again.
 _BEGIN_LEAD: Final = "SET synchronous_commit = off"
 _END_LEAD: Final = "RESET synchronous_commit"
@@ -53,12 +58,19 @@ class OutboxRelay:
     """Relays all ranges that this process can get the lead of."""
 
     def __init__(
-        self, database: Database, client: NatsClient, publisher: Publisher, *, ranges: int
+        self,
+        database: Database,
+        client: NatsClient,
+        publisher: Publisher,
+        *,
+        ranges: int,
+        keep_deleted_s: float,
     ) -> None:
         self._database = database
         self._client = client
         self._publisher = publisher
         self._ranges = ranges
+        self._keep_deleted_s = keep_deleted_s
         self._nudges = [asyncio.Event() for _ in range(ranges)]
         self._leads = [False] * ranges
 
@@ -124,10 +136,10 @@ class OutboxRelay:
             rows = await connection.fetch(_TAKE, low, high, _BATCH, confirmed)
             confirmed = []
             if rows:
-                await self._publish(rows)
+                seqs = await self._publish(rows)
+                await self._forget_deleted(connection, rows, seqs)
                 confirmed = [row["id"] for row in rows]
                 RELAYED.inc(len(rows))
-                await self._forget_deleted(rows)
             if len(rows) < _BATCH:
                 try:
                     async with asyncio.timeout(_LOOK_S):
@@ -135,7 +147,8 @@ class OutboxRelay:
                 except TimeoutError:
                     continue
 
-    async def _publish(self, rows: list[asyncpg.Record]) -> None:
+    async def _publish(self, rows: list[asyncpg.Record]) -> list[int]:
+        """The sequences that the log has given to the events."""
         waiting = [self._send(row) for row in rows]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:
@@ -144,6 +157,7 @@ class OutboxRelay:
                 if isinstance(result, SteersmanError):
                     raise result
                 raise Unavailable("the event log cannot be written") from result
+        return [result for result in results if isinstance(result, int)]
 
     def _send(self, row: asyncpg.Record) -> asyncio.Future[int]:
         chat_id = ChatId(row["chat_id"])
@@ -163,11 +177,27 @@ class OutboxRelay:
         except PayloadTooLarge:
             return self._publisher.publish(subject, without_parts(body), headers=headers)
 
-    async def _forget_deleted(self, rows: list[asyncpg.Record]) -> None:
-        for row in rows:
-            if row["event"] == "chat.deleted":
-                subject = subjects.chat_events(ChatId(row["chat_id"]))
-                await purge_subject(self._client, subjects.EVENT_STREAM, subject, keep=1)
+    async def _forget_deleted(
+        self, connection: Any, rows: list[asyncpg.Record], seqs: list[int]
+    ) -> None:
+        """What a deleted chat said leaves the log, but for the news that it is deleted.
+
+        That goes later, by the sweep: together with what a worker that had not heard of it still
+        streamed, and with all that could not be removed now.
+        """
+        for row, seq in zip(rows, seqs, strict=True):
+            if row["event"] != "chat.deleted":
+                continue
+            await connection.execute(_PURGE_LATER, row["chat_id"], self._keep_deleted_s)
+            if (
+                seq == 1
+            ):  # of a log that was made anew: nothing is before it, and NATS takes 1 for all
+                continue
+            subject = subjects.chat_events(ChatId(row["chat_id"]))
+            try:
+                await purge_subject(self._client, subjects.EVENT_STREAM, subject, before=seq)
+            except SteersmanError as error:
+                log.warning("purge.failed", chat_id=row["chat_id"], error_code=error.code)
 
 
 async def _unlock(connection: Any, number: int) -> None:
