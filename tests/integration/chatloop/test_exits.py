@@ -255,7 +255,7 @@ def test_every_status_is_probed() -> None:
     assert {situation.status for situation in SITUATIONS} == set(Status)
 
 
-@pytest.mark.timeout(150)  # many chats at once
+@pytest.mark.timeout(300)  # many chats at once
 async def test_every_chat_is_led_on_by_whoever_is_to_do_it(
     store: StoreDriver,
     client: NatsClient,
