@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import psutil
 import pytest
 
 from steersman.client import Client
@@ -163,7 +164,35 @@ class Deployment:
         self.killed.append(name)
         return process
 
-    async def back(self, former: Process, timeout_s: float = 30.0) -> None:
+    def break_postgres(self) -> Process:
+        """SIGKILL, and every start fails until `mend_postgres`."""
+        self._postgres_settings.write_text("no_such_setting = on\n")
+        self._postgres_settings.chmod(0o644)  # as root, the server is somebody else
+        return self.kill("postgres")
+
+    def mend_postgres(self) -> None:
+        """Let it start again."""
+        self._postgres_settings.unlink()
+
+    @property
+    def _postgres_settings(self) -> Path:
+        return self.data / "postgres" / "data" / "postgresql.local.conf"
+
+    def wipe_nats(self) -> Process:
+        """SIGKILL, and its store is gone when it is started again."""
+        supervisor = self.child.process.pid
+        os.kill(supervisor, signal.SIGSTOP)  # or it would be as fast as we are
+        try:
+            process = self.kill("nats")
+            victim = psutil.Process(process.pid)
+            while victim.status() != psutil.STATUS_ZOMBIE:  # until then it may still write
+                time.sleep(0.01)
+            shutil.rmtree(self.data / "nats" / "jetstream")
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        return process
+
+    async def back(self, former: Process, timeout_s: float = 60.0) -> None:
         """Wait until the supervisor has started it again; a service says then that it is ready."""
         await until(lambda: self.processes()[former.name].starts > former.starts, timeout_s)
         if former.url:
@@ -227,7 +256,7 @@ class Deployment:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.status == 200
     except OSError:  # refused, cut, or 503: `HTTPError` is one too
         return False
@@ -253,7 +282,7 @@ def deployed() -> Generator[Deployment]:
     try:
         port = json.loads(fakes.line(lambda line: '"port"' in line))["port"]
         child.line(lambda line: '"event": "steersman.ready"' in line)
-        until = time.monotonic() + 5
+        until = time.monotonic() + 30
         while not ready_file.exists() and time.monotonic() < until:
             time.sleep(0.02)
         yield Deployment(child, root / "data", ready_file, port)

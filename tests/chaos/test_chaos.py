@@ -7,10 +7,10 @@ its timing), `STEERSMAN_CHAOS_LOG` names a file that gets the log of all process
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import secrets
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from support.invariants import broken, broken_deltas, broken_log
 ROUNDS = int(os.environ.get("STEERSMAN_CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "0")) or secrets.randbits(32)
 ROUND_S = 14.0
-REST_S = 60.0
+REST_S = 90.0
 VICTIMS = ("chatloop-1", "chatloop-2", "gateway-1", "gateway-2", "store-1", "store-2", "tools")
 
 pytestmark = pytest.mark.xdist_group("chaos")
 
 
-@pytest.mark.timeout(120 + 60 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_stored(
     deployment: Deployment,
 ) -> None:
@@ -157,7 +157,7 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_the_chats_of_a_killed_chatloop_are_finished_by_another(
     deployment: Deployment,
 ) -> None:
@@ -198,7 +198,7 @@ def _attempt(watcher: Watcher) -> int:
     return 0 if watcher.view.preview is None else watcher.view.preview.attempt
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_killed_postgres_pauses_the_chats_and_no_service_starts_again(
     deployment: Deployment,
 ) -> None:
@@ -214,21 +214,24 @@ async def test_a_killed_postgres_pauses_the_chats_and_no_service_starts_again(
             await _streams(watcher)
         await inside.close()
 
-        # Again and again, so that it is away for some seconds: alone it would be back at once.
-        for _ in range(4):
-            await deployment.back(deployment.kill("postgres"))
-        deployment.kill("postgres")
-        await until(lambda: _unready(deployment, "store-1"), 20)
+        # It cannot start again before the test lets it: alone it would be back at once.
+        former = deployment.break_postgres()
         people = [
-            talk_on(deployment, talk, random.Random(SEED), messages=1, within_s=0.1)
+            asyncio.create_task(
+                talk_on(deployment, talk, random.Random(SEED), messages=1, within_s=0.1)
+            )
             for talk in talks
         ]
+        for name in ("store-1", "store-2"):
+            await until(functools.partial(_unready, deployment, name), 60)
+        deployment.mend_postgres()
+        await deployment.back(former)
         await asyncio.gather(*people)
         await deployment.all_ready()
         for talk in talks:
             await at_rest(client, talk.chat_id, REST_S)
 
-        assert deployment.fell_over() == []
+        assert [one for one in deployment.fell_over() if not one.startswith("postgres")] == []
         inside = await Inside.open(deployment)
         stack.push_async_callback(inside.close)
         for talk, watcher in zip(talks, watchers, strict=True):
@@ -239,7 +242,7 @@ async def _unready(deployment: Deployment, name: str) -> bool:
     return not await deployment.ready(name)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_a_wiped_event_log_costs_a_gap_and_nothing_that_is_stored(
     deployment: Deployment,
 ) -> None:
@@ -261,8 +264,7 @@ async def test_a_wiped_event_log_costs_a_gap_and_nothing_that_is_stored(
             await _streams(watcher)
         former = {talk.chat_id: await history(client, talk.chat_id) for talk in talks}
 
-        former_nats = deployment.kill("nats")
-        shutil.rmtree(deployment.data / "nats" / "jetstream")
+        former_nats = deployment.wipe_nats()
         people = [
             talk_on(deployment, talk, random.Random(SEED), messages=1, within_s=0.5)
             for talk in talks

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from support.deployment import Deployment
 
-_START_TIMEOUT_S = 60.0
+REPLICATED = ("store", "gateway", "chatloop")
+_START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 
 
@@ -54,6 +55,7 @@ def deployment() -> Generator[Deployment]:
         [
             *(steersman, "up", "--no-local-model", "--port", "0", "--log", "json"),
             *("--data", data, "--ready-file", ready_file),
+            *(word for kind in REPLICATED for word in ("--replicas", f"{kind}=2")),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

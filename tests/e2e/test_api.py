@@ -16,7 +16,7 @@ from support.deployment import Deployment
 async def http(deployment: Deployment) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client with the operator's token."""
     async with httpx2.AsyncClient(
-        base_url=f"{deployment.url}/api/v1",
+        base_url=f"{deployment.gateway()}/api/v1",
         headers={"Authorization": f"Bearer {deployment.token}"},
         timeout=30,
     ) as client:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import random
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Deployment:
-    """One running Steersman."""
+    """One running Steersman, with two of each service that is asked about."""
 
     url: str
     token: str
     data: Path
     ready_file: Path
 
-    def pids(self) -> Mapping[str, int]:
-        """The processes by name; a process that was started again has another one."""
+    def pids(self, kind: str) -> list[int]:
+        """The processes of a service; one that was started again has another number."""
+        return [one["pid"] for one in self._services(kind)]
+
+    def gateway(self) -> str:
+        """The address of any of the gateways."""
+        return random.choice([one["url"] for one in self._services("gateway")])
+
+    def signal(self, kind: str, number: signal.Signals) -> None:
+        """Send a signal to every process of a service."""
+        for pid in self.pids(kind):
+            os.kill(pid, number)
+
+    def _services(self, kind: str) -> list[dict[str, Any]]:
         facts: dict[str, Any] = json.loads(self.ready_file.read_text())
-        return {one["name"]: one["pid"] for one in (*facts["services"], *facts["parts"])}
+        return [one for one in facts["services"] if one["name"].rpartition("-")[0] == kind]

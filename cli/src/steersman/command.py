@@ -41,6 +41,8 @@ class Command:
         stop_signal: Asks the process to end by itself.
         stop_timeout_s: How long it may take to, before SIGKILL.
         death_signal: What the kernel sends to it when we die, however we die.
+        before_restart: Clears what an earlier process left behind, before the next one starts.
+            Runs in a thread; a `RuntimeError` counts as a start that failed.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Command:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
+    before_restart: Callable[[], None] | None = None
 
 
 def spawn(

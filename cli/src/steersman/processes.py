@@ -218,8 +218,10 @@ class Supervisor:
             self._listener.ended(child.name, code, delay)
             await asyncio.sleep(delay)
             try:
+                if child.command.before_restart is not None:
+                    await asyncio.to_thread(child.command.before_restart)
                 self._spawn(child)
-            except (OSError, subprocess.SubprocessError) as error:
+            except (OSError, subprocess.SubprocessError, RuntimeError) as error:
                 # No memory or no processes left: it may get better.
                 self._listener.line(child.name, f"cannot be started: {error}")
                 child.exited = asyncio.get_running_loop().create_future()

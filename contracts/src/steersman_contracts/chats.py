@@ -239,6 +239,17 @@ class Preview(msgspec.Struct, frozen=True, omit_defaults=True):
     are left out, so the numbers may have holes. Empty means 0, 1, 2 …"""
 
 
+class PendingRetry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last attempt failed for a passing reason; the next one starts at `retrying_at`."""
+
+    attempt: int
+    """The attempt that failed."""
+    delay_ms: int
+    retrying_at: datetime
+    kind: ErrorKind
+    message: str
+
+
 class ChatSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A chat as a client needs it to begin watching."""
 
@@ -249,3 +260,5 @@ class ChatSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """There are older messages than these; ask for them with `before_id`."""
     queue: tuple[QueuedMessage, ...] = ()
     preview: Preview | None = None
+    retry: PendingRetry | None = None
+    """Set while a running turn waits for its next attempt."""

@@ -228,9 +228,20 @@ async def ensure_consumer(client: NatsClient, stream: str, config: Mapping[str, 
         raise StreamFailed(f"consumer {name!r}: {answer['error'].get('description')}")
 
 
-async def purge_subject(client: NatsClient, stream: str, subject: str, *, keep: int = 0) -> None:
-    """Remove the messages of one subject from a stream, but for the newest `keep`."""
-    ask: dict[str, Any] = {"filter": subject} | ({"keep": keep} if keep else {})
+async def purge_subject(
+    client: NatsClient, stream: str, subject: str, *, keep: int = 0, before: int = 0
+) -> None:
+    """Remove the messages of one subject from a stream.
+
+    Args:
+        client: The connection.
+        stream: The stream.
+        subject: Whose messages; a pattern of several works too.
+        keep: How many of the newest stay. Not together with `before`.
+        before: Only those with a lower sequence go; NATS takes 0 and 1 for all.
+    """
+    limits = {"keep": keep, "seq": before}
+    ask = {"filter": subject} | {name: value for name, value in limits.items() if value}
     await _api(client, f"STREAM.PURGE.{stream}", ask)
 
 

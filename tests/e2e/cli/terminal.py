@@ -19,7 +19,7 @@ from unit.cli.vt import Terminal
 
 STEERSMAN = Path(sys.executable).with_name("steersman")
 WIDTH, HEIGHT = 100, 40
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 PROMPT = "\N{HEAVY RIGHT-POINTING ANGLE QUOTATION MARK ORNAMENT}"
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
@@ -66,18 +65,17 @@ async def test_thoughts_can_be_left_out(env: dict[str, str]) -> None:
 async def test_retries_are_counted_down_and_leave_only_the_answer_in_a_pipe(
     env: dict[str, str], deployment: Deployment
 ) -> None:
-    chatloop = deployment.pids()["chatloop"]
-    os.kill(chatloop, signal.SIGSTOP)  # until somebody watches
+    deployment.signal("chatloop", signal.SIGSTOP)  # until somebody watches
     try:
         async with terminal(env, "chat", "-m", "flaky", "Try") as person:
             await person.until("thinking")
             piped = await start(env, "chat", "-m", "flaky", "--print", "Try")
-            os.kill(chatloop, signal.SIGCONT)
+            deployment.signal("chatloop", signal.SIGCONT)
             await person.until("attempt 1 failed (overloaded)")
             await person.until("trying again in")
             assert await person.end() == 0
     finally:
-        os.kill(chatloop, signal.SIGCONT)
+        deployment.signal("chatloop", signal.SIGCONT)
 
     assert "It worked, after 2 attempts that failed." in person.seen
     assert "One moment" not in person.seen
@@ -141,18 +139,17 @@ async def test_a_second_interrupt_leaves_and_says_how_to_come_back(
     env: dict[str, str], client: Client, start_chat: StartChat, deployment: Deployment
 ) -> None:
     chat_id = await start_chat("demo/count")
-    chatloop = deployment.pids()["chatloop"]
     async with terminal(env, "chat", "--resume", chat_id, "Count") as person:
         await person.until("5, 6, 7")
         # The turn cannot end while its worker does not run.
-        os.kill(chatloop, signal.SIGSTOP)
+        deployment.signal("chatloop", signal.SIGSTOP)
         try:
             person.type("\x03")
             await person.until("interrupting")
             person.type("\x03")
             assert await person.end() == 130
         finally:
-            os.kill(chatloop, signal.SIGCONT)
+            deployment.signal("chatloop", signal.SIGCONT)
 
     assert f"steersman chat --resume {chat_id}" in person.seen
     assert "5, 6, 7" in person.seen
@@ -168,8 +165,8 @@ async def test_resume_shows_a_turn_that_runs_to_its_end(
     async with terminal(env, "chat", "--resume", chat_id) as person:
         piped = await start(env, "chat", "--resume", chat_id, "--print")
         await person.until("5, 6, 7")
-        # The gateway goes away in the middle, and comes back.
-        os.kill(deployment.pids()["gateway"], signal.SIGKILL)
+        # The gateways go away in the middle, and come back.
+        deployment.signal("gateway", signal.SIGKILL)
         await person.until("198, 199, 200.")
         await person.until(PROMPT, count=2)  # the first one stands before the message
         person.type("\x04")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import aclosing
 
@@ -69,7 +68,7 @@ async def test_a_stream_survives_the_death_of_the_gateway(
                 view.apply(received.event)
                 if streaming(view) and not killed:
                     killed = True
-                    os.kill(deployment.pids()["gateway"], signal.SIGKILL)
+                    deployment.signal("gateway", signal.SIGKILL)
                 if view.resting:
                     break
 

@@ -34,11 +34,11 @@ def quick_path() -> Generator[Path]:
 
 @pytest.fixture
 def all_gone() -> Callable[[list[int]], bool]:
-    """Whether all these processes end within ten seconds; waits on the kernel, not on a clock."""
+    """Whether all these processes end within half a minute; waits on the kernel, not on a clock."""
 
     def check(pids: list[int]) -> bool:
         processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-        _, alive = psutil.wait_procs(processes, timeout=10)
+        _, alive = psutil.wait_procs(processes, timeout=30)
         return not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     return check

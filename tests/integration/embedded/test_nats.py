@@ -89,7 +89,7 @@ class Refusals:
 
     async def at_least(self, count: int) -> None:
         """Wait for them: nats-py reports them in tasks of their own."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.seen) < count:
                 self._more.clear()
                 await self._more.wait()
@@ -149,7 +149,7 @@ async def test_who_may_publish_nothing_may_still_answer(guarded_nats: NatsServer
     ):
         await desktop.subscribe(rpc("desktop", "a.b"), cb=answer)
         await desktop.flush()
-        reply = await gateway.request(rpc("desktop", "a.b"), b"", timeout=5)
+        reply = await gateway.request(rpc("desktop", "a.b"), b"", timeout=30)
     assert reply.data == b"unavailable"
 
 
@@ -168,8 +168,8 @@ async def test_work_and_events_go_their_way(guarded_nats: NatsServer) -> None:
         await streams.publish(chat_work(CHAT), b"run")
 
         pull = await chatloop.jetstream().pull_subscribe_bind(WORK_CONSUMER, WORK_STREAM)
-        (hint,) = await pull.fetch(1, timeout=5)
-        await hint.ack_sync(timeout=5)
+        (hint,) = await pull.fetch(1, timeout=30)
+        await hint.ack_sync(timeout=30)
         await chatloop.jetstream().publish(chat_events(CHAT), b"{}")
         stored = await gateway.jetstream().get_last_msg(
             EVENT_STREAM, chat_events(CHAT), direct=True
@@ -190,7 +190,7 @@ async def test_the_system_account_hears_of_lost_connections(guarded_nats: NatsSe
     await system.flush()
     async with as_user(guarded_nats, "chatloop"):
         pass
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while b'"user":"chatloop"' not in await heard.get():
             pass
     await system.close()

@@ -19,7 +19,7 @@ from steersman_gateway.settings import Settings
 from steersman_runtime.service import Runtime, listening_socket
 from steersman_runtime.settings import Secret
 
-PATIENCE_S = 15.0
+PATIENCE_S = 45.0
 
 
 @dataclass

@@ -82,7 +82,7 @@ async def eventually(
     check: Callable[[dict[str, Any]], bool], client: NatsClient, stream: Stream
 ) -> None:
     """Ask the server until what we sent it has taken effect: there is nothing to wait for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not check(await consumer_state(client, stream)):  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.01)
 

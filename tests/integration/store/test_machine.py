@@ -76,7 +76,7 @@ Entry = tuple[Role, Parts]
 
 
 class World:
-    """One store on real NATS and PostgreSQL, on a loop that runs only while it is asked to."""
+    """Two stores on real NATS and PostgreSQL, on a loop that runs only while it is asked to."""
 
     def __init__(self, postgres: PostgresServer, nats: NatsServer) -> None:
         self._postgres = postgres
@@ -95,7 +95,10 @@ class World:
     async def _open(self) -> None:
         url = await new_database(self._postgres.dsn)
         self._stack.push_async_callback(drop_database, self._postgres.dsn, url)
-        await self._stack.enter_async_context(running_store(self._nats.url(), url, sweep_s=0.05))
+        for name in ("store-1", "store-2"):
+            await self._stack.enter_async_context(
+                running_store(self._nats.url(), url, instance=name, sweep_s=0.1)
+            )
         client = await connect(
             self._nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
         )
@@ -964,7 +967,7 @@ async def _all(requests: Sequence[Coroutine[Any, Any, T]], *, failures: bool = F
     return await asyncio.gather(*requests, return_exceptions=failures)
 
 
-@pytest.mark.timeout(3600 if LONG else 60)
+@pytest.mark.timeout(3600 if LONG else 300)
 def test_no_order_of_requests_breaks_a_chat(world: World) -> None:
     class OfThisWorld(Machine):
         pass

@@ -14,6 +14,7 @@ from steersman_contracts.chats import (
     ChatSnapshot,
     Message,
     Outcome,
+    PendingRetry,
     Preview,
     QueuedMessage,
     Role,
@@ -52,6 +53,7 @@ class ChatLog:
         self.log: list[e.Event] = []
         self.truths: list[ChatSnapshot] = []
         self._pending: list[e.Event] = []
+        self._retry: PendingRetry | None = None
         self._next_id = 1
         self._builder = PartsBuilder()
         self._seq = 0
@@ -121,6 +123,7 @@ class ChatLog:
     def begin(self) -> None:
         attempt = self.chat.generation_attempt + 1
         self._move(generation_attempt=attempt)
+        self._retry = None
         self._builder, self._seq = PartsBuilder(), 0
         self._emit(
             e.AttemptStarted(
@@ -150,6 +153,7 @@ class ChatLog:
 
     def retry(self) -> None:
         self._move()
+        self._retry = PendingRetry(self.chat.generation_attempt, 1000, NOW, "overloaded", "busy")
         self._drop_preview()
         self._emit(
             e.RetryScheduled(
@@ -235,7 +239,7 @@ class ChatLog:
                     for delta in event.deltas:
                         builder.apply(delta)
         preview = None
-        if seq:
+        if seq and stored.retry is None:
             preview = Preview(chat.history_version, chat.generation_attempt, seq, builder.parts())
         return msgspec.structs.replace(stored, preview=preview)
 
@@ -243,6 +247,7 @@ class ChatLog:
         version = self.chat.snapshot_version + 1
         changes["snapshot_version"] = version
         if history:
+            self._retry = None
             changes["history_version"] = version
             changes.setdefault("generation_attempt", 0)
         if queue:
@@ -301,7 +306,11 @@ class ChatLog:
     def _publish(self) -> None:
         """The transaction is over: its events appear, and every one of them has it as its truth."""
         self._change(queue_size=len(self.queue))
-        truth = ChatSnapshot(self.chat, tuple(self.messages), queue=tuple(self.queue))
+        if self.chat.status is not Status.RUNNING:
+            self._retry = None
+        truth = ChatSnapshot(
+            self.chat, tuple(self.messages), queue=tuple(self.queue), retry=self._retry
+        )
         self.log += self._pending
         self.truths += [truth] * len(self._pending)
         self._pending = []

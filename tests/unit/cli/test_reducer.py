@@ -82,7 +82,7 @@ def chats(draw: st.DrawFn) -> ChatLog:
 
 
 def shown(view: View) -> object:
-    """Everything that a view shows. A snapshot does not know of a pending retry or of progress."""
+    """Everything that a view shows. A snapshot does not know of progress."""
     chat = view.chat
     assert chat is not None
     return (
@@ -91,12 +91,13 @@ def shown(view: View) -> object:
         view.queue,
         view.preview,
         view.preview_lost,
+        view.retry,
         view.deleted,
     )
 
 
 def everything(view: View) -> object:
-    return shown(view), view.progress, view.retry, view.version
+    return shown(view), view.progress, view.version
 
 
 @settings(max_examples=50)
@@ -239,6 +240,37 @@ def test_a_retry_shows_when_it_comes_and_clears_what_was_streamed() -> None:
 
     chat.begin()
     view.apply(chat.log[-1])
+
+    assert view.retry is None
+
+
+def test_a_client_that_attaches_during_a_retry_sees_it_until_the_next_attempt() -> None:
+    chat = streaming()
+    chat.retry()
+    late = View().apply_all([sync(chat.snapshot(len(chat.log) - 1, len(chat.log) - 1))])
+    assert late.retry is not None
+    assert late.retry == View().apply_all(chat.log).retry
+    assert late.preview is None
+
+    chat.begin()
+    late.apply(chat.log[-1])
+
+    assert late.retry is None
+
+
+def test_an_interrupt_ends_the_wait_for_a_retry() -> None:
+    chat = streaming()
+    chat.retry()
+    view = View().apply_all(chat.log)
+    version = chat.chat.snapshot_version + 1
+    view.apply(
+        e.ChatStatusChanged(
+            chat_id=CHAT_ID,
+            snapshot_version=version,
+            status=Status.INTERRUPTING,
+            history_version=chat.chat.history_version,
+        )
+    )
 
     assert view.retry is None
 

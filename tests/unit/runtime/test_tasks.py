@@ -81,5 +81,5 @@ async def test_running_tells_of_an_early_end_whatever_its_cause() -> None:
     for work in (fail, stop):
         failed.clear()
         async with running(work, name="w", on_failure=failed.set):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await failed.wait()

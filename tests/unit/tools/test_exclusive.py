@@ -51,7 +51,7 @@ async def test_an_exclusive_visitor_is_alone_whoever_comes_and_gives_up(seed: in
         if chance.random() < 0.3:
             chance.choice(tasks).cancel()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         results = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}

@@ -13,7 +13,7 @@ from rich.text import Text
 from steersman.chat.blocks import Rows, markdown_rows, split, to_rows, window
 from steersman.chat.words import ASCII, UNICODE, call_text, harmless, result_lines, shorten
 from steersman.client.reducer import View
-from steersman_contracts.chats import Message, Role, Visibility
+from steersman_contracts.chats import Message, PendingRetry, Role, Visibility
 from steersman_contracts.parts import (
     FilePart,
     FileReferencePart,
@@ -64,7 +64,7 @@ class Painter:
         self._mine: set[int] = set()
         self._printed: dict[int, str] = {}
         self._episode = (0, 0)
-        self._retry_seen = 0
+        self._retry_seen: PendingRetry | None = None
         self._queue_size = 0
 
     def skip(self, message_id: int) -> None:
@@ -248,8 +248,8 @@ class Painter:
 
     def _notices(self, view: View) -> None:
         retry = view.retry
-        if retry is not None and retry.snapshot_version > self._retry_seen:
-            self._retry_seen = retry.snapshot_version
+        if retry is not None and retry != self._retry_seen:
+            self._retry_seen = retry
             self._drop_printed()
             text = f"attempt {retry.attempt} failed ({retry.kind}): {harmless(retry.message)}"
             self.note(text, "yellow", self.marks.retry)

@@ -18,7 +18,7 @@ from steersman.chat.output import plain_text
 from steersman.chat.painter import Painter
 from steersman.chat.words import harmless, shorten
 from steersman.client import Interruption, View
-from steersman_contracts.chats import Role, Status
+from steersman_contracts.chats import PendingRetry, Role, Status
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 
 FRAME_S: Final = 0.08
@@ -57,7 +57,7 @@ class Screen:
         self._started_at = clock()
         self._lost: tuple[Interruption, float] | None = None
         self._interrupting = False
-        self._retry_from: tuple[int, float] = (0, 0.0)
+        self._retry_from: tuple[PendingRetry | None, float] = (None, 0.0)
 
     def __enter__(self) -> Self:
         self._started_at = self._clock()
@@ -214,11 +214,11 @@ class Screen:
     def _countdown(self, view: View) -> str:
         retry = view.retry
         assert retry is not None  # the caller looked
-        version, began = self._retry_from
-        if version != retry.snapshot_version:
+        counted, began = self._retry_from
+        if counted != retry:
             # Counted by this clock: the server's may be another one.
             began = self._clock()
-            self._retry_from = (retry.snapshot_version, began)
+            self._retry_from = (retry, began)
         left_s = max(0.0, began + retry.delay_ms / 1000 - self._clock())
         return f"trying again in {left_s:.0f} s"
 

@@ -12,7 +12,8 @@ times, in one stream or in pieces resumed from a cursor or from a snapshot. The 
   episode opens a preview itself. `seq` counts from 1 without holes; a repeat is ignored, after a
   hole the preview is gone until the message is committed.
 - `retry.scheduled`, `preview.reset` and the end of a turn end the preview; deltas of the same
-  episode change nothing any more, nor do any while the chat rests.
+  episode change nothing any more, nor do any while the chat rests. A `retry` in a snapshot is the
+  `retry.scheduled` that came before it. The next attempt ends it, as does any status but `running`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from steersman_contracts.chats import (
     ChatSnapshot,
     Message,
     Outcome,
+    PendingRetry,
     Preview,
     QueuedMessage,
     Status,
@@ -71,7 +73,7 @@ class View:
         self.chat: Chat | None = None
         self.has_more = False
         self.queue: tuple[QueuedMessage, ...] = ()
-        self.retry: e.RetryScheduled | None = None
+        self.retry: PendingRetry | None = None
         self.compacting = False
         self.version = 0
         self.deleted = False
@@ -187,7 +189,9 @@ class View:
                 self._status(event)
             case e.RetryScheduled():
                 self._preview.end((event.history_version, event.attempt))
-                self.retry = event
+                self.retry = PendingRetry(
+                    event.attempt, event.delay_ms, event.retrying_at, event.kind, event.message
+                )
             case e.ChatErrored():
                 self._change(last_error=event.error)
             case e.ActionRequired():
@@ -211,7 +215,9 @@ class View:
         episode = (chat.history_version, chat.generation_attempt)
         self._preview = OpenPreview.restored(episode, snapshot.preview)
         self._progress = {}
-        self.retry, self.compacting = None, False
+        self.retry, self.compacting = snapshot.retry, False
+        if snapshot.retry is not None:
+            self._preview.end((chat.history_version, snapshot.retry.attempt))
         self.deleted = False
 
     def _history_at(self, version: int) -> None:
@@ -238,6 +244,8 @@ class View:
         if event.outcome is not None:
             self._turn_over()
             self._change(last_outcome=event.outcome, generation_attempt=0)
+        if event.status is not Status.RUNNING:
+            self.retry = None
         if event.status is not Status.ERROR:
             self._change(last_error=None)
         if event.status is not Status.REQUIRES_ACTION:

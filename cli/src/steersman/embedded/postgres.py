@@ -333,6 +333,8 @@ def _server(binaries: Path, data: Path, user: User | None) -> Command:
         stop_signal=signal.SIGINT,  # "fast": ends the connections, then writes a checkpoint
         stop_timeout_s=20.0,
         death_signal=signal.SIGQUIT,  # "immediate": its children go too; the next start recovers
+        # A killed server's children notice it when they next look, and no other may start before.
+        before_restart=lambda: _evict(data),
     )
 
 

@@ -38,7 +38,7 @@ class EmbeddedServer:
 
     name = "part"
 
-    def __init__(self, home: Path | None = None, *, start_timeout_s: float = 30.0) -> None:
+    def __init__(self, home: Path | None = None, *, start_timeout_s: float = 60.0) -> None:
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._stop_signal = signal.SIGTERM

@@ -62,7 +62,13 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             await ensure_streams(client, settings)
             await write_presets(database, vault, presets(settings))
             publisher = Publisher(client)
-            relay = OutboxRelay(database, client, publisher, ranges=settings.relay_ranges)
+            relay = OutboxRelay(
+                database,
+                client,
+                publisher,
+                ranges=settings.relay_ranges,
+                keep_deleted_s=settings.keep_deleted_s,
+            )
             announcer = Announcer(client, publisher, relay.nudge)
             sweep = Sweep(database, client, announcer, settings)
             for work, name in ((relay.run, "relay"), (sweep.run, "sweep")):
@@ -83,9 +89,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Policies(database).serve(server)
             await server.start()
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
-            runtime.health.add(
-                "database", lambda: None if database.reachable else "does not answer"
-            )
+            runtime.health.add("database", lambda: database.problem)
             yield
 
     return create_service(runtime, lifespan)

@@ -22,6 +22,7 @@ from steersman_contracts.errors import (
     WireError,
     from_wire,
 )
+from steersman_store.outages import UNWRITABLE, is_outage, sentence
 
 log = structlog.stdlib.get_logger()
 
@@ -30,6 +31,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 REFUSED: Final = "SM000"
 """The SQLSTATE of the SQL function `refuse`: an error of ours with its code in the detail."""
 _QUERY_TIMEOUT_S: Final = 15.0
+_PROBE: Final = b"\x00" * 7000
+"""Nearly a page: a row of it has to be given room."""
 
 
 class _Refusal(msgspec.Struct):
@@ -49,8 +52,29 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
-        self.reachable = True
-        """Whether the last query got through; for readiness."""
+        self._reachable = True
+        self._unwritable: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the database, as far as queries have shown; for readiness."""
+        return self._unwritable if self._reachable else "does not answer"
+
+    async def try_writing(self) -> None:
+        """If the last writes were refused for want of a database that takes any, try one.
+
+        Reads go on meanwhile, and tell nothing of that; nor may people write as long as this is
+        not ready.
+        """
+        if self._unwritable is None:
+            return
+        async with self.transaction() as connection:
+            await connection.executemany(
+                "INSERT INTO write_probe (filler) VALUES ($1)", [(_PROBE,)] * 2
+            )
+            await connection.execute("TRUNCATE write_probe")
+        self._unwritable = None
+        log.info("database.writable")
 
     async def row(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """Run one statement and return its first row."""
@@ -91,8 +115,8 @@ class Database:
         try:
             yield
         except asyncpg.PostgresError as error:
-            self.reachable = not _is_outage(error)
-            raise _ours(error) from error
+            await self._note(error.sqlstate or "")
+            raise ours(error) from error
         except (
             OSError,
             TimeoutError,
@@ -100,10 +124,18 @@ class Database:
             # PostgreSQL said goodbye on a connection that was idle: the next query finds it odd.
             asyncpg.InternalClientError,
         ) as error:
-            self.reachable = False
+            self._reachable = False
             log.warning("database.unreachable", error=type(error).__name__)
             raise Unavailable("the database does not answer") from error
-        self.reachable = True
+        self._reachable = True
+
+    async def _note(self, sqlstate: str) -> None:
+        self._reachable = sqlstate in UNWRITABLE or not is_outage(sqlstate)
+        if sqlstate not in UNWRITABLE:
+            return
+        self._unwritable = sentence(sqlstate)
+        # After a failover the address leads to another server, but only new connections go there.
+        await self._pool.expire_connections()
 
 
 def message_of(error: asyncpg.PostgresError) -> str:
@@ -111,22 +143,17 @@ def message_of(error: asyncpg.PostgresError) -> str:
     return str(error.message or error.args[0]).partition("\n")[0]
 
 
-def _is_outage(error: asyncpg.PostgresError) -> bool:
-    return (error.sqlstate or "")[:2] in ("08", "57", "53", "58")
-
-
-def _ours(error: asyncpg.PostgresError) -> SteersmanError:
+def ours(error: asyncpg.PostgresError) -> SteersmanError:
+    """The error of ours that says the same."""
     state = error.sqlstate or ""
     if state == REFUSED:
         refusal = msgspec.json.decode(error.detail or "{}", type=_Refusal)
         return from_wire(WireError(refusal.code, str(error.message), refusal.details))
-    if _is_outage(error):
+    if is_outage(state):
         log.warning("database.outage", sqlstate=state, error=message_of(error))
-        return Unavailable("the database cannot take this at the moment", sqlstate=state)
+        return Unavailable(sentence(state), sqlstate=state)
     if state in ("40001", "40P01", "55P03"):
         return Unavailable("the database was busy with a conflicting change", sqlstate=state)
-    if state == "25006":
-        return Unavailable("the database is read-only at the moment", sqlstate=state)
     if state == "23505":
         return Conflict("that exists already")
     if state.startswith("22"):  # data exceptions, also those that asyncpg finds by itself

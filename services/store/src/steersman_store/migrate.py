@@ -12,7 +12,7 @@ import structlog
 
 from steersman_contracts.errors import InternalError, SteersmanError, Unavailable
 from steersman_store import transitions
-from steersman_store.database import message_of
+from steersman_store.database import message_of, ours
 
 log = structlog.stdlib.get_logger()
 
@@ -76,7 +76,7 @@ async def migrate(url: str) -> list[str]:
 
     Raises:
         MigrationFailed: An applied file has changed since, or one cannot be applied.
-        Unavailable: The database cannot be reached.
+        Unavailable: The database cannot be reached, or takes no writes.
     """
     try:
         connection = await asyncpg.connect(url, timeout=10)
@@ -85,6 +85,8 @@ async def migrate(url: str) -> list[str]:
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         return await _apply(connection)
+    except asyncpg.PostgresError as error:
+        raise ours(error) from error
     finally:
         await connection.close()
 

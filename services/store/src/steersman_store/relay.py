@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import asyncpg
@@ -42,6 +43,11 @@ WITH confirmed AS (DELETE FROM outbox WHERE id = ANY ($4))
 SELECT id, chat_id::text AS chat_id, owner_id::text AS owner_id, event, body FROM outbox
     WHERE part >= $1 AND part < $2 AND id <> ALL ($4) ORDER BY id LIMIT $3
 """
+_PURGE_LATER: Final = """
+INSERT INTO purges (chat_id, due_at)
+    VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+    ON CONFLICT (chat_id) DO NOTHING
+"""
 # A deletion that a crash of PostgreSQL undoes only publishes an event again.
 _BEGIN_LEAD: Final = "SET synchronous_commit = off"
 _END_LEAD: Final = "RESET synchronous_commit"
@@ -56,12 +62,19 @@ class OutboxRelay:
     """Relays all ranges that this process can get the lead of."""
 
     def __init__(
-        self, database: Database, client: NatsClient, publisher: Publisher, *, ranges: int
+        self,
+        database: Database,
+        client: NatsClient,
+        publisher: Publisher,
+        *,
+        ranges: int,
+        keep_deleted_s: float,
     ) -> None:
         self._database = database
         self._client = client
         self._publisher = publisher
         self._ranges = ranges
+        self._keep_deleted_s = keep_deleted_s
         self._nudges = [asyncio.Event() for _ in range(ranges)]
         self._leads = [False] * ranges
 
@@ -127,10 +140,10 @@ class OutboxRelay:
             rows = await connection.fetch(_TAKE, low, high, _BATCH, confirmed)
             confirmed = []
             if rows:
-                await self._publish(rows)
+                seqs = await self._publish(rows)
+                await self._forget_deleted(connection, rows, seqs)
                 confirmed = [row["id"] for row in rows]
                 RELAYED.inc(len(rows))
-                await self._forget_deleted(rows)
             if len(rows) < _BATCH:
                 try:
                     async with asyncio.timeout(_LOOK_S):
@@ -138,15 +151,17 @@ class OutboxRelay:
                 except TimeoutError:
                     continue
 
-    async def _publish(self, rows: list[asyncpg.Record]) -> None:
-        waiting = [future for row in rows for future in self._send_all(row)]
-        results = await asyncio.gather(*waiting, return_exceptions=True)
+    async def _publish(self, rows: list[asyncpg.Record]) -> list[int]:
+        """The sequences that the log has given to the events."""
+        sent = [list(self._send_all(row)) for row in rows]
+        results = await asyncio.gather(*chain.from_iterable(sent), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 # Nothing of this batch is deleted: it is published again, in the same order.
                 if isinstance(result, SteersmanError):
                     raise result
                 raise Unavailable("the event log cannot be written") from result
+        return [of_chat.result() for of_chat, *_ in sent]
 
     def _send_all(self, row: asyncpg.Record) -> Iterator[asyncio.Future[int]]:
         """Publish an event; to the owner as well, if it changes how the chat looks in a list."""
@@ -178,11 +193,25 @@ class OutboxRelay:
         except PayloadTooLarge:
             return self._publisher.publish(subject, without_parts(body), headers=headers)
 
-    async def _forget_deleted(self, rows: list[asyncpg.Record]) -> None:
-        for row in rows:
-            if row["event"] == "chat.deleted":
-                subject = subjects.chat_events(ChatId(row["chat_id"]))
-                await purge_subject(self._client, subjects.EVENT_STREAM, subject, keep=1)
+    async def _forget_deleted(
+        self, connection: Any, rows: list[asyncpg.Record], seqs: list[int]
+    ) -> None:
+        """What a deleted chat said leaves the log, but for the news that it is deleted.
+
+        That goes later, by the sweep: together with what a worker that had not heard of it still
+        streamed, and with all that could not be removed now.
+        """
+        for row, seq in zip(rows, seqs, strict=True):
+            if row["event"] != "chat.deleted":
+                continue
+            await connection.execute(_PURGE_LATER, row["chat_id"], self._keep_deleted_s)
+            if seq == 1:
+                continue  # of a log made anew: nothing is before it, and NATS takes 1 for all
+            subject = subjects.chat_events(ChatId(row["chat_id"]))
+            try:
+                await purge_subject(self._client, subjects.EVENT_STREAM, subject, before=seq)
+            except SteersmanError as error:
+                log.warning("purge.failed", chat_id=row["chat_id"], error_code=error.code)
 
 
 async def _unlock(connection: Any, number: int) -> None:
@@ -195,7 +224,7 @@ async def _unlock(connection: Any, number: int) -> None:
 
 
 def without_parts(body: bytes) -> bytes:
-    """An event that is too large for the log, with the parts of its message left out."""
+    """An event that is too large for the log, without the parts or arguments that make it so."""
     event = msgspec.json.decode(body, type=dict[str, Any])
     for key in ("message", "queue"):
         held = event.get(key)
@@ -204,4 +233,8 @@ def without_parts(body: bytes) -> bytes:
             item["parts"] = []
             if key == "message":
                 item["truncated"] = True
+    for holder in (event, event.get("chat") or {}):
+        action: dict[str, list[dict[str, Any]]] = holder.get("action") or {}
+        for call in (*action.get("calls", ()), *action.get("approvals", ())):
+            call["arguments"] = {}
     return msgspec.json.encode(event)

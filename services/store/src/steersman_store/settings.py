@@ -23,6 +23,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Into how many ranges of partitions the outbox is split; the same for all replicas."""
     sweep_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     """Seconds between looks for runnable chats that nobody works on."""
+    keep_deleted_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
+    """Seconds that the log keeps the last event of a deleted chat, for whoever watches it."""
     event_max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 86_400.0
     event_max_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = 8 * 2**30
     replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1

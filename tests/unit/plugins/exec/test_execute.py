@@ -168,7 +168,7 @@ async def started(workspace: Path, command: str) -> Process:
     process = Process.start(launch, Ring())
     spoke = asyncio.Event()
     process.on_output = spoke.set
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await spoke.wait()
     return process
 
@@ -177,7 +177,7 @@ async def test_what_children_print_right_after_the_exit_is_still_read(workspace:
     process = await started(
         workspace, "echo first; (while kill -0 $$; do :; done 2>/dev/null; echo late) &"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await process.exited.wait()
         await process.drain(10)
         await process.close()
@@ -214,7 +214,7 @@ async def test_a_command_is_asked_to_end_and_then_killed(
     workspace: Path, command: str, text: str, ended: tuple[int | None, str | None]
 ) -> None:
     process = await started(workspace, command)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await process.stop(0.5)
         await process.drain()
         await process.close()
@@ -247,7 +247,7 @@ async def test_everything_in_the_group_ends_with_the_call(workspace: Path) -> No
 async def test_a_cancelled_call_ends_its_command(workspace: Path) -> None:
     context = LocalContext(workspace)
     call = asyncio.create_task(execute(context, "sleep 60 & echo pid $!; wait", timeout_s=60))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await context.saw("pid ")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -260,7 +260,7 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing_either(workspace: P
     context = LocalContext(workspace)
     command = "trap 'echo not yet' TERM; echo pid $$; while :; do sleep 0.05; done"
     call = asyncio.create_task(execute(context, command, timeout_s=60))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await context.saw("pid ")
         call.cancel()
         await context.saw("not yet")
@@ -273,11 +273,11 @@ async def test_a_call_that_is_cancelled_twice_leaves_nothing_either(workspace: P
 
 async def test_the_deadline_of_the_call_comes_before_that_of_the_command(workspace: Path) -> None:
     facts, text = await execute(
-        LocalContext(workspace, timeout_s=2.0), "echo partial; sleep 60", timeout_s=60
+        LocalContext(workspace, timeout_s=4.0), "echo partial; sleep 60", timeout_s=60
     )
 
     assert facts["timed_out"]
-    assert text.startswith("partial\n[stopped after 1 s")
+    assert text.startswith("partial\n[stopped after 3 s")
 
 
 async def test_progress_tells_the_last_line_and_not_too_often(workspace: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_command_runs_under_uvloop(workspace: Path) -> None:
 async def test_a_process_can_be_waited_for_by_a_thread(workspace: Path) -> None:
     ended = asyncio.Event()
     popen = subprocess.Popen(["/bin/sh", "-c", "exit 5"])  # noqa: ASYNC220 - it is watched by hand
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         processes.in_thread(popen, ended.set)
         await ended.wait()
 
@@ -383,7 +383,7 @@ async def test_a_process_can_be_looked_at_while_it_runs(workspace: Path) -> None
     assert process.output.output().text == "started\n"
     assert process.wall_time_s > 0
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await process.close()
 
     assert process.exit_signal == "SIGKILL"

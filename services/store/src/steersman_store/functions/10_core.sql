@@ -232,8 +232,10 @@ BEGIN
     DELETE FROM queued_messages WHERE id = (
             SELECT id FROM queued_messages WHERE chat_id = c.id ORDER BY position LIMIT 1)
         RETURNING * INTO q;
-    IF q.model IS NOT NULL THEN
+    IF q.model <> c.model THEN
         UPDATE chats SET model = q.model WHERE id = c.id;
+        c.model := q.model;
+        PERFORM chat_updated(c);
     END IF;
     RETURN append_message(c, 'user', q.content);
 END $$;
@@ -270,6 +272,7 @@ BEGIN
     IF backlog THEN
         PERFORM promote_head(c);
         PERFORM emit_queue(c);
+        SELECT model INTO c.model FROM chats WHERE id = c.id;
     END IF;
     RETURN c;
 END $$;

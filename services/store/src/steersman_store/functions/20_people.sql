@@ -541,7 +541,7 @@ BEGIN
     RETURN (SELECT json_build_object(
         'snapshot', json_build_object(
             'chat', chat_json(c), 'messages', n.messages, 'has_more', n.has_more,
-            'queue', queue_json(c.id)),
+            'queue', queue_json(c.id), 'retry', pending_retry(c)),
         'attempt_started_at', CASE WHEN c.status IN ('running', 'interrupting')
             THEN c.attempt_started_at END) FROM newest_messages(c.id, p_limit, NULL) n);
 END $$;

@@ -168,15 +168,18 @@ CREATE OR REPLACE FUNCTION record_retry(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+    retrying_at timestamptz := clock_timestamp() + make_interval(secs => p_delay_ms / 1000.0);
 BEGIN
     PERFORM next_status(c, 'record_retry');
-    UPDATE chats SET snapshot_version = snapshot_version + 1, attempt_started_at = NULL
+    UPDATE chats SET snapshot_version = snapshot_version + 1, attempt_started_at = NULL,
+            retry_history = history_version,
+            retry = json_build_object('attempt', p_attempt, 'delay_ms', p_delay_ms,
+                'retrying_at', retrying_at, 'kind', p_kind, 'message', p_message)
         WHERE id = c.id RETURNING * INTO c;
     PERFORM emit(c, 'retry.scheduled', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version,
         'history_version', c.history_version, 'attempt', p_attempt, 'delay_ms', p_delay_ms,
-        'retrying_at', clock_timestamp() + make_interval(secs => p_delay_ms / 1000.0),
-        'kind', p_kind, 'message', p_message));
+        'retrying_at', retrying_at, 'kind', p_kind, 'message', p_message));
 END $$;
 
 -- Appends what a worker produced; the history is at a new version from here on.
