@@ -111,6 +111,10 @@ StopReason: TypeAlias = Literal[
 Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit", "action_expired"]
 """How the last turn ended. An interrupted turn never looks like a completed one."""
 
+TitleSource: TypeAlias = Literal["auto", "generated", "person"]
+"""Where a title comes from: the first words, a model, or a person; it is only ever replaced by one
+that is further on in this list, unless a person asks for another."""
+
 Boundary: TypeAlias = Literal["clear"]
 """What a message is to the model beside its text: from a boundary on, older history is not sent."""
 
@@ -150,7 +154,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | None = None
     usage: Usage | None = None
     stop: StopReason | None = None
-    content_version: int = CONTENT_VERSION
+    content_version: Literal[1] = CONTENT_VERSION
+    """Readers refuse a version that they do not know: half of a message would look whole."""
     boundary: Boundary | None = None
     truncated: bool = False
     """The parts were too large for the event log and are left out; read the message over REST."""
@@ -211,6 +216,7 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     pin_position: int | None = None
     has_unread: bool = False
     """There is an answer that the owner has not read."""
+    title_source: TitleSource = "auto"
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -89,6 +89,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             rpc_group("store", "chats"),
+            rpc_group("store", "files"),
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
             rpc_group("tools", "catalog"),

@@ -18,6 +18,7 @@ from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.drops import Drops
+from steersman_store.files import Files
 from steersman_store.identity import Identities
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
@@ -78,6 +79,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Chats(database, announcer).serve(server)
             Worker(database, announcer, vault).serve(server)
             Models(database, vault).serve(server)
+            Files(database).serve(server)
             Identities(database).serve(server)
             await server.start()
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
