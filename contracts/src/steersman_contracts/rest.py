@@ -7,14 +7,15 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from steersman_contracts.chats import Chat, ClientTool, Message
-from steersman_contracts.ids import ModelName, QueuedId, Slug
-from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
+from steersman_contracts.parts import MAX_TEXT, FilePart, FileReferencePart, Part, Parts, TextPart
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
     BusyBehavior,
     ClientKey,
 )
+from steersman_contracts.rpc.files import StoredFile
 from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
@@ -43,7 +44,15 @@ class FileReferenceInput(
     content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
-InputPart: TypeAlias = TextInput | FileReferenceInput
+class FileInput(
+    msgspec.Struct, frozen=True, tag_field="type", tag="file", forbid_unknown_fields=True
+):
+    """A file that was uploaded before; its name and kind are those that the server knows."""
+
+    file_id: Uuid
+
+
+InputPart: TypeAlias = TextInput | FileReferenceInput | FileInput
 
 
 def to_parts(text: str | None, parts: tuple[InputPart, ...]) -> Parts:
@@ -58,6 +67,8 @@ def _to_part(part: InputPart) -> Part:
             return TextPart(part.text)
         case FileReferenceInput():
             return FileReferencePart(part.file_name, part.start_line, part.end_line, part.content)
+        case FileInput():
+            return FilePart("application/octet-stream", file_id=part.file_id)
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -195,6 +206,12 @@ class MessageList(msgspec.Struct, frozen=True, omit_defaults=True):
 
     messages: tuple[Message, ...]
     has_more: bool = False
+
+
+class Files(msgspec.Struct, frozen=True):
+    """The files of a chat, the newest first."""
+
+    files: tuple[StoredFile, ...]
 
 
 class Models(msgspec.Struct, frozen=True):

@@ -162,6 +162,9 @@ async def test_bytes_in_a_message_are_refused(store: StoreDriver) -> None:
         await start(store, TextPart("look"), FilePart("image/png", "a.png", data=b"abc"))
 
     assert refused.value.details == {"field": "parts[1].file_id"}
+    with pytest.raises(NotFound) as unknown:
+        await start(store, TextPart("look"), FilePart("image/png", "a.png", NOBODYS))
+    assert unknown.value.details == {"field": "parts[1].file_id", "file_id": NOBODYS}
 
 
 async def test_a_message_says_of_a_file_what_the_store_knows(store: StoreDriver) -> None:
@@ -285,7 +288,8 @@ async def test_what_no_message_refers_to_is_gone_after_a_day(
     await start(store, part(used))
     await execute(
         database_url,
-        "UPDATE files SET expires_at = expires_at - interval '1 day' WHERE id = ANY ($1)",
+        "UPDATE files SET expires_at = now() - interval '1 second' "
+        "WHERE expires_at IS NOT NULL AND id = ANY ($1)",
         [used.id, loose.id],
     )
 
@@ -298,7 +302,8 @@ async def test_what_no_message_refers_to_is_gone_after_a_day(
 async def test_nobody_hoards_files(store: StoreDriver, database_url: str) -> None:
     await execute(
         database_url,
-        "INSERT INTO files (id, owner_id, name) SELECT gen_random_uuid(), $1, 'x' "
+        "INSERT INTO files (id, owner_id, name, expires_at) "
+        "SELECT gen_random_uuid(), $1, 'x', now() + interval '1 hour' "
         "FROM generate_series(1, $2)",
         store.actor.user_id,
         rpc.MAX_LOOSE_FILES,

@@ -38,7 +38,7 @@ MediaType: TypeAlias = Literal[
 """What can be stored. Found in the content; a name only tells kinds of text apart."""
 
 FileName = Annotated[str, msgspec.Meta(max_length=255)]
-ChunkIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNKS)]
+ChunkIndex = Annotated[int, msgspec.Meta(ge=0, le=MAX_CHUNKS - 1)]
 
 
 class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True):

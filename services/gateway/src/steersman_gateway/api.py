@@ -11,6 +11,7 @@ from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
 from steersman_gateway.events import watch_chat
+from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
@@ -32,6 +33,8 @@ def api_router() -> Router:
             MessageController,
             QueueController,
             LibraryController,
+            FileController,
+            ChatFileController,
             ModelController,
             ProviderController,
             about.me,

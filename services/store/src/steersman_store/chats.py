@@ -21,7 +21,7 @@ from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
-from steersman_store.files import described, file_ids
+from steersman_store.files import check_known, described, file_ids
 
 _TITLE_LENGTH = 60
 _LABEL_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,63}")
@@ -355,6 +355,7 @@ class Chats:
                 "SELECT id::text, name, media_type FROM claim_files($1, $2)", actor.user_id, wanted
             )
             files = {row["id"]: (row["name"], row["media_type"]) for row in rows}
+            check_known(parts, files)
             row = await connection.fetchrow(*statement(described(parts, files)))
             await connection.execute("SELECT attach_files($1, $2)", chat_id, wanted)
         return self._announce(chat_id, row)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final, get_args
 
 import msgspec
@@ -176,6 +176,18 @@ def file_ids(parts: Parts) -> list[str]:
     if len(found) > MAX_MESSAGE_FILES:
         raise InvalidRequest(f"a message has at most {MAX_MESSAGE_FILES} files", field="parts")
     return list(found)
+
+
+def check_known(parts: Parts, known: Container[object]) -> None:
+    """Refuse a message that refers to a file that is not there, or is somebody else's.
+
+    Raises:
+        NotFound: Names the part.
+    """
+    for index, part in _file_parts(parts):
+        if part.file_id not in known:
+            where = f"parts[{index}].file_id"
+            raise NotFound("no such file", file_id=part.file_id, field=where)
 
 
 def described(parts: Parts, files: dict[str, tuple[str, str]]) -> Parts:

@@ -37,7 +37,8 @@ BEGIN
             format('%s files wait to be used in a message; use or delete some', p_max_loose),
             jsonb_build_object('maximum', p_max_loose));
     END IF;
-    INSERT INTO files (id, owner_id, name) VALUES (p_file, p_actor, p_name);
+    INSERT INTO files (id, owner_id, name, expires_at)
+        VALUES (p_file, p_actor, p_name, now() + interval '1 hour');
 END $$;
 
 CREATE OR REPLACE FUNCTION append_chunk(p_actor uuid, p_file uuid, p_index smallint, p_data bytea)
@@ -53,7 +54,8 @@ CREATE OR REPLACE FUNCTION finish_upload(
     p_actor uuid, p_file uuid, p_media_type text, p_size integer, p_sha256 text
 ) RETURNS json LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE files SET media_type = p_media_type, size = p_size, sha256 = p_sha256
+    UPDATE files SET media_type = p_media_type, size = p_size, sha256 = p_sha256,
+            expires_at = now() + interval '1 day'
         WHERE id = p_file AND owner_id = p_actor AND media_type IS NULL;
     RETURN json_build_object('file', file_json(file_of(p_actor, p_file)));
 END $$;
@@ -61,7 +63,7 @@ END $$;
 CREATE OR REPLACE FUNCTION delete_file(p_actor uuid, p_file uuid)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM files WHERE id = p_file AND owner_id = p_actor AND media_type IS NOT NULL;
+    DELETE FROM files WHERE id = p_file AND owner_id = p_actor;
     IF NOT FOUND THEN
         PERFORM no_file(p_file);
     END IF;
@@ -77,20 +79,14 @@ BEGIN
             WHERE l.chat_id = c.id ORDER BY l.attached_at DESC, f.id LIMIT p_limit) f);
 END $$;
 
--- The files that a message refers to, locked until it is stored: they cannot expire meanwhile.
+-- Those of the files that a message refers to that are there, locked until it is stored: they
+-- cannot expire meanwhile.
 CREATE OR REPLACE FUNCTION claim_files(p_actor uuid, p_files uuid[])
-RETURNS SETOF files LANGUAGE plpgsql AS $$
-DECLARE
-    missing uuid;
-BEGIN
-    PERFORM 1 FROM files WHERE id = ANY (p_files) AND owner_id = p_actor ORDER BY id FOR UPDATE;
-    SELECT wanted INTO missing FROM unnest(p_files) AS wanted WHERE NOT EXISTS (
-        SELECT 1 FROM files WHERE id = wanted AND owner_id = p_actor AND media_type IS NOT NULL);
-    IF missing IS NOT NULL THEN
-        PERFORM no_file(missing);
-    END IF;
-    RETURN QUERY SELECT * FROM files WHERE id = ANY (p_files);
-END $$;
+RETURNS SETOF files LANGUAGE sql AS $$
+    SELECT * FROM files
+        WHERE id = ANY (p_files) AND owner_id = p_actor AND media_type IS NOT NULL
+        ORDER BY id FOR UPDATE
+$$;
 
 -- Does nothing when there is no such chat: a repeated request made another one before.
 CREATE OR REPLACE FUNCTION attach_files(p_chat uuid, p_files uuid[])

@@ -10,7 +10,7 @@ CREATE TABLE files (
     sha256 text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- NULL as long as a chat refers to it.
-    expires_at timestamptz DEFAULT now() + interval '1 day'
+    expires_at timestamptz
 );
 CREATE INDEX files_by_owner ON files (owner_id) WHERE expires_at IS NOT NULL;
 CREATE INDEX files_expiring ON files (expires_at) WHERE expires_at IS NOT NULL;
