@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
 
+from steersman_chatloop.attachments import FileCache
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.toolbox import Toolbox
@@ -41,6 +42,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 publisher=Publisher(client),
                 providers=providers,
                 toolbox=Toolbox(rpc),
+                files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
                 settings=settings,
                 runner_id=runner_id,
             )

@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from steersman_chatloop import prompt
+from steersman_chatloop.attachments import FileCache, with_bytes
 from steersman_chatloop.decide import (
     CallModel,
     FinishTurn,
@@ -89,6 +90,7 @@ class Surroundings:
     publisher: Publisher
     providers: Providers
     toolbox: Toolbox
+    files: FileCache
     settings: Settings
     runner_id: RunnerId
 
@@ -244,7 +246,10 @@ class ChatRun:
             chat_id=self.chat.chat_id,
             model=model,
             system=self.chat.system_prompt or DEFAULT_SYSTEM,
-            messages=prompt.prepare(after_boundary(self.history.messages)),
+            messages=await with_bytes(
+                prompt.prepare(after_boundary(self.history.messages)),
+                self._around.files.of(self.chat.chat_id, self._around.runner_id),
+            ),
             tools=self._tools,
         )
 
