@@ -28,6 +28,7 @@ from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 from steersman_store.streams import ensure_streams
 from steersman_store.sweep import Sweep
+from steersman_store.titles import Titles
 from steersman_store.worker import Worker
 
 
@@ -77,7 +78,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 )
             server = RpcServer(client, "store", version=runtime.version)
             Chats(database, announcer).serve(server)
-            Worker(database, announcer, vault).serve(server)
+            worker = Worker(database, announcer, vault)
+            worker.serve(server)
+            Titles(database, announcer, worker).serve(server)
             Models(database, vault).serve(server)
             Files(database).serve(server)
             Identities(database).serve(server)

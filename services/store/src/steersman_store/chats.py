@@ -22,6 +22,7 @@ from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
 from steersman_store.files import check_known, described, file_ids
+from steersman_store.titles import wants_title
 
 _TITLE_LENGTH = 60
 _LABEL_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,63}")
@@ -347,6 +348,18 @@ class Chats:
         statement: Callable[[Parts], tuple[str, *tuple[object, ...]]],
     ) -> msgspec.Raw:
         """A transition with a person's message; the chat refers to its files from then on."""
+        reply = await self._say_with_files(chat_id, actor, parts, statement)
+        if (unnamed := wants_title(bytes(reply))) is not None:
+            self._announcer.unnamed(unnamed)
+        return reply
+
+    async def _say_with_files(
+        self,
+        chat_id: ChatId,
+        actor: Actor,
+        parts: Parts,
+        statement: Callable[[Parts], tuple[str, *tuple[object, ...]]],
+    ) -> msgspec.Raw:
         wanted = file_ids(parts)
         if not wanted:
             return await self._transition(chat_id, *statement(parts))

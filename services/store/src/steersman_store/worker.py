@@ -11,7 +11,7 @@ import msgspec
 
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.ids import ChatId, ModelName, UserId
 from steersman_contracts.parts import encode_parts, strip_internal
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
@@ -191,6 +191,12 @@ class Worker:
             request.runner_id,
             request.chat_ids,
             request.lease_s,
+        )
+
+    async def access(self, chat_id: ChatId, model: ModelName) -> rpc.ModelAccess:
+        """How to reach a model in the name of a chat."""
+        return self._access(
+            await self._row(f"SELECT {_CHAT} FROM access_for($1, $2)", chat_id, model)
         )
 
     async def _commit(self, query: str, fence: rpc.Fence, *arguments: object) -> msgspec.Raw:

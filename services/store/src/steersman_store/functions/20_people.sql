@@ -174,6 +174,7 @@ BEGIN
     PERFORM check_model(p_model);
     UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
             title_source = CASE WHEN p_title IS NULL THEN title_source ELSE 'person' END,
+            title_requested = title_requested AND p_title IS NULL,
             system_prompt = coalesce(p_system_prompt, system_prompt),
             snapshot_version = snapshot_version + 1, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;

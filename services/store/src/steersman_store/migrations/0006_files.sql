@@ -36,7 +36,9 @@ CREATE INDEX chat_files_by_file ON chat_files (file_id);
 ALTER TABLE chats
     ADD COLUMN title_source text NOT NULL DEFAULT 'auto'
         CHECK (title_source IN ('auto', 'generated', 'person')),
-    ADD COLUMN title_attempts smallint NOT NULL DEFAULT 0;
+    ADD COLUMN title_attempts smallint NOT NULL DEFAULT 0,
+    -- A person asked for another title, also in place of their own.
+    ADD COLUMN title_requested boolean NOT NULL DEFAULT false;
 
 -- What models used for something else than a step of a turn, such as a title.
 CREATE TABLE side_usage (
