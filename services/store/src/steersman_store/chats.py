@@ -14,7 +14,15 @@ import msgspec
 from steersman_contracts import subjects
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import FilePart, Parts, TextPart, encode_parts
+from steersman_contracts.parts import (
+    FilePart,
+    Parts,
+    ResultContent,
+    TextPart,
+    ToolResultPart,
+    encode_parts,
+    strip_internal,
+)
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as rpc
 from steersman_runtime.rpc import RpcServer
@@ -67,6 +75,11 @@ def check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest(
                 f"the value of {key!r} is over {rpc.MAX_LABEL_BYTES} bytes", field=f"labels.{key}"
             )
+
+
+def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
+    (result,) = strip_internal((ToolResultPart("", "", content),))
+    return result.content if isinstance(result, ToolResultPart) else ()
 
 
 class Chats:
@@ -217,7 +230,7 @@ class Chats:
             request.actor.user_id,
             request.chat_id,
             [result.call_id for result in request.results],
-            [json_text(result.content) for result in request.results],
+            [json_text(_public(result.content)) for result in request.results],
             [result.is_error for result in request.results],
         )
 
@@ -348,7 +361,8 @@ class Chats:
         statement: Callable[[Parts], tuple[str, *tuple[object, ...]]],
     ) -> msgspec.Raw:
         """A transition with a person's message; the chat refers to its files from then on."""
-        reply = await self._say_with_files(chat_id, actor, parts, statement)
+        # Nobody but a provider sets what is internal; people's messages have no second form.
+        reply = await self._say_with_files(chat_id, actor, strip_internal(parts), statement)
         if (unnamed := wants_title(bytes(reply))) is not None:
             self._announcer.unnamed(unnamed)
         return reply

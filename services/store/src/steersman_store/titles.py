@@ -44,15 +44,10 @@ class _Chat(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    delivery: str
     chat: _Chat
+    delivery: str = ""  # edits of the queue deliver nothing
 
 
-class _Regenerated(msgspec.Struct):
-    chat: _Chat
-
-
-_decode_regenerated = msgspec.json.Decoder(_Regenerated).decode
 _decode_said = msgspec.json.Decoder(_Said).decode
 
 
@@ -118,7 +113,7 @@ class Titles:
         )
         assert row is not None  # a function call always has a row
         reply: bytes = row["reply"].encode()
-        model = _decode_regenerated(reply).chat.model
+        model = _decode_said(reply).chat.model
         if is_useless(model):
             raise Conflict(f"{model!r} is not good at titles", model=model)
         self._announcer.unnamed(request.chat_id)

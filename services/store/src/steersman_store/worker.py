@@ -145,7 +145,10 @@ class Worker:
             [call.call_id for call in request.calls],
             [call.tool for call in request.calls],
             [
-                json_text(results[call.call_id]) if call.call_id in results else None
+                # They become a message without another look at them.
+                json_text(strip_internal((results[call.call_id],))[0])
+                if call.call_id in results
+                else None
                 for call in request.calls
             ],
             encode_parts(strip_internal(pending)).decode(),
