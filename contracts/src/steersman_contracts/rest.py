@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Chat, ClientTool, Message
+from steersman_contracts.chats import Chat, ClientTool, Message, Role
 from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
-from steersman_contracts.parts import MAX_TEXT, FilePart, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.parts import (
+    CONTENT_VERSION,
+    LEGACY_VERSION,
+    MAX_TEXT,
+    FilePart,
+    FileReferencePart,
+    Part,
+    Parts,
+    TextPart,
+)
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
@@ -112,6 +122,30 @@ class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     model: ModelRef | None = None
+
+
+class ImportMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """One stored message of another system."""
+
+    role: Role
+    content: Any
+    """As it was stored, in the form that `content_version` says."""
+    content_version: Annotated[int, msgspec.Meta(ge=0, le=CONTENT_VERSION)] = LEGACY_VERSION
+    created_at: datetime | None = None
+    model: Annotated[str, msgspec.Meta(max_length=264)] | None = None
+
+
+class ImportChatBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A chat of another system; with a `client_key`, sending it again changes nothing."""
+
+    messages: Annotated[
+        tuple[ImportMessageBody, ...], msgspec.Meta(min_length=1, max_length=10_000)
+    ]
+    title: Title = ""
+    system_prompt: Prompt = ""
+    model: ModelRef | None = None
+    client_key: ClientKey | None = None
+    created_at: datetime | None = None
 
 
 class EditQueuedBody(_Body, frozen=True, forbid_unknown_fields=True):

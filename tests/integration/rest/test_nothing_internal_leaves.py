@@ -120,6 +120,11 @@ async def planted(store: StoreDriver) -> Planted:
     return Planted(chat_id, made.message.id, queued_id, file_id)
 
 
+STORED_CALL = {
+    "type": "text",
+    "text": "I look",
+    "provider_metadata": {"origin": "anthropic", "native": _WORD},
+}
 CHAT = "/api/v1/chats/{chat_id}"
 QUEUED = CHAT + "/queue/{queued_id}"
 PROVIDER = "/api/v1/providers/{provider_id}"
@@ -135,6 +140,10 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("delete", PROVIDER): (None, False),
     ("get", "/api/v1/chats"): (None, False),
     ("post", "/api/v1/chats"): ({"text": "hi", "model": "demo/echo"}, False),
+    ("post", "/api/v1/chats/import"): (
+        {"messages": [{"role": "assistant", "content": [STORED_CALL], "content_version": 1}]},
+        False,
+    ),
     ("get", CHAT): (None, False),
     ("patch", CHAT): ({"title": "Sea"}, False),
     ("delete", CHAT): (None, False),

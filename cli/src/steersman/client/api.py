@@ -14,6 +14,7 @@ from steersman_contracts.ids import ChatId, MessageId
 from steersman_contracts.rest import (
     ChatList,
     CreateChatBody,
+    ImportChatBody,
     Me,
     MessageList,
     Models,
@@ -26,6 +27,7 @@ from steersman_contracts.rest import (
 )
 from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.desktop import Desktop
+from steersman_contracts.rpc.imports import ImportReply
 from steersman_contracts.rpc.models import Model, Provider
 from steersman_contracts.rpc.tools import Catalog
 
@@ -99,6 +101,12 @@ class Client:
         """Create a chat; with text its first turn starts. A `client_key` makes it repeatable."""
         return await self._exchange.call(
             "POST", "/chats", SendReply, body, repeatable=body.client_key is not None
+        )
+
+    async def import_chat(self, body: ImportChatBody) -> ImportReply:
+        """Make a chat from the messages of another system. A `client_key` makes it repeatable."""
+        return await self._exchange.call(
+            "POST", "/chats/import", ImportReply, body, repeatable=body.client_key is not None
         )
 
     async def list_chats(

@@ -20,6 +20,7 @@ from steersman_store.database import open_database
 from steersman_store.drops import Drops
 from steersman_store.files import Files
 from steersman_store.identity import Identities
+from steersman_store.imports import Imports
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
 from steersman_store.presets import presets, write_presets
@@ -83,6 +84,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Titles(database, announcer, worker).serve(server)
             Models(database, vault).serve(server)
             Files(database).serve(server)
+            Imports(database, announcer).serve(server)
             Identities(database).serve(server)
             await server.start()
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
