@@ -80,7 +80,10 @@ async def test_a_chat_is_imported_with_its_files_and_can_go_on(alice: httpx2.Asy
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        ({"role": "user", "content": [*said("a"), {"type": "video", "data": {}}]}, "content[1]"),
+        (
+            {"role": "user", "content": [*said("a"), {"type": "video", "data": {"url": "x"}}]},
+            "content[1]",
+        ),
         ({"role": "user", "content": said("a"), "content_version": 1}, "content[0]"),
         ({"role": "user", "content": said("a"), "content_version": 2}, "content_version"),
         ({"role": "user", "content": []}, ""),
