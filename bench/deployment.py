@@ -74,6 +74,8 @@ class Deployment:
         for replica in replicas:
             argv += ["--replicas", replica]
         env = clean_environment() | {
+            # A title would be a second request to the provider, in the middle of what is measured.
+            "STEERSMAN_CHATLOOP_GENERATE_TITLES": "false",
             "STEERSMAN_GATEWAY_MAX_STREAMS_PER_USER": str(_MAX_VIEWERS),
         }
         began = time.monotonic()

@@ -38,6 +38,7 @@ LEASE_S: Final = 3.0
 SETTINGS: Final = {
     "STEERSMAN_CHATLOOP_LEASE_S": str(LEASE_S),
     "STEERSMAN_STORE_SWEEP_S": "1",
+    "STEERSMAN_CHATLOOP_GENERATE_TITLES": "false",
 }
 # Nobody looks at the desktop here, and each start of a service costs a second of CPU.
 REPLICAS: Final = ("store=2", "gateway=2", "chatloop=2", "desktop=0")

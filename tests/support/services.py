@@ -67,7 +67,8 @@ async def running_store(
 @asynccontextmanager
 async def running_chatloop(nats_url: str, **settings: Any) -> AsyncGenerator[Runtime]:
     """A chatloop that works on whatever the store hands out."""
-    values: dict[str, Any] = {"shutdown_timeout_s": 4.0} | settings
+    # Tests count the requests to providers; those that want titles say so.
+    values: dict[str, Any] = {"shutdown_timeout_s": 4.0, "generate_titles": False} | settings
     wanted = ChatloopSettings(nats_url=Secret(nats_url), **values)
     async with _running("chatloop", wanted, chatloop_app.create_app) as runtime:
         yield runtime

@@ -3,6 +3,7 @@
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from keyword import iskeyword
 from typing import Final, cast
 
 import click
@@ -14,6 +15,7 @@ _COMMANDS: Final = {
     "model": "steersman.providers",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",
+    "import": "steersman.imports",
 }
 
 
@@ -27,7 +29,8 @@ class _Commands(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None or find_spec(module) is None:
             return None
-        return cast("click.Command", getattr(import_module(module), cmd_name))
+        function = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        return cast("click.Command", getattr(import_module(module), function))
 
 
 @click.group(

@@ -124,6 +124,9 @@ the model goes on after it, unless it was written `at-rest`, when there was noth
 """
 
 CompactionSource: TypeAlias = Literal["automatic", "manual"]
+TitleSource: TypeAlias = Literal["auto", "generated", "person"]
+"""Where a title comes from: the first words, a model, or a person; it is only ever replaced by one
+that is further on in this list, unless a person asks for another."""
 
 
 class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,7 +164,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | None = None
     usage: Usage | None = None
     stop: StopReason | None = None
-    content_version: int = CONTENT_VERSION
+    content_version: Literal[1] = CONTENT_VERSION
+    """Readers refuse a version that they do not know: half of a message would look whole."""
     boundary: Boundary | None = None
     truncated: bool = False
     """The parts were too large for the event log and are left out; read the message over REST."""
@@ -224,6 +228,7 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     pin_position: int | None = None
     has_unread: bool = False
     """There is an answer that the owner has not read."""
+    title_source: TitleSource = "auto"
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

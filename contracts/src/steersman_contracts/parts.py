@@ -17,6 +17,9 @@ JsonObject: TypeAlias = dict[str, Any]
 CONTENT_VERSION: Final = 1
 """The version of the stored form of parts that this code writes. Unknown versions are an error."""
 
+LEGACY_VERSION: Final = 0
+"""The form before parts, which is only read: see `legacy`."""
+
 MAX_TEXT: Final = 400_000
 """Characters in one text part that a client sends. Larger input belongs in a file."""
 
@@ -165,6 +168,11 @@ def decode_parts(content: bytes | str, version: int = CONTENT_VERSION) -> Parts:
         msgspec.DecodeError: `content` is not such a form.
         ValueError: `version` is one that this code does not know.
     """
+    if version == LEGACY_VERSION:
+        # Here and not above: the older form is described in terms of this one.
+        from steersman_contracts.legacy import decode_legacy
+
+        return decode_legacy(content)
     if version != CONTENT_VERSION:
         raise ValueError(f"unknown content version: {version!r}")
     return _decoder.decode(content)

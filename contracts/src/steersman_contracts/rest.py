@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from steersman_contracts.chats import Chat, ClientTool, Message
-from steersman_contracts.ids import ModelName, QueuedId, Slug
-from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.chats import Chat, ClientTool, Message, Role
+from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
+from steersman_contracts.parts import (
+    CONTENT_VERSION,
+    LEGACY_VERSION,
+    MAX_TEXT,
+    FilePart,
+    FileReferencePart,
+    Part,
+    Parts,
+    TextPart,
+)
 from steersman_contracts.policies import Decision, Glob, Scope
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
@@ -16,6 +26,7 @@ from steersman_contracts.rpc.chats import (
     BusyBehavior,
     ClientKey,
 )
+from steersman_contracts.rpc.files import StoredFile
 from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
 from steersman_contracts.rpc.policies import AuditEntry
 
@@ -45,7 +56,15 @@ class FileReferenceInput(
     content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
-InputPart: TypeAlias = TextInput | FileReferenceInput
+class FileInput(
+    msgspec.Struct, frozen=True, tag_field="type", tag="file", forbid_unknown_fields=True
+):
+    """A file that was uploaded before; its name and kind are those that the server knows."""
+
+    file_id: Uuid
+
+
+InputPart: TypeAlias = TextInput | FileReferenceInput | FileInput
 
 
 def to_parts(text: str | None, parts: tuple[InputPart, ...]) -> Parts:
@@ -60,6 +79,8 @@ def _to_part(part: InputPart) -> Part:
             return TextPart(part.text)
         case FileReferenceInput():
             return FileReferencePart(part.file_name, part.start_line, part.end_line, part.content)
+        case FileInput():
+            return FilePart("application/octet-stream", file_id=part.file_id)
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -103,6 +124,30 @@ class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     model: ModelRef | None = None
+
+
+class ImportMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """One stored message of another system."""
+
+    role: Role
+    content: Any
+    """As it was stored, in the form that `content_version` says."""
+    content_version: Annotated[int, msgspec.Meta(ge=0, le=CONTENT_VERSION)] = LEGACY_VERSION
+    created_at: datetime | None = None
+    model: Annotated[str, msgspec.Meta(max_length=264)] | None = None
+
+
+class ImportChatBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A chat of another system; with a `client_key`, sending it again changes nothing."""
+
+    messages: Annotated[
+        tuple[ImportMessageBody, ...], msgspec.Meta(min_length=1, max_length=10_000)
+    ]
+    title: Title = ""
+    system_prompt: Prompt = ""
+    model: ModelRef | None = None
+    client_key: ClientKey | None = None
+    created_at: datetime | None = None
 
 
 class EditQueuedBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -232,6 +277,12 @@ class MessageList(msgspec.Struct, frozen=True, omit_defaults=True):
 
     messages: tuple[Message, ...]
     has_more: bool = False
+
+
+class Files(msgspec.Struct, frozen=True):
+    """The files of a chat, the newest first."""
+
+    files: tuple[StoredFile, ...]
 
 
 class Models(msgspec.Struct, frozen=True):

@@ -34,6 +34,9 @@ TOOL_CANCELS: Final = f"{ROOT}.tools.cancel.*"
 ALL_TOOL_HOSTS: Final = "all"
 """For `tool_cancel`: whoever runs the call."""
 
+UNNAMED_CHATS: Final = f"{ROOT}.unnamed"
+"""Chats that would like a title: the body is the id. Heard by one chatloop, or by none."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

@@ -85,7 +85,7 @@ def test_a_struct_is_frozen_and_says_what_it_is(struct: type[msgspec.Struct]) ->
         ),
         (parts.ResultContent, {"text", "json", "file"}),
         (deltas.Delta, {"text", "reasoning", "tool-call", "tool-arguments", "part"}),
-        (rest.InputPart, {"text", "file-reference"}),
+        (rest.InputPart, {"text", "file", "file-reference"}),
     ],
 )
 def test_the_tags_of_a_union_are_part_of_the_contract(union: Any, tags: set[str]) -> None:

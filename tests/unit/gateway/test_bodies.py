@@ -6,7 +6,13 @@ import pytest
 
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.parts import FileReferencePart, TextPart
-from steersman_contracts.rest import FileReferenceInput, InputPart, SendMessageBody, TextInput
+from steersman_contracts.rest import (
+    FileReferenceInput,
+    InputPart,
+    SendMessageBody,
+    TextInput,
+    ToolResultsBody,
+)
 from steersman_gateway.bodies import decode
 from steersman_gateway.messages import input_parts
 
@@ -20,11 +26,7 @@ def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (b'{"text": "\\u0000"}', "text"),
-        (
-            b'{"parts": [{"type": "text", "text": "a"}, {"type": "text", "text": "b\\u0000"}]}',
-            "parts[1].text",
-        ),
+        (b'{"text": "a", "client_key": "\\u0000"}', "client_key"),
         (b'{"text": ' + b"[" * 100_000, "text"),
         (b'"' + b"\\u0000" + b'"', "body"),
         (b"{\xff}", "body"),
@@ -54,6 +56,16 @@ def test_a_message_has_exactly_one_kind_of_content(
         input_parts(text, parts, required=required)
 
     assert caught.value.details == {"field": field}
+
+
+def test_a_nul_in_what_somebody_said_is_shown() -> None:
+    body = b'{"parts": [{"type": "text", "text": "a\\u0000b"}], "text": "\\u0000", "model": "a/b"}'
+    results = b'{"results": [{"call_id": "c", "json": {"\\u0000": ["\\u0000", 1]}}]}'
+
+    message = decode(body, SendMessageBody)
+
+    assert (message.text, message.parts) == ("\ufffd", (TextInput("a\ufffdb"),))
+    assert decode(results, ToolResultsBody).results[0].json == {"\ufffd": ["\ufffd", 1]}
 
 
 def test_text_and_parts_become_parts() -> None:

@@ -19,7 +19,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, UserId
 from steersman_contracts.parts import FilePart, ProviderMetadata, TextPart, ToolCallPart
-from steersman_contracts.rpc import Method, chats, desktop, identity, models, tools
+from steersman_contracts.rpc import Method, chats, desktop, files, identity, models, tools
 from steersman_gateway.backend import presentable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ REPLIES: dict[type, Any] = {
 
 def methods() -> list[Method[Any, Any]]:
     """Every method that the gateway may call."""
-    modules = (chats, desktop, identity, models, tools)
+    modules = (chats, desktop, files, identity, models, tools)
     return [
         found for module in modules for found in vars(module).values() if isinstance(found, Method)
     ]

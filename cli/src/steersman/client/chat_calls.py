@@ -15,6 +15,7 @@ from steersman_contracts.rest import (
     CreateChatBody,
     EditMessageBody,
     EditQueuedBody,
+    ImportChatBody,
     MessageList,
     ReorderQueueBody,
     SendMessageBody,
@@ -24,6 +25,7 @@ from steersman_contracts.rest import (
 )
 from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.desktop import Desktop
+from steersman_contracts.rpc.imports import ImportReply
 
 
 class ChatCalls:
@@ -36,6 +38,12 @@ class ChatCalls:
         """Create a chat; with text its first turn starts. A `client_key` makes it repeatable."""
         return await self._exchange.call(
             "POST", "/chats", SendReply, body, repeatable=body.client_key is not None
+        )
+
+    async def import_chat(self, body: ImportChatBody) -> ImportReply:
+        """Make a chat from the messages of another system. A `client_key` makes it repeatable."""
+        return await self._exchange.call(
+            "POST", "/chats/import", ImportReply, body, repeatable=body.client_key is not None
         )
 
     async def list_chats(

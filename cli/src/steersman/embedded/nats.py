@@ -27,6 +27,7 @@ from steersman_contracts.subjects import (
     RELAY_NUDGES,
     ROOT,
     TOOL_CANCELS,
+    UNNAMED_CHATS,
     WORK_CONSUMER,
     WORK_STREAM,
     WORK_SUBJECTS,
@@ -93,6 +94,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             rpc_group("store", "chats"),
+            rpc_group("store", "files"),
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
             rpc_group("tools", "catalog"),
@@ -107,9 +109,11 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             WORK_SUBJECTS,
             CONTROL_SUBJECTS,
             RELAY_NUDGES,
+            UNNAMED_CHATS,
             *_KEEP_STREAMS,
             *_KEEP_CONSUMER,
         ),
+        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
         subscribe=(_all_of("store"), RELAY_NUDGES, _inbox("store"), _DISCOVERY),
     ),
     "chatloop": Permissions(
@@ -122,8 +126,13 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             *_PULL_WORK,
             *_READ_EVENTS,
         ),
-        subscribe=(CONTROL_SUBJECTS, LIVE_SUBJECTS, _inbox("chatloop"), _DISCOVERY),
-        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
+        subscribe=(
+            CONTROL_SUBJECTS,
+            LIVE_SUBJECTS,
+            UNNAMED_CHATS,
+            _inbox("chatloop"),
+            _DISCOVERY,
+        ),
     ),
     "tools": Permissions(
         publish=(_all_of("desktop"), rpc_group("store", "ledger"), f"{ROOT}.tools.>"),

@@ -30,6 +30,8 @@ MAX_LABELS: Final = 50
 MAX_LABEL_BYTES: Final = 256
 MAX_CLIENT_TOOLS: Final = 250
 """Client-side tools of one chat."""
+MAX_MESSAGE_FILES: Final = 20
+"""Files in one message."""
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 ClientKey = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]

@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
 
+from steersman_chatloop.attachments import FileCache
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.surroundings import Surroundings
+from steersman_chatloop.titles import Titles
 from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.worker import Worker
 from steersman_contracts.ids import RunnerId
@@ -41,12 +43,18 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 publisher=Publisher(client),
                 providers=providers,
                 toolbox=Toolbox(rpc),
+                files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
                 settings=settings,
                 runner_id=runner_id,
             )
             worker = Worker(client, around)
             for work, name in ((worker.renew, "leases"), (worker.heed, "control")):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
+            if settings.generate_titles:
+                titles = Titles(client, rpc, providers)
+                await stack.enter_async_context(
+                    running(titles.run, name="titles", on_failure=runtime.fail)
+                )
             stack.push_async_callback(worker.drain, settings.shutdown_timeout_s)
             # Left first: a chat that is handed over must not come back to who hands it over.
             await stack.enter_async_context(

@@ -31,3 +31,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds that the model has to write a summary, all attempts together."""
     cached_histories: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
     """Chats whose messages are kept in memory between turns."""
+    cached_file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 2**20
+    """Bytes of files that are kept in memory between requests."""
+    generate_titles: bool = True
+    """Have a model name new chats, from their first message alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steersman_chatloop.attachments import FileCache
 from steersman_chatloop.history import History
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
@@ -24,6 +25,7 @@ class Surroundings:
     publisher: Publisher
     providers: Providers
     toolbox: Toolbox
+    files: FileCache
     settings: Settings
     runner_id: RunnerId
 

@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from steersman_chatloop import prompt
+from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
@@ -222,7 +223,10 @@ class ChatRun:
             chat_id=self.chat.chat_id,
             model=model,
             system=self.chat.system_prompt or DEFAULT_SYSTEM,
-            messages=prompt.prepare(self._for_model()),
+            messages=await with_bytes(
+                prompt.prepare(self._for_model()),
+                self._around.files.of(self.chat.chat_id, self._around.runner_id),
+            ),
             tools=self._tools,
         )
 

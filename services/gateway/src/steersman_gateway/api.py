@@ -11,7 +11,9 @@ from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
 from steersman_gateway.events import watch_chat, watch_chats
+from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
+from steersman_gateway.imports import ImportController
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController
@@ -29,10 +31,13 @@ def api_router() -> Router:
     return Router(
         "/api/v1",
         route_handlers=[
+            ImportController,
             ChatController,
             MessageController,
             QueueController,
             LibraryController,
+            FileController,
+            ChatFileController,
             ModelController,
             ProviderController,
             PolicyController,

@@ -58,13 +58,40 @@ def decode(body: bytes, kind: Any) -> Any:
     """
     try:
         value = _decoder(kind).decode(body)
-        if b"\\u0000" in body and (where := _find_nul(msgspec.json.decode(body), "")):
-            raise invalid(where, "the character U+0000 cannot be stored")
+        if b"\\u0000" in body:
+            shown = _shown(msgspec.json.decode(body))
+            if where := _find_nul(shown, ""):
+                raise invalid(where, "the character U+0000 cannot be stored")
+            value = _decoder(kind).decode(msgspec.json.encode(shown))
     except msgspec.ValidationError as error:
         raise from_msgspec(error) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}", field="body") from error
     return value
+
+
+_SPOKEN = ("text", "parts", "results", "messages")
+"""Fields of bodies that hold what somebody said: pasted from anywhere, so nothing is refused."""
+
+
+def _shown(body: Any) -> Any:
+    """The body with U+FFFD for each NUL in what somebody said."""
+    if not isinstance(body, dict):
+        return body
+    fields: dict[str, Any] = body  # pyright: ignore[reportUnknownVariableType]  # any JSON
+    return fields | {name: _replaced(fields[name]) for name in _SPOKEN if name in fields}
+
+
+def _replaced(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case dict():
+            return {_replaced(key): _replaced(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]  # any JSON
+        case list():
+            return [_replaced(item) for item in value]  # pyright: ignore[reportUnknownVariableType]  # any JSON
+        case _:
+            return value
 
 
 def _find_nul(value: Any, path: str) -> str | None:

@@ -9,6 +9,7 @@ from steersman_contracts.chats import Chat
 from steersman_contracts.ids import MessageId
 from steersman_contracts.rest import ForkBody, LabelsBody, MarkReadBody, PinBody
 from steersman_contracts.rpc import chats as rpc
+from steersman_contracts.rpc import titles
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import ChatInPath, known_number
@@ -50,6 +51,22 @@ class LibraryController(Controller):
     ) -> Chat:
         """Replace the labels of a chat: at most 50, keys like paths, values up to 256 bytes."""
         return (await backend.call(rpc.LABEL, rpc.LabelChat(actor, chat, data.labels))).chat
+
+    @post(
+        "/title/regenerate",
+        operation_id="regenerateTitle",
+        summary="Find another title",
+        status_code=202,
+    )
+    async def regenerate_title(
+        self, chat: ChatInPath, actor: CurrentActor, backend: Services
+    ) -> Chat:
+        """Have a model name the chat from its first message, also in place of your own title.
+
+        The title arrives as `chat.updated`; when none is found, the present one stays.
+        """
+        request = titles.RegenerateTitle(actor, chat)
+        return (await backend.call(titles.REGENERATE_TITLE, request)).chat
 
     @post("/fork", operation_id="forkChat", summary="Fork")
     async def fork(

@@ -11,6 +11,7 @@ from steersman_contracts.ids import MessageId, ModelName
 from steersman_contracts.parts import Parts
 from steersman_contracts.rest import (
     EditMessageBody,
+    FileReferenceInput,
     InputPart,
     MessageList,
     SendMessageBody,
@@ -144,6 +145,6 @@ def input_parts(text: str | None, parts: tuple[InputPart, ...], *, required: boo
     for index, part in enumerate(parts):
         if isinstance(part, TextInput) and not part.text.strip():
             raise invalid(f"parts[{index}].text", "the text is blank")
-        if not isinstance(part, TextInput) and part.end_line < part.start_line:
+        if isinstance(part, FileReferenceInput) and part.end_line < part.start_line:
             raise invalid(f"parts[{index}].end_line", "ends before it starts")
     return to_parts(text, parts)

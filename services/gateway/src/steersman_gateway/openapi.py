@@ -24,6 +24,7 @@ from steersman_contracts.rest import Problem
 from steersman_gateway import about
 from steersman_gateway.api import api_router, provide_backend
 from steersman_gateway.auth import COOKIE
+from steersman_gateway.files import describe_download, describe_upload
 from steersman_gateway.problems import MEDIA_TYPE, STATUS
 
 Document = dict[str, Any]
@@ -69,11 +70,13 @@ def build_document(version: str) -> Document:
         },
         "responses": _problems(),
     }
+    describe_upload(document["paths"]["/api/v1/files"]["post"])
     for path, item in document["paths"].items():
         for method, operation in item.items():
             _complete(operation, path, method)
     _describe_stream(document["paths"]["/api/v1/chats/{chat_id}/events"]["get"], EVENTS)
     _describe_stream(document["paths"]["/api/v1/events"]["get"], FEED_EVENTS)
+    describe_download(document["paths"]["/api/v1/files/{file_id}"]["get"])
     return document
 
 

@@ -44,6 +44,13 @@ class Announcer:
             return
         future.add_done_callback(lambda done: _look(done, chat_id))
 
+    def unnamed(self, chat_id: ChatId) -> None:
+        """The chat would like a title; any chatloop may find one, and nobody waits for it."""
+        try:
+            self._client.send(subjects.UNNAMED_CHATS, chat_id.encode())
+        except SteersmanError as error:
+            log.warning("title.not_asked_for", chat_id=chat_id, error_code=error.code)
+
     def control(self, runner_id: str, message: bytes) -> None:
         """The owner of a chat must look at it again."""
         try:

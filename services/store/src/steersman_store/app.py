@@ -18,7 +18,9 @@ from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.drops import Drops
+from steersman_store.files import Files
 from steersman_store.identity import Identities
+from steersman_store.imports import Imports
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
 from steersman_store.policies import Policies
@@ -28,6 +30,7 @@ from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 from steersman_store.streams import ensure_streams
 from steersman_store.sweep import Sweep
+from steersman_store.titles import Titles
 from steersman_store.worker import Worker
 
 
@@ -83,8 +86,12 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 )
             server = RpcServer(client, "store", version=runtime.version)
             Chats(database, announcer).serve(server)
-            Worker(database, announcer, vault).serve(server)
+            worker = Worker(database, announcer, vault)
+            worker.serve(server)
+            Titles(database, announcer, worker).serve(server)
             Models(database, vault).serve(server)
+            Files(database).serve(server)
+            Imports(database, announcer).serve(server)
             Identities(database).serve(server)
             Policies(database).serve(server)
             await server.start()

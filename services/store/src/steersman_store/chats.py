@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import asyncpg
@@ -14,12 +14,23 @@ import msgspec
 from steersman_contracts import subjects
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import Parts, TextPart, encode_parts
+from steersman_contracts.parts import (
+    FilePart,
+    Parts,
+    ResultContent,
+    TextPart,
+    ToolResultPart,
+    encode_parts,
+    strip_internal,
+)
+from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as rpc
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
+from steersman_store.files import check_known, described, file_ids
+from steersman_store.titles import wants_title
 
 _TITLE_LENGTH = 60
 _LABEL_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,63}")
@@ -36,7 +47,9 @@ def new_chat_id() -> ChatId:
 
 def title_of(parts: Parts) -> str:
     """The first words of a message: what a chat is called until somebody finds a better title."""
-    text = next((part.text for part in parts if isinstance(part, TextPart)), "")
+    texts = (part.text for part in parts if isinstance(part, TextPart))
+    names = (part.name for part in parts if isinstance(part, FilePart))
+    text = next(texts, "") or next(names, "")
     words = " ".join("".join(c if c.isprintable() else " " for c in text[:400]).split())
     if len(words) <= _TITLE_LENGTH:
         return words
@@ -62,6 +75,11 @@ def check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest(
                 f"the value of {key!r} is over {rpc.MAX_LABEL_BYTES} bytes", field=f"labels.{key}"
             )
+
+
+def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
+    (result,) = strip_internal((ToolResultPart("", "", content),))
+    return result.content if isinstance(result, ToolResultPart) else ()
 
 
 class Chats:
@@ -101,34 +119,43 @@ class Chats:
     async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
         check_client_tools(request.client_tools)
         chat_id = new_chat_id()
-        return await self._transition(
+        return await self._say(
             chat_id,
-            "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            request.actor.user_id,
-            chat_id,
-            subjects.partition(chat_id),
-            request.title or title_of(request.parts),
-            request.system_prompt,
-            request.model,
-            encode_parts(request.parts).decode() if request.parts else None,
-            request.client_key,
-            json_text(request.client_tools),
+            request.actor,
+            request.parts,
+            lambda parts: (
+                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                request.actor.user_id,
+                chat_id,
+                subjects.partition(chat_id),
+                request.title or title_of(parts),
+                request.system_prompt,
+                request.model,
+                encode_parts(parts).decode() if parts else None,
+                request.client_key,
+                json_text(request.client_tools),
+                "person" if request.title else "auto",
+            ),
         )
 
     async def send_message(self, request: rpc.SendMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
-        return await self._transition(
+        return await self._say(
             request.chat_id,
-            "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8)",
-            request.actor.user_id,
-            request.chat_id,
-            encode_parts(request.parts).decode(),
-            title_of(request.parts),
-            request.busy_behavior,
-            request.model,
-            request.client_key,
-            rpc.MAX_QUEUED,
+            request.actor,
+            request.parts,
+            lambda parts: (
+                "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8)",
+                request.actor.user_id,
+                request.chat_id,
+                encode_parts(parts).decode(),
+                title_of(parts),
+                request.busy_behavior,
+                request.model,
+                request.client_key,
+                rpc.MAX_QUEUED,
+            ),
         )
 
     async def interrupt(self, request: rpc.Interrupt) -> msgspec.Raw:
@@ -142,26 +169,34 @@ class Chats:
     async def edit_message(self, request: rpc.EditMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
-        return await self._transition(
+        return await self._say(
             request.chat_id,
-            "SELECT * FROM edit_message($1, $2, $3, $4, $5)",
-            request.actor.user_id,
-            request.chat_id,
-            request.message_id,
-            encode_parts(request.parts).decode(),
-            request.model,
+            request.actor,
+            request.parts,
+            lambda parts: (
+                "SELECT * FROM edit_message($1, $2, $3, $4, $5)",
+                request.actor.user_id,
+                request.chat_id,
+                request.message_id,
+                encode_parts(parts).decode(),
+                request.model,
+            ),
         )
 
     async def edit_queued(self, request: rpc.EditQueued) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
-        return await self._transition(
+        return await self._say(
             request.chat_id,
-            "SELECT * FROM edit_queued($1, $2, $3, $4)",
-            request.actor.user_id,
-            request.chat_id,
-            request.queued_id,
-            encode_parts(request.parts).decode(),
+            request.actor,
+            request.parts,
+            lambda parts: (
+                "SELECT * FROM edit_queued($1, $2, $3, $4)",
+                request.actor.user_id,
+                request.chat_id,
+                request.queued_id,
+                encode_parts(parts).decode(),
+            ),
         )
 
     async def delete_queued(self, request: rpc.DeleteQueued) -> msgspec.Raw:
@@ -198,7 +233,7 @@ class Chats:
             request.actor.user_id,
             request.chat_id,
             [result.call_id for result in request.results],
-            [json_text(result.content) for result in request.results],
+            [json_text(_public(result.content)) for result in request.results],
             [result.is_error for result in request.results],
         )
 
@@ -350,8 +385,44 @@ class Chats:
             request.limit,
         )
 
+    async def _say(
+        self,
+        chat_id: ChatId,
+        actor: Actor,
+        parts: Parts,
+        statement: Callable[[Parts], tuple[str, *tuple[object, ...]]],
+    ) -> msgspec.Raw:
+        """A transition with a person's message; the chat refers to its files from then on."""
+        # Nobody but a provider sets what is internal; people's messages have no second form.
+        reply = await self._say_with_files(chat_id, actor, strip_internal(parts), statement)
+        if (unnamed := wants_title(bytes(reply))) is not None:
+            self._announcer.unnamed(unnamed)
+        return reply
+
+    async def _say_with_files(
+        self,
+        chat_id: ChatId,
+        actor: Actor,
+        parts: Parts,
+        statement: Callable[[Parts], tuple[str, *tuple[object, ...]]],
+    ) -> msgspec.Raw:
+        wanted = file_ids(parts)
+        if not wanted:
+            return await self._transition(chat_id, *statement(parts))
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                "SELECT id::text, name, media_type FROM claim_files($1, $2)", actor.user_id, wanted
+            )
+            files = {row["id"]: (row["name"], row["media_type"]) for row in rows}
+            check_known(parts, files)
+            row = await connection.fetchrow(*statement(described(parts, files)))
+            await connection.execute("SELECT attach_files($1, $2)", chat_id, wanted)
+        return self._announce(chat_id, row)
+
     async def _transition(self, chat_id: ChatId, query: str, *arguments: object) -> msgspec.Raw:
-        row: asyncpg.Record | None = await self._database.row(query, *arguments)
+        return self._announce(chat_id, await self._database.row(query, *arguments))
+
+    def _announce(self, chat_id: ChatId, row: asyncpg.Record | None) -> msgspec.Raw:
         assert row is not None  # a function call always has a row
         what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
         announce(self._announcer, chat_id, what)

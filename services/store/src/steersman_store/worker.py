@@ -11,7 +11,7 @@ import msgspec
 
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.ids import ChatId, ModelName, UserId
 from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
@@ -156,7 +156,10 @@ class Worker:
             [call.call_id for call in request.calls],
             [call.tool for call in request.calls],
             [
-                json_text(results[call.call_id]) if call.call_id in results else None
+                # They become a message without another look at them.
+                json_text(strip_internal((results[call.call_id],))[0])
+                if call.call_id in results
+                else None
                 for call in request.calls
             ],
             [
@@ -229,6 +232,12 @@ class Worker:
             request.runner_id,
             request.chat_ids,
             request.lease_s,
+        )
+
+    async def access(self, chat_id: ChatId, model: ModelName) -> rpc.ModelAccess:
+        """How to reach a model in the name of a chat."""
+        return self._access(
+            await self._row(f"SELECT {_CHAT} FROM access_for($1, $2)", chat_id, model)
         )
 
     async def _commit(self, query: str, fence: rpc.Fence, *arguments: object) -> msgspec.Raw:

@@ -116,7 +116,8 @@ $$;
 CREATE OR REPLACE FUNCTION chat_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT json_build_object(
-        'id', c.id, 'owner_id', c.owner_id, 'title', c.title, 'model', c.model, 'status', c.status,
+        'id', c.id, 'owner_id', c.owner_id, 'title', c.title, 'title_source', c.title_source,
+        'model', c.model, 'status', c.status,
         'created_at', c.created_at, 'updated_at', c.updated_at,
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'queue_version', c.queue_version, 'generation_attempt', c.generation_attempt,

@@ -69,8 +69,10 @@ BEGIN
     IF last_message.role = 'assistant' AND follows.role = 'tool' THEN
         last_message := follows;  -- calls and their results stay together
     END IF;
-    INSERT INTO chats (id, part, owner_id, title, system_prompt, model, client_tools, labels)
+    INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, client_tools,
+            labels)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
+            CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
             source.system_prompt, source.model, source.client_tools, source.labels)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
@@ -79,6 +81,7 @@ BEGIN
                 c.snapshot_version, model, usage, stop, boundary, created_at
             FROM messages
             WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
+    PERFORM share_files(source.id, c.id);
     PERFORM emit(c, 'chat.created', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
     RETURN answer(json_build_object('chat', chat_json(c)));

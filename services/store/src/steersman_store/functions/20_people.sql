@@ -28,7 +28,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION create_chat(
     p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
-    p_content json, p_key text, p_client_tools json
+    p_content json, p_key text, p_client_tools json, p_title_source text
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
@@ -37,10 +37,10 @@ DECLARE
 BEGIN
     PERFORM check_model(p_model);
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
-            client_tools)
+            client_tools, title_source)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
             coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
-            p_key, p_client_tools)
+            p_key, p_client_tools, p_title_source)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
         RETURNING * INTO c;
     IF c.id IS NULL THEN  -- the same request again
@@ -173,6 +173,8 @@ BEGIN
     PERFORM next_status(c, 'update');
     PERFORM check_model(p_model);
     UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
+            title_source = CASE WHEN p_title IS NULL THEN title_source ELSE 'person' END,
+            title_requested = title_requested AND p_title IS NULL,
             system_prompt = coalesce(p_system_prompt, system_prompt),
             snapshot_version = snapshot_version + 1, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;

@@ -1,0 +1,65 @@
+"""A file that a person sends reaches the model; one that is gone leaves a few words."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+import pytest
+from fakes import FakeProviders, Script, Text, Turn
+from integration.store.test_files import PNG, part, send, upload
+from support.chat_driver import StoreDriver
+from support.chatloop import ModelSetup
+
+from steersman_chatloop.attachments import FileCache
+from steersman_contracts.chats import Status
+from steersman_contracts.ids import ModelName, RunnerId
+from steersman_contracts.parts import TextPart
+from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc import files as rpc
+from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.rpc import RpcClient
+
+LARGE = PNG + bytes(rpc.CHUNK_BYTES)
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_image_reaches_the_model_in_every_turn_while_it_is_there(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    fakes.script("m", Script([Turn([Text("a sea")])], repeat=True))
+    image, lost = await upload(store, LARGE), await upload(store, b"words", "words.txt")
+    parts = (TextPart("What is it?"), part(image), part(lost))
+    request = people.CreateChat(
+        store.actor, ModelName(await models.add("anthropic", "m")), parts=parts
+    )
+    chat = (await store.rpc.call(people.CREATE, request)).chat
+
+    assert (await store.at_rest(chat.id)).status is Status.WAITING
+    await store.rpc.call(rpc.DELETE_FILE, rpc.DeleteFile(store.actor, lost.id))
+    await send(store, chat.id, TextPart("And now?"))
+    assert (await store.at_rest(chat.id)).status is Status.WAITING
+
+    sent = [msgspec.json.encode(request.body).decode() for request in fakes.requests]
+    assert len(sent) == 2
+    for body in sent:
+        assert base64.b64encode(LARGE).decode() in body
+    assert "words.txt" in sent[1]
+
+
+async def test_what_was_read_last_is_kept_within_bounds(
+    store: StoreDriver, client: NatsClient
+) -> None:
+    one, two = await upload(store, LARGE), await upload(store, LARGE + b"2")
+    request = people.CreateChat(store.actor, parts=(part(one), part(two)))
+    chat = (await store.rpc.call(people.CREATE, request)).chat
+    await store.acquire(chat.id, "runner-1")
+    cache = FileCache(RpcClient(client), max_bytes=len(LARGE) + 1)
+    fetch = cache.of(chat.id, RunnerId("runner-1"))
+
+    assert (await fetch(one.id), await fetch(two.id)) == (LARGE, LARGE + b"2")
+    for file in (one, two):
+        await store.rpc.call(rpc.DELETE_FILE, rpc.DeleteFile(store.actor, file.id))
+
+    assert await fetch(two.id) == LARGE + b"2", "still in memory"
+    assert await fetch(one.id) is None, "made room, and is gone by now"
