@@ -92,6 +92,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
             rpc_group("tools", "catalog"),
+            rpc_group("chatloop", "providers"),
             _all_of("desktop"),
             *_READ_EVENTS,
         ),
@@ -118,7 +119,13 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             *_PULL_WORK,
             *_READ_EVENTS,
         ),
-        subscribe=(CONTROL_SUBJECTS, LIVE_SUBJECTS, _inbox("chatloop"), _DISCOVERY),
+        subscribe=(
+            _all_of("chatloop"),
+            CONTROL_SUBJECTS,
+            LIVE_SUBJECTS,
+            _inbox("chatloop"),
+            _DISCOVERY,
+        ),
     ),
     "tools": Permissions(
         publish=(_all_of("desktop"), rpc_group("store", "ledger"), f"{ROOT}.tools.>"),
