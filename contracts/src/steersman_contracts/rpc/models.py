@@ -60,7 +60,8 @@ class Model(msgspec.Struct, frozen=True, omit_defaults=True):
     availability: Availability = "available"
     reason: str = ""
     """Why it cannot be used, for people; empty when it can."""
-    settings: ModelSettings = ModelSettings()
+    # A factory: as a value it would have to be hashable for the OpenAPI document.
+    settings: ModelSettings = msgspec.field(default_factory=ModelSettings)
     """How it is called; the provider's own options are shown to admins alone."""
     prices_edited: bool = False
     """An admin has set the prices: refreshing them leaves these alone."""
