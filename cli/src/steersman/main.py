@@ -11,7 +11,9 @@ _COMMANDS: Final = {
     "up": "steersman.up",
     "chat": "steersman.chat",
     "provider": "steersman.providers",
-    "model": "steersman.providers",
+    "model": "steersman.models",
+    "usage": "steersman.usage",
+    "user": "steersman.users",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",
 }

@@ -165,6 +165,8 @@ class Repl:
 
     def _models(self) -> None:
         for model in self._run(self._client.list_models()):
+            if model.availability == "disabled":
+                continue
             mark = "*" if model.is_default else " "
             self._say(f"{mark} {model.name:<40} {model.display_name}")
 
