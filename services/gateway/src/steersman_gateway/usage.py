@@ -13,12 +13,13 @@ from steersman_contracts.rpc import usage as rpc
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import known_chat_id
+from steersman_gateway.problems import invalid
 
 GroupBy = Annotated[rpc.GroupBy, QueryParameter(description="What makes a row.")]
-FirstDay = Annotated[date | None, QueryParameter(name="from", description="The first day, in UTC.")]
-LastDay = Annotated[
-    date | None, QueryParameter(name="to", description="The last day, in UTC, inclusive.")
+FirstDay = Annotated[
+    str | None, QueryParameter(name="from", description="The first day, as 2026-11-01, in UTC.")
 ]
+LastDay = Annotated[str | None, QueryParameter(name="to", description="The last day, inclusive.")]
 OfChat = Annotated[
     str | None, QueryParameter(description="Only this chat and its subagents, as one tree.")
 ]
@@ -44,10 +45,20 @@ async def usage(
     request = rpc.GetUsage(
         actor,
         group_by,
-        first_day,
-        last_day,
+        _day("from", first_day),
+        _day("to", last_day),
         None if chat_id is None else known_chat_id(chat_id),
         None if user_id is None else UserId(known_chat_id(user_id)),
         limit,
     )
     return await backend.call(rpc.GET_USAGE, request)
+
+
+def _day(field: str, text: str | None) -> date | None:
+    # Not by Litestar: it would name the argument of the handler, which cannot be called `from`.
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise invalid(field, f"{text!r} is no day such as 2026-11-01") from None
