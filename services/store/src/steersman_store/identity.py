@@ -73,7 +73,8 @@ class Identities:
         async with self._database.transaction() as connection:
             user_id = await connection.fetchval(
                 "INSERT INTO users (id, name, role) VALUES ($1, $2, 'admin') "
-                "ON CONFLICT (name) DO UPDATE SET role = 'admin' RETURNING id::text",
+                "ON CONFLICT (name) DO UPDATE SET role = 'admin', disabled_at = NULL "
+                "RETURNING id::text",
                 uuid.uuid4(),
                 request.name,
             )
