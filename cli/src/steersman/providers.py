@@ -1,27 +1,24 @@
-"""`steersman provider` and `steersman model`: where answers come from, over the public API."""
+"""`steersman provider`: where models are served, over the public API."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import click
 import msgspec
 
-from steersman.datadir import VARIABLE
+from steersman.remote import checked, run, table, where
 from steersman_contracts.ids import SLUG_PATTERN
-from steersman_contracts.rest import PutModelBody, PutProviderBody
+from steersman_contracts.rest import PatchProviderBody, PutModelBody, PutProviderBody
 from steersman_contracts.rpc.models import Model, Provider, ProviderType
+from steersman_contracts.rpc.providers import ServedModels
 
 if TYPE_CHECKING:
     from steersman.client import Client
-
-T = TypeVar("T")
 
 MAX_MODELS: Final = 100
 """How many models of a listing are registered; more than that are named by hand."""
@@ -43,31 +40,20 @@ Examples:
 
 \b
 The key is read from a variable or from the input, never from the command line, where other
-users of this machine could see it. It is stored encrypted and is never shown again.
+users of this machine could see it. It is stored encrypted and is never shown again. The same goes
+for extra headers.
 """
-
-_WHERE: Final = (
-    click.option("--url", metavar="URL", help="Where Steersman is (or STEERSMAN_URL)."),
-    click.option("--token", metavar="TOKEN", help="An API token; better in STEERSMAN_TOKEN."),
-    click.option(
-        "--data",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar=VARIABLE,
-        show_envvar=True,
-        help="The data directory of the Steersman on this machine.",
-    ),
-)
-
-
-def _where(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_WHERE):
-        command = option(command)
-    return command
+_SET_EXAMPLES: Final = """\b
+Examples:
+  steersman provider set lab --base-url https://lab.example/v1 --key-env LAB_KEY
+  steersman provider set lab --header-env X-Team=TEAM_TOKEN --no-header X-Old
+  steersman provider set lab --disable
+"""
 
 
 @click.group(epilog=_ADD_EXAMPLES)
 def provider() -> None:
-    """Add, list and remove the places that serve models."""
+    """Add, list, change and remove the places that serve models."""
 
 
 @provider.command(epilog=_ADD_EXAMPLES, context_settings={"max_content_width": 100})
@@ -82,6 +68,13 @@ def provider() -> None:
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable with the key.")
 @click.option("--key-stdin", is_flag=True, help="Read the key from the input (asks at a terminal).")
 @click.option(
+    "--header-env",
+    "headers",
+    metavar="NAME=VARIABLE",
+    multiple=True,
+    help="An extra header and the variable with its value; may be repeated.",
+)
+@click.option(
     "--model",
     "models",
     metavar="ID",
@@ -89,7 +82,7 @@ def provider() -> None:
     help="A model of it; may be repeated. Without one, the server is asked what it has.",
 )
 @click.option("--default", "default", is_flag=True, help="Let its first model be the default.")
-@_where
+@where
 def add(
     *,
     name: str,
@@ -97,6 +90,7 @@ def add(
     kind: str | None,
     key_env: str | None,
     key_stdin: bool,
+    headers: tuple[str, ...],
     models: tuple[str, ...],
     default: bool,
     url: str | None,
@@ -115,7 +109,11 @@ def add(
     if wire != "openai-chat" and not models:
         raise click.UsageError(f"name the models of a provider of the type {wire} with --model")
     key = _key(key_env, from_stdin=key_stdin)
-    body = _checked(PutProviderBody(type=wire, base_url=base_url, api_key=key))
+    body = checked(
+        PutProviderBody(
+            type=wire, base_url=base_url, api_key=key, headers=header_values(headers) or None
+        )
+    )
 
     async def work(client: Client) -> None:
         from steersman.client.listing import list_served
@@ -124,7 +122,7 @@ def add(
         await client.put_provider(name, body)
         for place, model_id in enumerate(ids[:MAX_MODELS]):
             made = await client.put_model(
-                _checked(
+                checked(
                     PutModelBody(
                         provider_id=name, model_id=model_id, make_default=default and place == 0
                     )
@@ -135,92 +133,153 @@ def add(
             click.echo(f"{len(ids) - MAX_MODELS} more were left out; name them with --model")
         click.echo(f'try it:  steersman chat --model {name}/{ids[0]} "Hello"')
 
-    _run(work, url, token, data)
+    run(work, url, token, data)
 
 
 @provider.command("list")
-@_where
+@where
 def list_providers(*, url: str | None, token: str | None, data: Path | None) -> None:
     """List the providers."""
 
     async def work(client: Client) -> tuple[tuple[Provider, ...], tuple[Model, ...]]:
         return await client.list_providers(), await client.list_models()
 
-    providers, models = _run(work, url, token, data)
+    providers, models = run(work, url, token, data)
     rows = [
         (
             one.id,
             one.type,
             "yes" if one.has_key else "no",
             str(sum(model.provider_id == one.id for model in models)),
+            str(len(one.header_names)),
             "" if one.enabled else "disabled",
             one.base_url or "",
         )
         for one in providers
     ]
-    _table(("NAME", "TYPE", "KEY", "MODELS", "", "BASE URL"), rows)
+    table(("NAME", "TYPE", "KEY", "MODELS", "HEADERS", "", "BASE URL"), rows)
+
+
+@provider.command("set", epilog=_SET_EXAMPLES)
+@click.argument("name")
+@click.option("--base-url", metavar="URL", help="Where the server is.")
+@click.option("--type", "kind", type=click.Choice(_TYPES), help="What it speaks.")
+@click.option("--title", metavar="TEXT", help="How it is called for people.")
+@click.option("--key-env", metavar="VARIABLE", help="The environment variable with the key.")
+@click.option("--key-stdin", is_flag=True, help="Read the key from the input (asks at a terminal).")
+@click.option("--no-key", is_flag=True, help="Forget the stored key.")
+@click.option(
+    "--header-env",
+    "headers",
+    metavar="NAME=VARIABLE",
+    multiple=True,
+    help="An extra header and the variable with its value; may be repeated.",
+)
+@click.option("--no-header", metavar="NAME", multiple=True, help="Forget an extra header.")
+@click.option("--enable/--disable", "enabled", default=None, help="Whether it may be used.")
+@where
+def set_provider(
+    *,
+    name: str,
+    base_url: str | None,
+    kind: str | None,
+    title: str | None,
+    key_env: str | None,
+    key_stdin: bool,
+    no_key: bool,
+    headers: tuple[str, ...],
+    no_header: tuple[str, ...],
+    enabled: bool | None,
+    url: str | None,
+    token: str | None,
+    data: Path | None,
+) -> None:
+    """Change what is named of the provider NAME, and leave the rest."""
+    key = _key(key_env, from_stdin=key_stdin)
+    if no_key and key is not None:
+        raise click.UsageError("either a key or --no-key")
+    changes: dict[str, Any] = {
+        field: value
+        for field, value in (
+            ("base_url", base_url),
+            ("type", kind),
+            ("display_name", title),
+            ("api_key", key),
+            ("enabled", enabled),
+        )
+        if value is not None
+    }
+    if no_key:
+        changes["api_key"] = None
+    if headers or no_header:
+        changes["headers"] = dict.fromkeys(no_header) | header_values(headers)
+    if not changes:
+        raise click.UsageError("there is nothing to change: see --help")
+    body = checked(PatchProviderBody(**changes))
+    _show(run(lambda client: client.patch_provider(name, body), url, token, data))
 
 
 @provider.command()
 @click.argument("name")
-@_where
+@where
+def show(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
+    """Show the provider NAME."""
+    found = run(lambda client: client.list_providers(), url, token, data)
+    wanted = next((one for one in found if one.id == name), None)
+    if wanted is None:
+        raise click.ClickException(f"there is no provider {name!r}")
+    _show(wanted)
+
+
+def _show(one: Provider) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(one)).decode())
+
+
+@provider.command()
+@click.argument("name")
+@where
+def models(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
+    """List what the provider NAME says it serves; add one with `steersman model add`."""
+
+    async def work(client: Client) -> ServedModels:
+        return await client.list_served(name)
+
+    served = run(work, url, token, data)
+    if served.availability != "available":
+        raise click.ClickException(served.reason)
+    rows = [
+        (
+            f"{name}/{one.model_id}",
+            "" if one.context_limit is None else str(one.context_limit),
+            "" if one.max_output_tokens is None else str(one.max_output_tokens),
+            one.display_name,
+        )
+        for one in served.models
+    ]
+    table(("NAME", "CONTEXT", "OUTPUT", "TITLE"), rows)
+
+
+@provider.command()
+@click.argument("name")
+@where
 def remove(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
     """Remove the provider NAME and its models. Chats keep their history."""
-    _run(lambda client: client.delete_provider(name), url, token, data)
+    run(lambda client: client.delete_provider(name), url, token, data)
     click.echo(f"{name} is removed")
 
 
-@click.group()
-def model() -> None:
-    """List the models, and choose the default.
-
-    \b
-    Examples:
-      steersman model list
-      steersman model default demo/tour
-    """  # noqa: D301  # click's own mark, not an escape
-
-
-@model.command("list")
-@_where
-def list_models(*, url: str | None, token: str | None, data: Path | None) -> None:
-    """List the models that can answer; the default is marked."""
-    rows = [
-        (
-            "*" if one.is_default else "",
-            one.name,
-            one.display_name,
-            "yes" if one.tools else "no",
-            "" if one.context_limit is None else str(one.context_limit),
-        )
-        for one in _run(lambda client: client.list_models(), url, token, data)
-    ]
-    _table(("", "NAME", "TITLE", "TOOLS", "CONTEXT"), rows)
-
-
-@model.command("default")
-@click.argument("name")
-@_where
-def default_model(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
-    """Let the model NAME answer where none is asked for."""
-    from steersman.chat.wishes import find_model
-
-    async def work(client: Client) -> str:
-        wanted = await find_model(client, name)
-        found = next(one for one in await client.list_models() if one.name == wanted)
-        body = PutModelBody(
-            provider_id=found.provider_id,
-            model_id=found.model_id,
-            display_name=found.display_name,
-            context_limit=found.context_limit,
-            max_output_tokens=found.max_output_tokens,
-            tools=found.tools,
-            make_default=True,
-        )
-        await client.put_model(body)
-        return wanted
-
-    click.echo(f"{_run(work, url, token, data)} is the default")
+def header_values(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The headers of `NAME=VARIABLE` pairs, with the values of the variables."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, variable = pair.partition("=")
+        value = os.environ.get(variable, "").strip()
+        if not separator or not name:
+            raise click.UsageError(f"{pair!r} is not of the form NAME=VARIABLE")
+        if not value:
+            raise click.UsageError(f"the variable {variable} is empty or not set")
+        found[name] = value
+    return found
 
 
 def _key(variable: str | None, *, from_stdin: bool) -> str | None:
@@ -238,43 +297,3 @@ def _key(variable: str | None, *, from_stdin: bool) -> str | None:
     if not key:
         raise click.UsageError("there was no key in the input")
     return key
-
-
-def _checked(body: T) -> T:
-    """The body, if it keeps to its bounds: the same that the server checks."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(body), type(body))
-    except msgspec.ValidationError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _run(
-    work: Callable[[Client], Coroutine[Any, Any, T]],
-    url: str | None,
-    token: str | None,
-    data: Path | None,
-) -> T:
-    """Do something with a client; errors end the command with their advice."""
-    from steersman.chat.advice import failure
-    from steersman.client import Client, ClientError
-    from steersman.client.access import find_access
-
-    async def with_client() -> T:
-        access = find_access(url, token, data)
-        async with Client(access.url, access.token) as client:
-            return await work(client)
-
-    try:
-        return asyncio.run(with_client())
-    except ClientError as error:
-        told = failure(error, url)
-        click.echo(f"steersman: {told.text}", err=True)
-        sys.exit(told.code)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns; the last one is as long as it wants, so that nothing is cut in a pipe."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())

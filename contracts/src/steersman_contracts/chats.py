@@ -167,6 +167,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     content_version: Literal[1] = CONTENT_VERSION
     """Readers refuse a version that they do not know: half of a message would look whole."""
     boundary: Boundary | None = None
+    cost: int | None = None
+    """Micro-units of the currency that the step cost; None where that is not known."""
     truncated: bool = False
     """The parts were too large for the event log and are left out; read the message over REST."""
     deleted: bool = False
@@ -229,6 +231,10 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     has_unread: bool = False
     """There is an answer that the owner has not read."""
     title_source: TitleSource = "auto"
+    cost_micros: int = 0
+    """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
+    cost_unknown_steps: int = 0
+    """Steps whose cost is not known and so is not in the sum."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

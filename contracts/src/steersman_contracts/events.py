@@ -235,13 +235,15 @@ class CompactionFinished(DurableEvent, frozen=True, omit_defaults=True, kw_only=
     """Why not."""
 
 
-class UsageRecorded(DurableEvent, frozen=True, kw_only=True):
+class UsageRecorded(DurableEvent, frozen=True, omit_defaults=True, kw_only=True):
     """Tokens that a step used."""
 
     name = "usage.recorded"
     message_id: MessageId
     model: ModelName
     usage: Usage
+    cost: int | None = None
+    """As of `Message`."""
 
 
 class StreamSync(Event, frozen=True, omit_defaults=True, kw_only=True):

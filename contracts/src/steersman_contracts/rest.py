@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from steersman_contracts.chats import Chat, ClientTool, Message, Role
 from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
@@ -15,11 +16,13 @@ from steersman_contracts.parts import (
     MAX_TEXT,
     FilePart,
     FileReferencePart,
+    JsonObject,
     Part,
     Parts,
     TextPart,
 )
 from steersman_contracts.policies import Decision, Glob, Scope
+from steersman_contracts.rpc import UserRole
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
@@ -27,13 +30,28 @@ from steersman_contracts.rpc.chats import (
     ClientKey,
 )
 from steersman_contracts.rpc.files import StoredFile
-from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
+from steersman_contracts.rpc.models import (
+    ApiKey,
+    ContextLimit,
+    Headers,
+    Model,
+    ModelId,
+    Name,
+    OutputLimit,
+    Provider,
+    ProviderType,
+)
+from steersman_contracts.rpc.models import (
+    Version as EntryVersion,
+)
 from steersman_contracts.rpc.policies import AuditEntry
+from steersman_contracts.rpc.users import Account, UserName
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
 Prompt = Annotated[str, msgspec.Meta(max_length=10_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+BaseUrl = Annotated[str, msgspec.Meta(max_length=500, pattern=r"^https?://[^\s]+$")]
 Line = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 
 
@@ -240,15 +258,32 @@ class ForkBody(_Body, frozen=True, forbid_unknown_fields=True):
 
 
 class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
-    """A provider; its key is stored encrypted and never shown again."""
+    """A provider; its key and the values of its headers are stored encrypted and never shown."""
 
     type: ProviderType
     display_name: Name | None = None
-    base_url: Annotated[str, msgspec.Meta(max_length=500, pattern=r"^https?://[^\s]+$")] | None = (
-        None
-    )
-    api_key: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
+    base_url: BaseUrl | None = None
+    api_key: ApiKey | None = None
+    """Left out keeps the stored one."""
+    headers: Headers | None = None
+    """Extra headers of every request; left out keeps the stored ones."""
     enabled: bool = True
+    version: EntryVersion | None = None
+    """Refuse the change with a conflict if the provider is no longer at this version."""
+
+
+class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Fields that are left out stay as they are."""
+
+    type: ProviderType | UnsetType = UNSET
+    display_name: Name | UnsetType = UNSET
+    base_url: BaseUrl | UnsetType | None = UNSET
+    api_key: ApiKey | UnsetType | None = UNSET
+    """Null removes the stored key."""
+    headers: dict[str, str | None] | UnsetType = UNSET
+    """Added to the stored ones; null removes one."""
+    enabled: bool | UnsetType = UNSET
+    version: EntryVersion | None = None
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -257,12 +292,51 @@ class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):
     provider_id: Slug
     model_id: ModelId
     display_name: Annotated[str, msgspec.Meta(max_length=100)] = ""
-    context_limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 32_000
+    context_limit: ContextLimit | None = None
+    max_output_tokens: OutputLimit = 32_000
     enabled: bool = True
     tools: bool = True
     """Offer tools to it. Turn it off for models that only stumble over them."""
     make_default: bool = False
+    settings: JsonObject = {}
+    """`ModelSettings`, checked against the provider's type; known prices are filled in."""
+    version: EntryVersion | None = None
+    """Refuse the change with a conflict if the model is no longer at this version."""
+
+
+class PatchModelBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Fields that are left out stay as they are."""
+
+    display_name: Name | UnsetType = UNSET
+    context_limit: ContextLimit | UnsetType | None = UNSET
+    max_output_tokens: OutputLimit | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    tools: bool | UnsetType = UNSET
+    make_default: bool = False
+    settings: JsonObject = {}
+    """A merge patch (RFC 7396): null takes a setting back, objects are merged."""
+    version: EntryVersion | None = None
+
+
+class CreateUserBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A person who shall get in."""
+
+    name: UserName
+    role: UserRole = "member"
+
+
+class PatchUserBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Fields that are left out stay as they are."""
+
+    role: UserRole | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+    """The person's tokens and links stop working; the chats stay."""
+
+
+class Users(msgspec.Struct, frozen=True):
+    """Everybody, by name."""
+
+    users: tuple[Account, ...]
 
 
 class ChatList(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -286,7 +360,7 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class Models(msgspec.Struct, frozen=True):
-    """Enabled models of enabled providers."""
+    """All models; `availability` says which can be used."""
 
     models: tuple[Model, ...]
 

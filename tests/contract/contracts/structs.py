@@ -91,6 +91,8 @@ def _build(info: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911
             return st.binary(max_size=20)
         case inspect.DateTimeType():
             return st.datetimes(timezones=st.just(UTC))
+        case inspect.DateType():
+            return st.dates()
         case inspect.LiteralType(values=values):
             return st.sampled_from(values)
         case inspect.EnumType(cls=cls):

@@ -141,7 +141,7 @@ def test_a_token_is_one_token(value: str) -> None:
 def test_every_method_has_a_subject_of_its_own() -> None:
     assert len(METHODS) > 25
     assert len({method.subject for method in METHODS}) == len(METHODS)
-    assert {method.service for method in METHODS} == {"store", "tools", "desktop"}
+    assert {method.service for method in METHODS} == {"store", "tools", "desktop", "chatloop"}
     for method in METHODS:
         group = method.name.split(".")[0]
         assert fits(method.subject, subjects.rpc_group(method.service, group))

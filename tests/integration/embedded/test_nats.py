@@ -32,6 +32,7 @@ from steersman_contracts.subjects import (
 )
 
 CHAT = ChatId("chat-1")
+_SERVING = ("store", "tools", "desktop", "chatloop")
 SUBJECTS = {
     "rpc store.chats": rpc("store", "chats.create"),
     "rpc store.identity": rpc("store", "identity.check"),
@@ -41,6 +42,7 @@ SUBJECTS = {
     "rpc tools.calls": rpc("tools", "calls.call"),
     "rpc tools.catalog": rpc("tools", "catalog.list"),
     "rpc desktop": rpc("desktop", "sessions.open"),
+    "rpc chatloop": rpc("chatloop", "providers.list_models"),
     "events": chat_events(CHAT),
     "live": chat_live(CHAT),
     "feeds": my_events(UserId("user-1")),
@@ -58,6 +60,7 @@ MAY_PUBLISH = {
         "rpc store.identity",
         "rpc tools.catalog",
         "rpc desktop",
+        "rpc chatloop",
         "read events",
     },
     "store": {"events", "feeds", "work", "nudge", "create stream"},
@@ -131,7 +134,7 @@ async def test_a_service_hears_no_one_elses_requests_and_replies(
 ) -> None:
     others = [name for name in PERMISSIONS if name != user]
     foreign = [f"{inbox(other)}.>" for other in others]
-    foreign += [rpc(other, "a.b") for other in ("store", "tools", "desktop") if other != user]
+    foreign += [rpc(other, "a.b") for other in _SERVING if other != user]
     foreign += [WORK_SUBJECTS, EVENT_SUBJECTS, ">"]
     async with as_user(guarded_nats, user) as (client, refusals):
         for subject in foreign:

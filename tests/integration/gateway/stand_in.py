@@ -41,7 +41,10 @@ from steersman_contracts.rpc import (
     desktop,
     models,
     policies,
+    providers,
     tools,
+    usage,
+    users,
 )
 from steersman_contracts.rpc import identity as who
 from steersman_gateway.auth import digest
@@ -155,7 +158,7 @@ class StandInStore:
     async def serve(self, *services: str) -> list[RpcServer]:
         servers = {
             name: RpcServer(self.client, name, version="0.0.0")
-            for name in ("store", "tools", "desktop")
+            for name in ("store", "tools", "desktop", "chatloop")
         }
 
         def answer(method: Method[Q, R], handler: Callable[[Q], R]) -> None:
@@ -200,6 +203,21 @@ class StandInStore:
         answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
         answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
         answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
+        answer(models.PATCH_PROVIDER, lambda q: models.ProviderReply(_provider(q.id)))
+        answer(models.PATCH_MODEL, lambda q: models.ModelReply(_model(q.name.split("/", 1)[1])))
+        answer(models.DELETE_MODEL, lambda _: Nothing())
+        answer(models.REFRESH_PRICES, lambda _: models.ModelList(()))
+        answer(
+            usage.GET_USAGE, lambda q: usage.UsageReport(q.group_by, usage.UsageSum(steps=1), ())
+        )
+        answer(users.CREATE_USER, lambda q: users.SignIn(_account(q.name), "a-code", NOW))
+        answer(users.LIST_USERS, lambda _: users.UserList((_account("Zoe"),)))
+        answer(users.UPDATE_USER, lambda _: users.UserReply(_account("Zoe")))
+        answer(users.NEW_SIGN_IN, lambda _: users.SignIn(_account("Zoe"), "a-code", NOW))
+        answer(
+            providers.LIST_SERVED_MODELS,
+            lambda _: providers.ServedModels("fetch_failed", "It does not answer."),
+        )
         answer(
             tools.LIST_TOOLS,
             lambda _: tools.Catalog("host", (), (tools.PluginReport("files", "1"),)),
@@ -303,6 +321,10 @@ def _model(model_id: str = "plain") -> models.Model:
     )
 
 
+def _account(name: str) -> users.Account:
+    return users.Account(UserId("00000000-0000-4000-8000-000000000001"), name, "member", NOW)
+
+
 def _provider(provider_id: str) -> models.Provider:
     return models.Provider(
         ProviderId(provider_id), "demo", "Demo", None, has_key=False, enabled=True
@@ -326,7 +348,7 @@ async def make_log(client: NatsClient, **changes: Any) -> None:
 
 @asynccontextmanager
 async def stand_in_store(
-    nats_url: str, services: tuple[str, ...] = ("store", "tools", "desktop")
+    nats_url: str, services: tuple[str, ...] = ("store", "tools", "desktop", "chatloop")
 ) -> AsyncGenerator[StandInStore]:
     client = await connect(
         nats_url, name="store/test", inbox_prefix="_INBOX_store", on_closed=lambda: None

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 from steersman.client.chat_calls import ChatCalls
 from steersman.client.exchange import Exchange
@@ -16,15 +17,23 @@ from steersman.client.problems import ApiProblem
 from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import (
+    CreateUserBody,
     Me,
     Models,
+    PatchModelBody,
+    PatchProviderBody,
+    PatchUserBody,
     Providers,
     PutModelBody,
     PutProviderBody,
+    Users,
     Version,
 )
 from steersman_contracts.rpc.models import Model, Provider
+from steersman_contracts.rpc.providers import ServedModels
 from steersman_contracts.rpc.tools import Catalog
+from steersman_contracts.rpc.usage import UsageReport
+from steersman_contracts.rpc.users import Account, SignIn
 
 
 class Client(ChatCalls, LibraryCalls):
@@ -93,12 +102,24 @@ class Client(ChatCalls, LibraryCalls):
     # -- models ----------------------------------------------------------------------------------
 
     async def list_models(self) -> tuple[Model, ...]:
-        """Enabled models of enabled providers, by name."""
+        """All models, by name; `availability` says which can be used."""
         return (await self._exchange.get("/models", Models)).models
 
     async def put_model(self, body: PutModelBody) -> Model:
         """Add a model to a provider, or replace it. Admins only."""
         return await self._exchange.call("POST", "/models", Model, body, repeatable=True)
+
+    async def patch_model(self, name: str, body: PatchModelBody) -> Model:
+        """Change what is named in a model. Admins only."""
+        return await self._exchange.call("PATCH", f"/models/{_quoted(name)}", Model, body)
+
+    async def delete_model(self, name: str) -> None:
+        """Remove a model. Admins only."""
+        await self._exchange.delete(f"/models/{_quoted(name)}")
+
+    async def refresh_prices(self) -> tuple[Model, ...]:
+        """Look up prices anew; the models whose prices have changed. Admins only."""
+        return (await self._exchange.call("POST", "/prices", Models, repeatable=True)).models
 
     async def list_providers(self) -> tuple[Provider, ...]:
         """All providers, never with their keys."""
@@ -109,9 +130,39 @@ class Client(ChatCalls, LibraryCalls):
         path = f"/providers/{provider_id}"
         return await self._exchange.call("PUT", path, Provider, body, repeatable=True)
 
+    async def patch_provider(self, provider_id: str, body: PatchProviderBody) -> Provider:
+        """Change what is named in a provider. Admins only."""
+        return await self._exchange.call("PATCH", f"/providers/{provider_id}", Provider, body)
+
+    async def list_served(self, provider_id: str) -> ServedModels:
+        """Which models a provider itself lists. Admins only."""
+        return await self._exchange.get(f"/providers/{provider_id}/models", ServedModels)
+
     async def delete_provider(self, provider_id: str) -> None:
         """Remove a provider and its models. Admins only."""
         await self._exchange.delete(f"/providers/{provider_id}")
+
+    # -- usage and people ------------------------------------------------------------------------
+
+    async def usage(self, *, group_by: str = "day", **query: str | int | None) -> UsageReport:
+        """What was used and what it cost; own chats, or everybody's for an admin."""
+        return await self._exchange.get("/usage", UsageReport, group_by=group_by, **query)
+
+    async def create_user(self, body: CreateUserBody) -> SignIn:
+        """Add a person; the answer holds a sign-in code. Admins only."""
+        return await self._exchange.call("POST", "/users", SignIn, body)
+
+    async def list_users(self) -> tuple[Account, ...]:
+        """Everybody. Admins only."""
+        return (await self._exchange.get("/users", Users)).users
+
+    async def patch_user(self, user_id: str, body: PatchUserBody) -> Account:
+        """Disable a person or change the role. Admins only."""
+        return await self._exchange.call("PATCH", f"/users/{user_id}", Account, body)
+
+    async def new_sign_in(self, user_id: str) -> SignIn:
+        """Make a new sign-in link for a person. Admins only."""
+        return await self._exchange.call("POST", f"/users/{user_id}/sign-in", SignIn)
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -199,3 +250,8 @@ class Client(ChatCalls, LibraryCalls):
                             raise
                         view.forget(chat_id)  # deleted meanwhile
                 yield view
+
+
+def _quoted(name: str) -> str:
+    """A model name in an address: its slashes stay."""
+    return quote(name, safe="/")

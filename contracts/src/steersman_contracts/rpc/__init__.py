@@ -37,7 +37,7 @@ class Method(Generic[Q, R]):
     """One RPC method.
 
     Attributes:
-        service: Who answers: `store`, `tools`, `desktop`.
+        service: Who answers: `store`, `tools`, `desktop`, `chatloop`.
         name: `<group>.<name>`.
         request: The type of the request body.
         reply: The type of the reply body.

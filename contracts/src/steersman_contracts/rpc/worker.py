@@ -19,11 +19,11 @@ from steersman_contracts.chats import (
     Usage,
     Visibility,
 )
-from steersman_contracts.ids import ChatId, ModelName, RunnerId, UserId
+from steersman_contracts.ids import ChatId, ModelName, RunnerId, Slug, UserId
 from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import LevelRules, PendingApproval
-from steersman_contracts.rpc import Method, Nothing
+from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
 
 
@@ -280,6 +280,27 @@ class Control(msgspec.Struct, frozen=True):
     """It is no longer the runner's: deleted, or started anew from an edited message."""
 
 
+class GetModelAccess(msgspec.Struct, frozen=True):
+    """How to reach another model than the chat's own, for one who owns the chat."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+    model: ModelName
+
+
+class GetProviderAccess(msgspec.Struct, frozen=True):
+    """How to reach a provider, to ask for its models; for an admin."""
+
+    actor: Actor
+    provider_id: Slug
+
+
+class Access(msgspec.Struct, frozen=True):
+    """The answer to both; of a provider, without a name and a model id."""
+
+    model: ModelAccess
+
+
 ACQUIRE: Final = Method("store", "worker.acquire", Acquire, WorkContext)
 LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, HistoryPage, safe=True)
 BEGIN_ATTEMPT: Final = Method("store", "worker.begin_attempt", BeginAttempt, AttemptBegun)
@@ -298,3 +319,7 @@ FINISH_INTERRUPTION: Final = Method(
 FINISH_ERROR: Final = Method("store", "worker.finish_error", FinishError, Committed)
 ABANDON: Final = Method("store", "worker.abandon", Abandon, Nothing, safe=True)
 RENEW: Final = Method("store", "worker.renew", Renew, Renewed, safe=True)
+MODEL_ACCESS: Final = Method("store", "worker.model_access", GetModelAccess, Access, safe=True)
+PROVIDER_ACCESS: Final = Method(
+    "store", "worker.provider_access", GetProviderAccess, Access, safe=True
+)

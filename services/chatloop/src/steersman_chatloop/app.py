@@ -10,14 +10,16 @@ from litestar import Litestar
 
 from steersman_chatloop.attachments import FileCache
 from steersman_chatloop.providers.registry import Providers
+from steersman_chatloop.served import ServedModelLists
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.surroundings import Surroundings
 from steersman_chatloop.titles import Titles
 from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.worker import Worker
 from steersman_contracts.ids import RunnerId
+from steersman_contracts.rpc.providers import LIST_SERVED_MODELS
 from steersman_runtime.jetstream import Publisher
-from steersman_runtime.rpc import RpcClient
+from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import running
 
@@ -56,6 +58,10 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                     running(titles.run, name="titles", on_failure=runtime.fail)
                 )
             stack.push_async_callback(worker.drain, settings.shutdown_timeout_s)
+            server = RpcServer(client, "chatloop", version=runtime.version)
+            server.add(LIST_SERVED_MODELS, ServedModelLists(rpc).list_models)
+            await server.start()
+            stack.push_async_callback(server.drain, 1.0)
             # Left first: a chat that is handed over must not come back to who hands it over.
             await stack.enter_async_context(
                 running(worker.pull, name="work", on_failure=runtime.fail)

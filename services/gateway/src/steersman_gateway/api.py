@@ -16,9 +16,11 @@ from steersman_gateway.ids import provide_chat
 from steersman_gateway.imports import ImportController
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
-from steersman_gateway.models import ModelController, ProviderController
+from steersman_gateway.models import ModelController, ProviderController, refresh_prices
 from steersman_gateway.policies import PolicyController
 from steersman_gateway.queue import QueueController
+from steersman_gateway.usage import usage
+from steersman_gateway.users import UserController
 
 
 def provide_backend(state: State) -> Backend:
@@ -41,6 +43,9 @@ def api_router() -> Router:
             ModelController,
             ProviderController,
             PolicyController,
+            UserController,
+            refresh_prices,
+            usage,
             about.me,
             about.tools,
             about.desktop,

@@ -5,18 +5,37 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from litestar import Controller, delete, get, post, put
+from litestar import Controller, delete, get, patch, post, put
 from litestar.params import JSONBody, PathParameter
 
 from steersman_contracts.errors import NotFound
-from steersman_contracts.ids import SLUG_PATTERN
-from steersman_contracts.rest import Models, Providers, PutModelBody, PutProviderBody
+from steersman_contracts.ids import SLUG_PATTERN, ModelName
+from steersman_contracts.rest import (
+    Models,
+    PatchModelBody,
+    PatchProviderBody,
+    Providers,
+    PutModelBody,
+    PutProviderBody,
+)
 from steersman_contracts.rpc import models as rpc
+from steersman_contracts.rpc.providers import LIST_SERVED_MODELS, ListServedModels, ServedModels
 from steersman_gateway.auth import CurrentActor, requires_admin
 from steersman_gateway.backend import Services
 from steersman_gateway.problems import invalid
 
 ProviderIdText = Annotated[str, PathParameter(description="A short name, such as `anthropic`.")]
+ModelIdText = Annotated[
+    str, PathParameter(description="The model id at the provider; it may hold slashes.")
+]
+
+
+def _model_name(provider_id: str, model_id: str) -> ModelName:
+    # A parameter of the type `path` comes with the slash before it.
+    model_id = model_id.removeprefix("/")
+    if not re.fullmatch(SLUG_PATTERN, provider_id) or not 0 < len(model_id) <= 200:
+        raise NotFound("there is no such model")
+    return ModelName(f"{provider_id}/{model_id}")
 
 
 class ModelController(Controller):
@@ -27,7 +46,7 @@ class ModelController(Controller):
 
     @get("/", operation_id="listModels", summary="List models")
     async def list_models(self, actor: CurrentActor, backend: Services) -> Models:
-        """Enabled models of enabled providers, by name."""
+        """All models, by name. `availability` says which can be used, `reason` why not."""
         return Models((await backend.call(rpc.LIST_MODELS, rpc.ListModels(actor))).models)
 
     @post(
@@ -41,18 +60,95 @@ class ModelController(Controller):
         self, data: JSONBody[PutModelBody], actor: CurrentActor, backend: Services
     ) -> rpc.Model:
         """Add a model to a provider, or replace the one of that id. Admins only."""
-        request = rpc.PutModel(
+        return await _put_model(data, actor, backend)
+
+    @put(
+        "/",
+        operation_id="replaceModel",
+        summary="Replace a model",
+        guards=[requires_admin],
+    )
+    async def replace_model(
+        self, data: JSONBody[PutModelBody], actor: CurrentActor, backend: Services
+    ) -> rpc.Model:
+        """The same as `putModel`: all settings that are not named are taken back. Admins only."""
+        return await _put_model(data, actor, backend)
+
+    @patch(
+        "/{provider_id:str}/{model_id:path}",
+        operation_id="updateModel",
+        summary="Change a model",
+        guards=[requires_admin],
+    )
+    async def update_model(
+        self,
+        provider_id: ProviderIdText,
+        model_id: ModelIdText,
+        data: JSONBody[PatchModelBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> rpc.Model:
+        """Change what is named and leave the rest; `settings` are merged. Admins only."""
+        request = rpc.PatchModel(
             actor,
-            provider_id=data.provider_id,
-            model_id=data.model_id,
+            _model_name(provider_id, model_id),
             display_name=data.display_name,
             context_limit=data.context_limit,
             max_output_tokens=data.max_output_tokens,
             enabled=data.enabled,
             tools=data.tools,
             make_default=data.make_default,
+            settings=data.settings,
+            version=data.version,
         )
-        return (await backend.call(rpc.PUT_MODEL, request)).model
+        return (await backend.call(rpc.PATCH_MODEL, request)).model
+
+    @delete(
+        "/{provider_id:str}/{model_id:path}",
+        operation_id="deleteModel",
+        summary="Delete a model",
+        guards=[requires_admin],
+    )
+    async def delete_model(
+        self,
+        provider_id: ProviderIdText,
+        model_id: ModelIdText,
+        actor: CurrentActor,
+        backend: Services,
+    ) -> None:
+        """Remove a model. Its chats go on with the default at their next turn. Admins only."""
+        name = _model_name(provider_id, model_id)
+        await backend.call(rpc.DELETE_MODEL, rpc.DeleteModel(actor, name))
+
+
+async def _put_model(data: PutModelBody, actor: CurrentActor, backend: Services) -> rpc.Model:
+    request = rpc.PutModel(
+        actor,
+        provider_id=data.provider_id,
+        model_id=data.model_id,
+        display_name=data.display_name,
+        context_limit=data.context_limit,
+        max_output_tokens=data.max_output_tokens,
+        enabled=data.enabled,
+        tools=data.tools,
+        make_default=data.make_default,
+        settings=data.settings,
+        version=data.version,
+    )
+    return (await backend.call(rpc.PUT_MODEL, request)).model
+
+
+@post(
+    "/prices",
+    operation_id="refreshPrices",
+    summary="Look up prices anew",
+    status_code=200,
+    tags=["Models"],
+    guards=[requires_admin],
+)
+async def refresh_prices(actor: CurrentActor, backend: Services) -> Models:
+    """Look up the prices of all models but those that an admin has set; answers what changed."""
+    return Models((await backend.call(rpc.REFRESH_PRICES, rpc.RefreshPrices(actor))).models)
 
 
 class ProviderController(Controller):
@@ -63,7 +159,7 @@ class ProviderController(Controller):
 
     @get("/", operation_id="listProviders", summary="List providers")
     async def list_providers(self, actor: CurrentActor, backend: Services) -> Providers:
-        """All providers, never with their keys."""
+        """All providers, never with their keys and the values of their headers."""
         reply = await backend.call(rpc.LIST_PROVIDERS, rpc.ListProviders(actor))
         return Providers(reply.providers)
 
@@ -91,8 +187,37 @@ class ProviderController(Controller):
             base_url=data.base_url,
             api_key=data.api_key,
             enabled=data.enabled,
+            headers=data.headers,
+            version=data.version,
         )
         return (await backend.call(rpc.PUT_PROVIDER, request)).provider
+
+    @patch(
+        "/{provider_id:str}",
+        operation_id="updateProvider",
+        summary="Change a provider",
+        guards=[requires_admin],
+    )
+    async def update_provider(
+        self,
+        provider_id: ProviderIdText,
+        data: JSONBody[PatchProviderBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> rpc.Provider:
+        """Change what is named and leave the rest. Admins only."""
+        request = rpc.PatchProvider(
+            actor,
+            _known(provider_id),
+            type=data.type,
+            display_name=data.display_name,
+            base_url=data.base_url,
+            api_key=data.api_key,
+            enabled=data.enabled,
+            headers=data.headers,
+            version=data.version,
+        )
+        return (await backend.call(rpc.PATCH_PROVIDER, request)).provider
 
     @delete(
         "/{provider_id:str}",
@@ -104,6 +229,23 @@ class ProviderController(Controller):
         self, provider_id: ProviderIdText, actor: CurrentActor, backend: Services
     ) -> None:
         """Remove a provider and its models. Chats keep their history. Admins only."""
-        if not re.fullmatch(SLUG_PATTERN, provider_id):
-            raise NotFound("there is no such provider")
-        await backend.call(rpc.DELETE_PROVIDER, rpc.DeleteProvider(actor, provider_id))
+        await backend.call(rpc.DELETE_PROVIDER, rpc.DeleteProvider(actor, _known(provider_id)))
+
+    @get(
+        "/{provider_id:str}/models",
+        operation_id="listServedModels",
+        summary="Ask a provider for its models",
+        guards=[requires_admin],
+    )
+    async def list_served(
+        self, provider_id: ProviderIdText, actor: CurrentActor, backend: Services
+    ) -> ServedModels:
+        """What the provider itself lists, with its limits where it says them. Admins only."""
+        request = ListServedModels(actor, _known(provider_id))
+        return await backend.call(LIST_SERVED_MODELS, request)
+
+
+def _known(provider_id: str) -> str:
+    if not re.fullmatch(SLUG_PATTERN, provider_id):
+        raise NotFound("there is no such provider")
+    return provider_id

@@ -13,7 +13,7 @@ from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.settings import Secret
-from steersman_runtime.tasks import running
+from steersman_runtime.tasks import TaskGroup, running
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
@@ -25,12 +25,16 @@ from steersman_store.migrate import migrate
 from steersman_store.models import Models
 from steersman_store.policies import Policies
 from steersman_store.presets import presets, write_presets
+from steersman_store.price_list import PriceList
+from steersman_store.providers import Providers
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 from steersman_store.streams import ensure_streams
 from steersman_store.sweep import Sweep
 from steersman_store.titles import Titles
+from steersman_store.usage import Usage
+from steersman_store.users import Users
 from steersman_store.worker import Worker
 
 
@@ -84,17 +88,26 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 await stack.enter_async_context(
                     running(watch.run, name="drops", on_failure=runtime.fail)
                 )
+            price_list = PriceList()
+            stack.push_async_callback(price_list.aclose)
+            models = Models(database, price_list)
             server = RpcServer(client, "store", version=runtime.version)
             Chats(database, announcer).serve(server)
             worker = Worker(database, announcer, vault)
             worker.serve(server)
             Titles(database, announcer, worker).serve(server)
-            Models(database, vault).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)
             Policies(database).serve(server)
+            Providers(database, vault).serve(server)
+            models.serve(server)
+            Usage(database).serve(server)
+            Users(database).serve(server)
             await server.start()
+            once = TaskGroup("prices")
+            stack.push_async_callback(once.cancel)
+            once.start(models.fill_prices())
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
             runtime.health.add("database", lambda: database.problem)
             yield

@@ -43,7 +43,8 @@ class Identities:
         row = await self._database.row(
             "SELECT u.id::text AS id, u.name, u.role, u.created_at FROM tokens t "
             "JOIN users u ON u.id = t.user_id "
-            "WHERE t.digest = $1 AND (t.expires_at IS NULL OR t.expires_at > now())",
+            "WHERE t.digest = $1 AND (t.expires_at IS NULL OR t.expires_at > now()) "
+            "AND u.disabled_at IS NULL",
             request.token_digest,
         )
         if row is None:
@@ -56,7 +57,8 @@ class Identities:
         async with self._database.transaction() as connection:
             user_id = await connection.fetchval(
                 "DELETE FROM sign_in_codes WHERE digest = $1 RETURNING "
-                "CASE WHEN expires_at > now() THEN user_id END",
+                "CASE WHEN expires_at > now() THEN (SELECT u.id FROM users u "
+                "WHERE u.id = user_id AND u.disabled_at IS NULL) END",
                 request.code_digest,
             )
             if user_id is None:
@@ -71,7 +73,8 @@ class Identities:
         async with self._database.transaction() as connection:
             user_id = await connection.fetchval(
                 "INSERT INTO users (id, name, role) VALUES ($1, $2, 'admin') "
-                "ON CONFLICT (name) DO UPDATE SET role = 'admin' RETURNING id::text",
+                "ON CONFLICT (name) DO UPDATE SET role = 'admin', disabled_at = NULL "
+                "RETURNING id::text",
                 uuid.uuid4(),
                 request.name,
             )
@@ -91,10 +94,7 @@ class Identities:
                 user_id,
                 datetime.now(UTC) + _CODE_LIFETIME,
             )
-            default = await connection.fetchval(
-                "SELECT m.name FROM models m JOIN providers p ON p.id = m.provider_id "
-                "WHERE m.enabled AND p.enabled ORDER BY m.is_default DESC, m.name LIMIT 1"
-            )
+            default = await connection.fetchval("SELECT preferred_model()")
         return admin.Bootstrapped(
             UserId(user_id), code, token, None if default is None else ModelName(default)
         )

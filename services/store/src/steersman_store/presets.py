@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from steersman_contracts.model_options import ModelSettings, Prices
 from steersman_contracts.rpc.models import ProviderType
 from steersman_runtime.settings import Secret
-from steersman_store.database import Database
+from steersman_store.database import Database, json_text
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 
@@ -28,6 +29,7 @@ class PresetModel(NamedTuple):
     context_limit: int | None = None
     max_output_tokens: int = 32_000
     tools: bool = True
+    free: bool = False
 
 
 class Preset(NamedTuple):
@@ -58,15 +60,17 @@ _GOOGLE: Final = (
 )
 # The context is split over two slots; see the model server of the command `steersman up`.
 _LOCAL: Final = (
-    PresetModel("smollm2-135m-instruct", "SmolLM2 135M (local)", 4096, 1024, tools=False),
+    PresetModel(
+        "smollm2-135m-instruct", "SmolLM2 135M (local)", 4096, 1024, tools=False, free=True
+    ),
 )
 _DEMO: Final = (
-    PresetModel("tour", "Demo: a tour with tools"),
-    PresetModel("echo", "Demo: echo"),
-    PresetModel("count", "Demo: counts slowly"),
-    PresetModel("flaky", "Demo: fails twice, then answers"),
-    PresetModel("broken", "Demo: fails for good"),
-    PresetModel("tools-parallel", "Demo: three tools at once"),
+    PresetModel("tour", "Demo: a tour with tools", free=True),
+    PresetModel("echo", "Demo: echo", free=True),
+    PresetModel("count", "Demo: counts slowly", free=True),
+    PresetModel("flaky", "Demo: fails twice, then answers", free=True),
+    PresetModel("broken", "Demo: fails for good", free=True),
+    PresetModel("tools-parallel", "Demo: three tools at once", free=True),
 )
 
 
@@ -102,6 +106,19 @@ def presets(settings: Settings) -> list[Preset]:
     return found
 
 
+def _row(provider_id: str, model: PresetModel) -> tuple[object, ...]:
+    """The columns of a preset. What costs something is looked up once the store runs."""
+    settings = ModelSettings(prices=Prices(input=0, output=0) if model.free else Prices())
+    source = "list" if model.free else None
+    return (
+        f"{provider_id}/{model.model_id}",
+        provider_id,
+        *model[:-1],
+        json_text(settings),
+        source,
+    )
+
+
 async def write_presets(database: Database, vault: Vault, found: Sequence[Preset]) -> None:
     """Store the presets; safe to repeat, and safe when several stores start at once."""
     async with database.transaction() as connection:
@@ -123,11 +140,13 @@ async def write_presets(database: Database, vault: Vault, found: Sequence[Preset
                 continue
             await connection.executemany(
                 "INSERT INTO models AS m (name, provider_id, model_id, display_name, "
-                "context_limit, max_output_tokens, tools, preset) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, true) "
+                "context_limit, max_output_tokens, tools, settings, prices_source, preset) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, true) "
                 "ON CONFLICT (name) DO UPDATE SET display_name = $4, context_limit = $5, "
-                "max_output_tokens = $6, tools = $7 WHERE m.preset",
-                [(f"{preset.id}/{model.model_id}", preset.id, *model) for model in preset.models],
+                "max_output_tokens = $6, tools = $7, "
+                "settings = CASE WHEN $9::text IS NULL THEN m.settings ELSE $8::json END, "
+                "prices_source = coalesce($9, m.prices_source) WHERE m.preset",
+                [_row(preset.id, model) for model in preset.models],
             )
         present = [preset.id for preset in found]
         await connection.execute(
@@ -137,7 +156,7 @@ async def write_presets(database: Database, vault: Vault, found: Sequence[Preset
         if not await connection.fetchval("SELECT true FROM models WHERE is_default AND NOT preset"):
             await connection.execute("UPDATE models SET is_default = false WHERE is_default")
             await connection.execute(
-                "UPDATE models SET is_default = true WHERE name = $1",
+                "UPDATE models SET is_default = true WHERE name = $1 AND deleted_at IS NULL",
                 f"{found[0].id}/{found[0].models[0].model_id}",
             )
     log.info("presets.written", providers=present)

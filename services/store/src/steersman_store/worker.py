@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import asyncpg
 import msgspec
 
 from steersman_contracts.chats import ClientTool, Status
-from steersman_contracts.errors import InvalidRequest
+from steersman_contracts.errors import InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId, ModelName, UserId
+from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
@@ -19,6 +21,8 @@ from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcer
 from steersman_store.database import Database, json_text
+from steersman_store.people import admins_only
+from steersman_store.providers import open_headers
 from steersman_store.secrets import Vault, account_of
 
 MAX_PAGE_BYTES: Final = 600_000
@@ -26,7 +30,7 @@ MAX_PAGE_BYTES: Final = 600_000
 
 _CHAT: Final = (
     "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
-    "api_key, context_limit, max_output_tokens, tools, usable"
+    "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings"
 )
 
 
@@ -91,6 +95,8 @@ class Worker:
         server.add(rpc.FINISH_ERROR, self.finish_error)
         server.add(rpc.ABANDON, self.abandon)
         server.add(rpc.RENEW, self.renew)
+        server.add(rpc.MODEL_ACCESS, self.model_access)
+        server.add(rpc.PROVIDER_ACCESS, self.provider_access)
 
     async def acquire(self, request: rpc.Acquire) -> msgspec.Raw:
         row = await self._row(
@@ -275,11 +281,41 @@ class Worker:
             grants=chat.grants,
         )
 
+    async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:
+        row = await self._database.row(
+            "SELECT $3::text AS model, m.provider_id, p.type AS provider_type, m.model_id, "
+            "p.base_url, p.api_key, p.headers, m.context_limit, m.max_output_tokens, m.tools, "
+            "m.settings, obstacle(m, p) AS disabled FROM chats c "
+            "LEFT JOIN models m ON m.name = $3 LEFT JOIN providers p ON p.id = m.provider_id "
+            "WHERE c.id = $1 AND c.runner_id = $2",
+            request.chat_id,
+            request.runner_id,
+            request.model,
+        )
+        if row is None:
+            raise StaleFence("the chat has moved on", owned=False)
+        return rpc.Access(self._access(row))
+
+    async def provider_access(self, request: rpc.GetProviderAccess) -> rpc.Access:
+        admins_only(request.actor)
+        row = await self._database.row(
+            "SELECT '' AS model, id AS provider_id, type AS provider_type, '' AS model_id, "
+            "base_url, api_key, headers, NULL AS context_limit, 32000 AS max_output_tokens, "
+            "false AS tools, '{}'::json AS settings, "
+            "CASE WHEN lacks_key(p) THEN 'missing_key' END AS disabled "
+            "FROM providers p WHERE id = $1",
+            request.provider_id,
+        )
+        if row is None:
+            raise NotFound(f"no provider {request.provider_id!r}", provider_id=request.provider_id)
+        return rpc.Access(self._access(row))
+
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:
         if row["provider_type"] is None:  # removed since the chat chose it
             return rpc.ModelAccess(row["model"], "openai-chat", "", "", disabled="config")
         sealed: bytes | None = row["api_key"]
         key = None if sealed is None else self._vault.open(sealed, row["provider_id"])
+        sealed_headers: bytes | None = row["headers"]
         return rpc.ModelAccess(
             name=row["model"],
             provider_type=row["provider_type"],
@@ -291,8 +327,20 @@ class Worker:
             context_limit=row["context_limit"],
             max_output_tokens=row["max_output_tokens"],
             tools=row["tools"],
-            disabled=None if row["usable"] else "provider_disabled",
+            headers=(
+                {}
+                if sealed_headers is None
+                else open_headers(self._vault, sealed_headers, row["provider_id"])
+            ),
+            settings=_settings(row["settings"]),
+            disabled=row["disabled"],
         )
+
+
+@lru_cache(maxsize=256)
+def _settings(text: str) -> ModelSettings:
+    """Read what was checked when it was written; the same few again and again."""
+    return msgspec.json.decode(text, type=ModelSettings)
 
 
 def _fence(fence: rpc.Fence) -> tuple[str, str, int, str]:

@@ -126,6 +126,9 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'system_prompt', c.system_prompt, 'last_error', c.last_error,
         'last_outcome', c.last_outcome,
         'action', action_json(c), 'labels', c.labels,
+        'cost_micros', (SELECT coalesce(sum(u.cost), 0) FROM usage_days u WHERE u.chat_id = c.id),
+        'cost_unknown_steps', (SELECT coalesce(sum(u.unknown_steps), 0) FROM usage_days u
+            WHERE u.chat_id = c.id),
         -- The owner's own marks, until chats are shared.
         'pin_position', (SELECT k.pin_position FROM chat_marks k
             WHERE k.chat_id = c.id AND k.user_id = c.owner_id),
@@ -140,7 +143,7 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'parts', CASE WHEN m.deleted_at IS NOT NULL THEN '[]'
             WHEN internal THEN m.content ELSE coalesce(m.public_content, m.content) END,
         'revision', m.revision, 'created_at', m.created_at, 'visibility', m.visibility,
-        'model', m.model, 'usage', m.usage, 'stop', m.stop,
+        'model', m.model, 'usage', m.usage, 'cost', m.cost, 'stop', m.stop,
         'content_version', m.content_version, 'boundary', m.boundary, 'deleted', m.deleted_at IS NOT NULL)
 $$;
 
@@ -169,12 +172,17 @@ CREATE OR REPLACE FUNCTION append_message(
 ) RETURNS messages LANGUAGE plpgsql AS $$
 DECLARE
     m messages;
+    step boolean := p_model IS NOT NULL AND (p_role = 'assistant' OR p_usage IS NOT NULL);
+    spent bigint := CASE WHEN step THEN cost_at(p_model, p_usage) END;
 BEGIN
     INSERT INTO messages (chat_id, role, visibility, content, public_content, size, revision, model,
-            usage, stop, boundary)
+            usage, stop, boundary, cost)
         VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
-            c.snapshot_version, p_model, p_usage, p_stop, p_boundary)
+            c.snapshot_version, p_model, p_usage, p_stop, p_boundary, spent)
         RETURNING * INTO m;
+    IF step THEN
+        PERFORM record_usage(c, p_model, p_usage, spent);
+    END IF;
     IF p_visibility <> 'model' THEN
         PERFORM emit(c, 'message.created', json_build_object(
             'chat_id', c.id, 'snapshot_version', c.snapshot_version,
@@ -183,7 +191,7 @@ BEGIN
     IF p_usage IS NOT NULL AND p_model IS NOT NULL THEN
         PERFORM emit(c, 'usage.recorded', json_build_object(
             'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'message_id', m.id,
-            'model', p_model, 'usage', p_usage));
+            'model', p_model, 'usage', p_usage, 'cost', spent));
     END IF;
     RETURN m;
 END $$;
@@ -229,13 +237,16 @@ CREATE OR REPLACE FUNCTION promote_head(c chats)
 RETURNS messages LANGUAGE plpgsql AS $$
 DECLARE
     q queued_messages;
+    wanted text;
 BEGIN
     DELETE FROM queued_messages WHERE id = (
             SELECT id FROM queued_messages WHERE chat_id = c.id ORDER BY position LIMIT 1)
         RETURNING * INTO q;
-    IF q.model <> c.model THEN
-        UPDATE chats SET model = q.model WHERE id = c.id;
-        c.model := q.model;
+    wanted := coalesce(q.model, c.model);
+    wanted := coalesce(replacement(wanted), wanted);
+    IF wanted <> c.model THEN
+        UPDATE chats SET model = wanted WHERE id = c.id;
+        c.model := wanted;
         PERFORM chat_updated(c);
     END IF;
     RETURN append_message(c, 'user', q.content);

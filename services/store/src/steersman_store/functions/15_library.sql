@@ -76,9 +76,9 @@ BEGIN
             source.system_prompt, source.model, source.client_tools, source.labels)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
-            revision, model, usage, stop, boundary, created_at)
+            revision, model, usage, stop, boundary, created_at, cost)
         SELECT c.id, role, visibility, content, public_content, content_version, size,
-                c.snapshot_version, model, usage, stop, boundary, created_at
+                c.snapshot_version, model, usage, stop, boundary, created_at, cost
             FROM messages
             WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
     PERFORM share_files(source.id, c.id);

@@ -3,10 +3,7 @@
 CREATE OR REPLACE FUNCTION check_model(p_model text)
 RETURNS void LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF p_model IS NOT NULL AND NOT EXISTS (
-        SELECT 1 FROM models m JOIN providers p ON p.id = m.provider_id
-            WHERE m.name = p_model AND m.enabled AND p.enabled)
-    THEN
+    IF p_model IS NOT NULL AND NOT is_offered(p_model) THEN
         PERFORM refuse('unknown_model', format('no enabled model %L', p_model),
             jsonb_build_object('field', 'model', 'model', p_model));
     END IF;
@@ -15,10 +12,8 @@ END $$;
 CREATE OR REPLACE FUNCTION default_model()
 RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    chosen text;
+    chosen text := preferred_model();
 BEGIN
-    SELECT m.name INTO chosen FROM models m JOIN providers p ON p.id = m.provider_id
-        WHERE m.enabled AND p.enabled ORDER BY m.is_default DESC, m.name LIMIT 1;
     IF chosen IS NULL THEN
         PERFORM refuse('unknown_model', 'no model is configured; add a provider first',
             jsonb_build_object('field', 'model'));
@@ -85,6 +80,9 @@ BEGIN
         c.status := next_status(c, 'interrupt');
     END IF;
     c.snapshot_version := c.snapshot_version + 1;
+    IF idle AND backlog = 0 THEN
+        p_model := coalesce(p_model, replacement(c.model));
+    END IF;
     IF (c.title = '' AND p_title <> '') OR (idle AND backlog = 0 AND p_model <> c.model) THEN
         c.title := coalesce(nullif(c.title, ''), p_title);
         c.model := CASE WHEN idle AND backlog = 0 THEN coalesce(p_model, c.model) ELSE c.model END;
@@ -229,6 +227,7 @@ DECLARE
     edited messages;
     m messages;
     had_queue boolean;
+    switched boolean;
 BEGIN
     SELECT * INTO edited FROM messages
         WHERE id = p_message AND chat_id = c.id AND deleted_at IS NULL;
@@ -240,6 +239,8 @@ BEGIN
             jsonb_build_object('field', 'message_id', 'role', edited.role));
     END IF;
     PERFORM check_model(p_model);
+    p_model := coalesce(p_model, replacement(c.model));
+    switched := p_model IS DISTINCT FROM c.model AND p_model IS NOT NULL;
     c.status := next_status(c, 'edit_message');
     DELETE FROM queued_messages WHERE chat_id = c.id;
     had_queue := FOUND;
@@ -253,6 +254,9 @@ BEGIN
             action_expires_at = NULL, compaction_requested = false,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
+    IF switched THEN
+        PERFORM chat_updated(c);
+    END IF;
     UPDATE messages SET deleted_at = now(), revision = c.snapshot_version
         WHERE chat_id = c.id AND id >= edited.id AND deleted_at IS NULL;
     PERFORM emit(c, 'history.reset', json_build_object(

@@ -15,7 +15,9 @@ CREATE TYPE worker_result AS (
     context_limit integer,
     max_output_tokens integer,
     tools boolean,
-    usable boolean
+    disabled text,       -- why it cannot be called
+    headers bytea,
+    settings json
 );
 
 DROP TYPE IF EXISTS new_messages CASCADE;
@@ -67,9 +69,9 @@ BEGIN
     r.released := c.runner_id IS NULL;
     r.model := c.model;
     SELECT m.provider_id, p.type, m.model_id, p.base_url, p.api_key, m.context_limit,
-            m.max_output_tokens, m.tools, m.enabled AND p.enabled
+            m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
-            r.max_output_tokens, r.tools, r.usable
+            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
     RETURN r;
 END $$;
