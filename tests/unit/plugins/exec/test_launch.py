@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import steersman_plugin_exec
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import TextPart
+from steersman_contracts.sandbox import Owner
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_exec.launch import (
     SYSTEM_PATH,
-    Identity,
     environment,
     identity_for,
     search_path,
@@ -48,11 +48,11 @@ def owner(uid: int, gid: int) -> os.stat_result:
     [
         (1000, owner(1000, 1000), None),
         (1000, owner(0, 0), None),
-        (0, owner(1000, 1001), Identity(1000, 1001)),
+        (0, owner(1000, 1001), Owner(1000, 1001)),
     ],
 )
 def test_a_command_runs_as_the_owner_when_the_service_is_root(
-    service: int, workspace: os.stat_result, identity: Identity | None
+    service: int, workspace: os.stat_result, identity: Owner | None
 ) -> None:
     assert identity_for(service, workspace) == identity
 
