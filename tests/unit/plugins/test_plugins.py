@@ -45,6 +45,10 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
         "list_files",
         "search_files",
         "execute",
+        "process_output",
+        "process_list",
+        "process_signal",
+        "process_input",
     ]
 
 

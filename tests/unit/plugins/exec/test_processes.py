@@ -21,6 +21,7 @@ from steersman_plugin_exec import processes as registry
 from steersman_plugin_exec.execute import split_background
 from steersman_plugin_exec.launch import prepare
 from steersman_plugin_exec.processes import PER_CHAT, Processes
+from steersman_plugin_exec.workdir import Refused
 
 
 class Chat:
@@ -190,10 +191,9 @@ async def test_input_that_nobody_reads_is_refused_in_words(
     assert again.text == (
         f"nothing can be written to process {closed['process_id']}: its input is closed"
     )
-    for _ in range(2):  # the second finds the pipe full
-        full = await chat.result(
-            "process_input", process_id=deaf["process_id"], text="x" * 65_536, timeout_s=0
-        )
+    much = {"process_id": deaf["process_id"], "text": "x" * 65_536, "timeout_s": 0}
+    await chat.result("process_input", **much)
+    full = await chat.result("process_input", **much)  # finds the pipe full
     assert full.is_error
     assert isinstance(full.content[0], JsonPart)
     assert full.content[0].value["written"] < 65_536
@@ -232,7 +232,7 @@ async def test_a_chat_has_only_so_many_processes(chat: Chat, workspace: Path) ->
     launch = await asyncio.to_thread(prepare, "sleep 60", workspace, ".")
     entries = [known.start(chat.chat_id, launch, with_input=False) for _ in range(PER_CHAT)]
 
-    with pytest.raises(registry.Refused, match="16 processes of this chat run already"):
+    with pytest.raises(Refused, match="16 processes of this chat run already"):
         known.start(chat.chat_id, launch, with_input=False)
     known.start("chat-2", launch, with_input=False)
     await entries[0].end(None)
