@@ -6,9 +6,13 @@ makes of the command line.
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+_NOBODY: Final = 65534
 
 
 class SandboxMissing(Exception):
@@ -33,6 +37,27 @@ class Owner(NamedTuple):
 
     uid: int
     gid: int
+
+
+def user_of_commands(service_uid: int, workspace: os.stat_result) -> Owner | None:
+    """Root runs no command as root: it takes the owner of the workspace, or else `nobody`.
+
+    Args:
+        service_uid: Who runs this process.
+        workspace: Of the directory.
+
+    Returns:
+        None: whoever runs this process.
+    """
+    if service_uid != 0:
+        return None
+    if workspace.st_uid != 0 and workspace.st_gid != 0:
+        return Owner(workspace.st_uid, workspace.st_gid)
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        return Owner(workspace.st_uid or _NOBODY, _NOBODY)
+    return Owner(workspace.st_uid or nobody.pw_uid, nobody.pw_gid)
 
 
 class Sandbox(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import resource
 import signal
 import subprocess
@@ -15,14 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from steersman_contracts.sandbox import UNCONFINED, Limits, Owner, Sandbox, SandboxMissing
+from steersman_contracts.sandbox import (
+    UNCONFINED,
+    Limits,
+    Owner,
+    Sandbox,
+    SandboxMissing,
+    user_of_commands,
+)
 from steersman_plugin_exec.workdir import Refused, Workdir
 
 ARGUMENT_MAX: Final = 128 * 1024 - 1
 """Bytes of one argument: the limit of Linux."""
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NOBODY: Final = 65534
 
 # Nothing asks, pages or colours: nobody is there to answer.
 QUIET: Final[Mapping[str, str]] = {
@@ -131,7 +136,7 @@ def prepare(command: str, workspace: Path, workdir: str, sandbox: Sandbox = UNCO
         )
     shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
     opened = Workdir(workspace, workdir)
-    identity = identity_for(os.geteuid(), opened.owner)
+    identity = user_of_commands(os.geteuid(), opened.owner)
     try:
         argv = sandbox.wrap(
             (shell, "-c", command),
@@ -173,19 +178,6 @@ def search_path(path: str) -> str:
         if entry.startswith("/") and not (own and Path(entry).is_relative_to(own))
     ]
     return ":".join(kept) or SYSTEM_PATH
-
-
-def identity_for(service_uid: int, workspace: os.stat_result) -> Owner | None:
-    """Root runs no command as root: it takes the owner of the workspace, or else `nobody`."""
-    if service_uid != 0:
-        return None
-    if workspace.st_uid != 0 and workspace.st_gid != 0:
-        return Owner(workspace.st_uid, workspace.st_gid)
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        return Owner(workspace.st_uid or NOBODY, NOBODY)
-    return Owner(workspace.st_uid or nobody.pw_uid, nobody.pw_gid)
 
 
 def _before_exec(launch: Launch, *, dropped: bool) -> Callable[[], None]:
