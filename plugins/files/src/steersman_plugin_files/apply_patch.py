@@ -83,7 +83,8 @@ def _apply(context: ToolContext, args: ApplyPatch) -> ToolResult:
         _check_names(workspace, files)
         steps: list[Step] = []
         facts: list[JsonObject] = []
-        for file in files:
+        # Directories are made for new files alone, and when everything else is known to fit.
+        for file in sorted(files, key=lambda file: file.kind == "add" or bool(file.move_to)):
             more, fact = _prepared(workspace, file, stack)
             steps += more
             facts.append(fact)

@@ -68,6 +68,8 @@ def parse(patch: str) -> list[FilePatch]:
     lines = patch.replace("\r\n", "\n").split("\n")
     while lines and not lines[0].strip():
         lines.pop(0)
+    while lines and not lines[-1].strip():
+        lines.pop()
     if lines and lines[0].strip() == BEGIN:
         files = list(_parse_marked(lines))
     else:
