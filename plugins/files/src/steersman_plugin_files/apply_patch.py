@@ -120,7 +120,7 @@ def _prepared(
                 body = patched(original.body, file)
             except PatchRefused as refused:
                 raise Refused(f"{place.shown!r}, {refused}") from refused
-            data = _encoded(place, Text(body, original.bom))
+            data = _encoded(place, original.with_body(body))
             if file.move_to is None:
                 fact = {"path": place.shown, "action": "updated", "size": len(data)}
                 return [_replaced(workspace, place, data, before, stack)], fact
