@@ -6,6 +6,7 @@ gives; what holds without it is tried both ways.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -56,6 +57,12 @@ class Chat(Caller):
     async def run(self, command: str, **arguments: Any) -> tuple[dict[str, Any], str]:
         arguments = {"timeout_s": 60, **arguments}
         return facts_of(await self.call("execute", {"command": command, **arguments}))
+
+    async def until(self, process_id: str, said: str) -> None:
+        arguments = {"process_id": process_id, "timeout_s": 0.1}
+        async with asyncio.timeout(40):
+            while said not in facts_of(await self.call("process_output", arguments))[1]:
+                continue
 
     async def output(self, command: str, **arguments: Any) -> str:
         return (await self.run(command, **arguments))[1]
@@ -109,6 +116,13 @@ def cmdlines(marker: str) -> list[str]:
         if marker.encode() in line:
             found.append(path.parent.name)
     return found
+
+
+async def gone(marker: str) -> None:
+    """Wait for the end of everything that has the marker in its command line."""
+    async with asyncio.timeout(30):
+        while cmdlines(marker):  # noqa: ASYNC110  # nobody tells of the end of a stranger's process
+            await asyncio.sleep(0.05)
 
 
 @needs_bubblewrap
@@ -237,7 +251,7 @@ async def test_a_fork_bomb_is_bounded_and_ends(new_chat_with: NewChat, mode: str
         )
         assert not ended["running"]
 
-    assert not cmdlines(marker)
+    await gone(marker)
     assert await chat.output("echo alive") == "alive\n"
 
 
@@ -272,7 +286,7 @@ async def test_a_daemon_in_a_session_of_its_own_ends_with_its_process(
     assert facts["left_running"]
     assert cmdlines(marker)
     await chat.call("process_signal", {"process_id": facts["process_id"], "signal": "kill"})
-    assert not cmdlines(marker)
+    await gone(marker)
 
 
 @needs_bubblewrap
@@ -283,7 +297,7 @@ async def test_a_command_in_the_sandbox_says_how_it_ended_when_it_was_asked_to(
     facts, _ = await chat.run(
         "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.1; done &", timeout_s=1
     )
-    assert facts["running"]
+    await chat.until(facts["process_id"], "up\n")
 
     ended, text = facts_of(await chat.call("process_signal", {"process_id": facts["process_id"]}))
 

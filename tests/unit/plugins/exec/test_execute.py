@@ -130,7 +130,7 @@ async def test_a_hundred_megabytes_leave_the_beginning_and_the_end(workspace: Pa
 
 
 async def test_output_without_end_goes_on_as_a_process(workspace: Path) -> None:
-    facts, text = await execute(workspace, "yes", timeout_s=0.5)
+    facts, text = await execute(workspace, "yes", timeout_s=2)
 
     assert (facts["timed_out"], facts["running"], facts["exit_code"]) == (True, True, None)
     assert text.startswith("y\ny\n")

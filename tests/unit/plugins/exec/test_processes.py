@@ -45,6 +45,16 @@ class Chat:
             case other:
                 raise AssertionError(other)
 
+    async def until(self, process_id: str, said: str) -> dict[str, Any]:
+        """Wait until the process has printed something; the facts are those of that moment."""
+        async with asyncio.timeout(40):
+            while True:
+                facts, text = await self.call(
+                    "process_output", process_id=process_id, timeout_s=0.1
+                )
+                if said in text:
+                    return facts
+
     async def listed(self) -> list[dict[str, Any]]:
         (part,) = (await self.result("process_list")).parts()
         assert isinstance(part, JsonPart)
@@ -93,7 +103,8 @@ async def test_a_command_lives_on_past_its_timeout_and_is_waited_for(chat: Chat)
         "execute", command="echo first; read -r line < gate; echo $line; exit 3", timeout_s=0.3
     )
     assert (facts["timed_out"], facts["running"], facts["exit_code"]) == (True, True, None)
-    assert text.startswith("first\n[it still runs after")
+    assert "[it still runs after" in text
+    await chat.until(facts["process_id"], "first\n[it still runs")
 
     waiting = asyncio.create_task(
         chat.call("process_output", process_id=facts["process_id"], timeout_s=30)
@@ -106,10 +117,10 @@ async def test_a_command_lives_on_past_its_timeout_and_is_waited_for(chat: Chat)
 
 
 async def test_in_the_background_the_answer_comes_at_once(chat: Chat) -> None:
-    facts, text = await chat.call("execute", command="echo up; exec sleep 60 &", timeout_s=60)
+    facts, _ = await chat.call("execute", command="echo up; exec sleep 60 &", timeout_s=60)
 
     assert (facts["running"], facts["timed_out"]) == (True, False)
-    assert text.startswith("up\n[it still runs")
+    facts = await chat.until(facts["process_id"], "up\n[it still runs")
     again, text = await chat.call(
         "process_output",
         process_id=facts["process_id"],
@@ -120,7 +131,11 @@ async def test_in_the_background_the_answer_comes_at_once(chat: Chat) -> None:
     assert text.startswith("[no new output]\n[it still runs")
 
 
-async def test_a_background_command_that_fails_at_once_is_told(chat: Chat) -> None:
+async def test_a_background_command_that_fails_at_once_is_told(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By its module's name, because the package has a function of the same name.
+    monkeypatch.setattr(sys.modules["steersman_plugin_exec.execute"], "BACKGROUND_S", 30.0)
     facts, text = await chat.call("execute", command="echo no; exit 5", background=True)
 
     assert (text, facts["exit_code"], facts["running"]) == ("no\n", 5, False)
@@ -131,7 +146,7 @@ async def test_a_signal_ends_the_whole_group(chat: Chat, how: str) -> None:
     facts, _ = await chat.call(
         "execute", command="sleep 61 & sleep 61 | cat & echo $! $$; wait", background=True
     )
-    shown, _ = await chat.call("process_output", process_id=facts["process_id"], timeout_s=0)
+    shown = await chat.until(facts["process_id"], "[it still runs")
     assert shown["running"]
 
     ended, _ = await chat.call("process_signal", process_id=facts["process_id"], signal=how)
@@ -146,12 +161,15 @@ async def test_what_does_not_want_to_end_is_said_to_go_on(
 ) -> None:
     monkeypatch.setattr("steersman_plugin_exec.steering.TERMINATE_S", 0.2)
     facts, _ = await chat.call(
-        "execute", command="trap 'echo no' TERM; echo up; while :; do sleep 0.05; done", timeout_s=1
+        "execute",
+        command="trap 'echo no' TERM; echo up; while :; do sleep 0.05; done",
+        background=True,
     )
+    await chat.until(facts["process_id"], "up\n")
 
-    asked, text = await chat.call("process_signal", process_id=facts["process_id"])
+    asked, _ = await chat.call("process_signal", process_id=facts["process_id"])
     assert asked["running"]
-    assert "no\n[it still runs" in text
+    await chat.until(facts["process_id"], "no\n[it still runs")
     killed, _ = await chat.call("process_signal", process_id=facts["process_id"], signal="kill")
 
     assert (killed["running"], killed["signal"]) == (False, "SIGKILL")
@@ -161,10 +179,10 @@ async def test_a_process_reads_what_is_written_until_the_end(chat: Chat) -> None
     facts, _ = await chat.call(
         "execute", command='while read -r line; do echo "<$line>"; done; echo over', background=True
     )
-    first, text = await chat.call(
-        "process_input", process_id=facts["process_id"], text="a b\nc\n", timeout_s=0.5
+    first, _ = await chat.call(
+        "process_input", process_id=facts["process_id"], text="a b\nc\n", timeout_s=0.1
     )
-    assert text.startswith("<a b>\n<c>\n[it still runs")
+    await chat.until(facts["process_id"], "<a b>\n<c>\n[it still runs")
     assert (first["written"], first["input_closed"]) == (6, False)
 
     last, text = await chat.call(
@@ -179,7 +197,8 @@ async def test_input_that_nobody_reads_is_refused_in_words(
     chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steersman_plugin_exec.steering.ENDING_S", 0.3)
-    closed, _ = await chat.call("execute", command="exec <&-; sleep 60", background=True)
+    closed, _ = await chat.call("execute", command="exec <&-; echo shut; sleep 60", background=True)
+    await chat.until(closed["process_id"], "shut")
     deaf, _ = await chat.call("execute", command="exec sleep 60", background=True)
     none, _ = await chat.call("execute", command="sleep 60", timeout_s=0.1)
 
@@ -216,7 +235,8 @@ async def test_another_chat_can_neither_see_nor_end_a_process(workspace: Path) -
 async def test_the_list_tells_what_runs_and_how_the_others_ended(chat: Chat) -> None:
     runs, _ = await chat.call("execute", command="exec sleep 60", background=True)
     ended, _ = await chat.call("execute", command="exit 4", background=True)
-    await chat.call("execute", command="echo not worth an id")
+    await chat.call("process_output", process_id=ended["process_id"], timeout_s=30)
+    await chat.call("execute", command="echo not worth an id", timeout_s=30)
 
     lines = await chat.listed()
 
@@ -247,7 +267,7 @@ async def test_of_those_that_have_ended_only_the_last_are_kept(
     monkeypatch.setattr(registry, "KEPT_PER_CHAT", 2)
     command = "head -c 100000 /dev/zero"
     for _ in range(4):
-        facts, _ = await chat.call("execute", command=command)
+        facts, _ = await chat.call("execute", command=command, timeout_s=30)
         assert facts["log"] == f".steersman/{facts['process_id']}.log"
 
     logs = sorted(path.name for path in (workspace / ".steersman").glob("*.log"))
@@ -256,7 +276,7 @@ async def test_of_those_that_have_ended_only_the_last_are_kept(
 
 
 async def test_all_output_is_in_a_file_that_commits_leave_out(chat: Chat, workspace: Path) -> None:
-    facts, text = await chat.call("execute", command="seq 100000")
+    facts, text = await chat.call("execute", command="seq 100000", timeout_s=30)
 
     lines = "".join(f"{number}\n" for number in range(1, 100_001))
     assert (workspace / facts["log"]).read_text() == lines
@@ -270,7 +290,7 @@ async def test_all_output_is_in_a_file_that_commits_leave_out(chat: Chat, worksp
 
 @pytest.mark.parametrize("offset", [1, 6, 43_000, 300_000, 588_000, 588_895, 10_000_000])
 async def test_output_can_be_read_from_any_byte_on(chat: Chat, offset: int) -> None:
-    facts, _ = await chat.call("execute", command="seq 100000")
+    facts, _ = await chat.call("execute", command="seq 100000", timeout_s=30)
     everything = "".join(f"{number}\n" for number in range(1, 100_001))
 
     shown, text = await chat.call("process_output", process_id=facts["process_id"], offset=offset)
@@ -304,7 +324,7 @@ async def test_a_log_that_cannot_be_made_safely_is_not_made(
             if os.geteuid() == 0:
                 return  # nothing is closed to root
 
-    facts, text = await chat.call("execute", command="seq 100000")
+    facts, text = await chat.call("execute", command="seq 100000", timeout_s=30)
 
     assert "log" not in facts
     assert text.startswith("1\n2\n")
@@ -316,7 +336,7 @@ async def test_a_log_that_cannot_be_made_safely_is_not_made(
 
 
 async def test_a_log_that_was_exchanged_is_not_read(chat: Chat, workspace: Path) -> None:
-    facts, _ = await chat.call("execute", command="seq 100000")
+    facts, _ = await chat.call("execute", command="seq 100000", timeout_s=30)
     log = workspace / facts["log"]
     log.unlink()
     log.symlink_to(workspace.parent / "outside" / "canary.txt")
@@ -357,10 +377,13 @@ from steersman_contracts.sandbox import Limits, Unconfined
 from steersman_contracts.testing import LocalContext, run_tool
 
 async def serve():
-    context = LocalContext(Path(sys.argv[1]))
-    command = "trap 'echo bye > farewell; exit' TERM; echo $$ > pid; while :; do sleep 0.1; done"
+    context = LocalContext(Path(sys.argv[1]), timeout_s=300)
+    ready = "echo $$ > new; mv new pid; while :; do sleep 0.1; done"
+    command = "trap 'echo bye > farewell; exit' TERM; " + ready
     arguments = {"command": command, "background": True}
     await run_tool(steersman_plugin_exec, "execute", arguments, context)
+    while not (Path(sys.argv[1]) / "pid").exists():
+        await asyncio.sleep(0.05)
 
 asyncio.run(serve())
 """
@@ -388,7 +411,9 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_process(chat: 
 
 
 async def test_what_was_ended_from_outside_is_told(chat: Chat) -> None:
-    facts, text = await chat.call("execute", command="echo $$; exec sleep 60", background=True)
+    facts, _ = await chat.call("execute", command="echo $$ up; exec sleep 60", background=True)
+    await chat.until(facts["process_id"], " up\n")
+    _, text = await chat.call("process_output", process_id=facts["process_id"], timeout_s=0)
     os.killpg(int(text.split()[0]), signal.SIGKILL)
 
     shown, _ = await chat.call("process_output", process_id=facts["process_id"], timeout_s=30)
