@@ -12,6 +12,7 @@ from bench.context import Bench
 from bench.figures import Row
 from bench.scenarios import (
     deltas,
+    files,
     first_token,
     history,
     many_chats,
@@ -37,6 +38,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "short": short_turns.measure,
     "tool": tool_turn.measure,
     "history": history.measure,
+    "files": files.measure,
     "chat": new_chat.measure,
     "resume": resume.measure,
     "viewers": viewers.measure,

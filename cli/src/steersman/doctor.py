@@ -153,7 +153,10 @@ def _bubblewrap() -> Finding:
     program = shutil.which("bwrap")
     if program is None:
         return Finding(name, "missing", "no bwrap", False, disables, "apt install bubblewrap")
-    argv = [program, "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true"]
+    # What the tools service asks of it; it tries the whole at its start and logs `sandbox.ready`.
+    spaces = ("--unshare-user", "--unshare-all", "--proc", "/proc", "--dev", "/dev")
+    bounded = ("--size", "4096", "--tmpfs", "/dev/shm")
+    argv = [program, "--ro-bind", "/", "/", *spaces, *bounded, "--die-with-parent", "true"]
     try:
         subprocess.run(argv, check=True, capture_output=True, timeout=_RUN_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as error:

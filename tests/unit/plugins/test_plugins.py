@@ -42,9 +42,15 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
         "read_file",
         "write_file",
         "edit_files",
+        "apply_patch",
         "list_files",
+        "glob",
         "search_files",
         "execute",
+        "process_output",
+        "process_list",
+        "process_signal",
+        "process_input",
     ]
 
 

@@ -1,4 +1,4 @@
-"""A tool that runs commands in a workspace."""
+"""Tools that run commands in a workspace, and look after those that go on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,44 @@ from typing import Any
 
 from steersman_contracts.hooks import Tool, hookimpl
 from steersman_plugin_exec.execute import EXECUTE, TIMEOUT_MAX_S, Execute, execute
+from steersman_plugin_exec.steering import (
+    PROCESS_INPUT,
+    PROCESS_LIST,
+    PROCESS_OUTPUT,
+    PROCESS_SIGNAL,
+    ProcessInput,
+    ProcessList,
+    ProcessOutput,
+    ProcessSignal,
+    process_input,
+    process_list,
+    process_output,
+    process_signal,
+)
 
 
 @hookimpl
 def tools() -> list[Tool[Any]]:
-    """List the one tool."""
+    """List the five tools."""
     return [
-        Tool("execute", EXECUTE, Execute, execute, timeout_s=TIMEOUT_MAX_S, needs_workspace=True)
+        Tool("execute", EXECUTE, Execute, execute, timeout_s=TIMEOUT_MAX_S, needs_workspace=True),
+        Tool(
+            "process_output",
+            PROCESS_OUTPUT,
+            ProcessOutput,
+            process_output,
+            timeout_s=TIMEOUT_MAX_S,
+            idempotent=True,
+            needs_workspace=True,
+        ),
+        Tool(
+            "process_list",
+            PROCESS_LIST,
+            ProcessList,
+            process_list,
+            idempotent=True,
+            needs_workspace=True,
+        ),
+        Tool("process_signal", PROCESS_SIGNAL, ProcessSignal, process_signal, needs_workspace=True),
+        Tool("process_input", PROCESS_INPUT, ProcessInput, process_input, needs_workspace=True),
     ]

@@ -1,34 +1,42 @@
-"""`execute`: run a command and wait for its end."""
+"""`execute`: run a command, and wait for its end or let it run."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Final
 
 import msgspec
 
 from steersman_contracts.hooks import ToolContext, ToolResult
-from steersman_contracts.parts import JsonPart, TextPart
+from steersman_contracts.sandbox import sandbox_of
 from steersman_plugin_exec.launch import prepare
-from steersman_plugin_exec.output import Ring
 from steersman_plugin_exec.process import Process
+from steersman_plugin_exec.processes import Entry, processes
+from steersman_plugin_exec.progress import told
+from steersman_plugin_exec.report import report
 from steersman_plugin_exec.workdir import Refused
 
 TIMEOUT_MAX_S: Final = 14_400.0
-PROGRESS_S: Final = 0.25
+BACKGROUND_S: Final = 0.5
+"""How long a command in the background is watched, for it may fail at once."""
+
 ENDING_S: Final = 5.0
-"""What stopping a command and answering may take, kept free before the call's own deadline."""
+"""What answering may take, kept free before the call's own deadline."""
 
 EXECUTE: Final = (
-    "Run a shell command (bash) in the workspace and wait until it ends. There is no input and no "
-    "terminal: use options that ask nothing. Each call is a new shell; directory and variables of "
-    "the last one are gone. Returns JSON with exit_code (null if a signal ended it), signal, "
-    "wall_time_s, timed_out, output_bytes, dropped_bytes and left_running, then stdout and stderr "
-    "as one text, at most 64 KiB: of longer output the middle is dropped and a marker says how "
-    "much. At timeout_s the command and everything it started is stopped, so give slow commands "
-    "enough. A process that is to go on in the background needs its output in a file: "
-    "cmd > log 2>&1 &"
+    "Run a shell command (bash) in the workspace. Each call is a new shell; directory and "
+    "variables of the last are gone. No terminal and no input: use options that ask nothing. "
+    "There may be no network; only the workspace and /tmp can be written. Returns JSON with "
+    "exit_code, signal, wall_time_s, timed_out, output_bytes, dropped_bytes, then stdout and "
+    "stderr as one text, at most 64 KiB: of longer output the middle is dropped, and the file "
+    "`log` has all. A command that takes longer than timeout_s goes on as a process: "
+    "process_output waits for it, process_signal ends it. For servers set background, or end the "
+    "command with &: the answer comes at once, and process_input can write to it."
 )
+
+# `&&`, `>&`, `<&`, `|&` and an escaped one are something else.
+_BACKGROUND: Final = re.compile(r"(?<![&<>|\\])&\s*\Z")
 
 
 class Execute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,98 +47,69 @@ class Execute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     timeout_s: Annotated[
         float,
-        msgspec.Meta(gt=0, le=TIMEOUT_MAX_S, description="Seconds until it is stopped."),
+        msgspec.Meta(gt=0, le=TIMEOUT_MAX_S, description="Seconds to wait for its end."),
     ] = 10.0
     workdir: Annotated[
         str, msgspec.Meta(description="Where it starts, relative to the workspace.")
     ] = "."
+    background: Annotated[
+        bool, msgspec.Meta(description="Do not wait: it goes on as a process, with an input.")
+    ] = False
 
 
 async def execute(context: ToolContext, args: Execute) -> ToolResult:
-    """Run the command to its end, or stop it at its time."""
-    limit_s = min(args.timeout_s, max(context.timeout_s - ENDING_S, context.timeout_s / 2))
+    """Run the command, and wait for it as long as was asked for."""
+    command, background = split_background(args.command)
+    background = background or args.background
     try:
-        launch = await asyncio.to_thread(prepare, args.command, context.workspace, args.workdir)
-        process = Process.start(launch, Ring())
+        launch = await asyncio.to_thread(
+            prepare, command, context.workspace, args.workdir, sandbox_of(context)
+        )
+        entry = processes().start(context.chat_id, launch, with_input=background)
     except Refused as refused:
         return ToolResult.error(str(refused))
-    ticker = _Ticker(context, process)
-    try:
-        timed_out = await _ended(process, limit_s)
-        await process.drain()
-    finally:
-        ticker.cancel()
-        await process.close()
-    return _result(process, limit_s=limit_s, timed_out=timed_out)
+    limit_s = min(args.timeout_s, max(context.timeout_s - ENDING_S, context.timeout_s / 2))
+    with told(context, entry.process):
+        try:
+            ended = await wait(entry.process, BACKGROUND_S if background else limit_s)
+        except asyncio.CancelledError:
+            await _end_cancelled(entry)
+            raise
+    return await _result(entry, background=background, ended=ended)
 
 
-async def _ended(process: Process, limit_s: float) -> bool:
+def split_background(command: str) -> tuple[str, bool]:
+    """Take a trailing single `&` off a command, and say whether there was one."""
+    found = _BACKGROUND.search(command)
+    if found is None or not command[: found.start()].strip():
+        return command, False
+    return command[: found.start()].rstrip(), True
+
+
+async def wait(process: Process, limit_s: float) -> bool:
+    """Wait for the end of the shell and of its output; say whether it came within the time."""
     try:
         async with asyncio.timeout(limit_s):
             await process.exited.wait()
     except TimeoutError:
-        await process.stop()
-        return True
-    except asyncio.CancelledError:
-        await process.stop()
-        raise
-    return False
+        return False
+    await process.drain()
+    return True
 
 
-class _Ticker:
-    """Tells the last line of output, at most four times a second."""
-
-    def __init__(self, context: ToolContext, process: Process) -> None:
-        self._context = context
-        self._output = process.output
-        self._loop = asyncio.get_running_loop()
-        self._next = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-        self._told = ""
-        process.on_output = self._more
-
-    def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _more(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._next, self._tell)
-
-    def _tell(self) -> None:
-        self._timer = None
-        self._next = self._loop.time() + PROGRESS_S
-        line = self._output.last_line()
-        if line and line != self._told:
-            self._told = line
-            self._context.progress(line)
+async def _end_cancelled(entry: Entry) -> None:
+    try:
+        await entry.end("the call was cancelled")
+    finally:  # whoever does not wait for the end that was asked for gets another one
+        await entry.close()
+        processes().forget(entry)
 
 
-def _result(process: Process, *, limit_s: float, timed_out: bool) -> ToolResult:
-    output = process.output.output()
-    left = process.group_alive
-    facts = {
-        "exit_code": process.exit_code,
-        "signal": process.exit_signal,
-        "wall_time_s": round(process.wall_time_s, 3),
-        "timed_out": timed_out,
-        "output_bytes": process.output.total,
-        "dropped_bytes": output.dropped,
-        "left_running": left and not timed_out,
-    }
-    notes: list[str] = []
-    if not output.text:
-        notes.append("[no output]")
-    if timed_out:
-        notes.append(
-            f"[stopped after {limit_s:g} s, with everything it had started; if it needs longer, "
-            "use a larger timeout_s]"
-        )
-    elif left:
-        notes.append(
-            f"[processes that it started still run, and their output is no longer read; "
-            f"`kill -- -{process.pid}` ends them]"
-        )
-    gap = "\n" if notes and output.text and not output.text.endswith("\n") else ""
-    text = output.text + gap + "\n".join(notes)
-    return ToolResult(content=(JsonPart(facts), TextPart(text)), is_error=timed_out)
+async def _result(entry: Entry, *, background: bool, ended: bool) -> ToolResult:
+    if ended and not entry.runs:
+        await entry.close()
+    # A command that is over and told in full needs no id.
+    kept = background or not entry.closed or entry.process.output.log_path is not None
+    if not kept:
+        processes().forget(entry)
+    return report(entry, kept=kept, timed_out=not ended and not background)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from steersman_contracts.sandbox import (
+    UNCONFINED,
+    Limits,
+    Owner,
+    Sandbox,
+    SandboxMissing,
+    user_of_commands,
+)
 from steersman_plugin_exec.workdir import Refused, Workdir
 
 ARGUMENT_MAX: Final = 128 * 1024 - 1
 """Bytes of one argument: the limit of Linux."""
 
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NOBODY: Final = 65534
 
 # Nothing asks, pages or colours: nobody is there to answer.
 QUIET: Final[Mapping[str, str]] = {
@@ -51,40 +58,37 @@ _libc: Final = _linux()
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """The user that a command runs as."""
-
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True, slots=True)
 class Launch:
     """A command that is ready to start."""
 
+    command: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     workdir: Workdir
-    identity: Identity | None
+    identity: Owner | None
     """None: whoever runs this process."""
+    limits: Limits
+    isolated: bool
+    """Whether its process is a sandbox, which stays as the parent of the command."""
 
-    def start(self, output: int) -> subprocess.Popen[bytes]:
-        """Start it in a session and process group of its own, with no input.
+    def start(self, output: int, given: int | None = None) -> subprocess.Popen[bytes]:
+        """Start it in a session and process group of its own.
 
         Call it in a thread that lives as long as the service: when the thread ends, the kernel
         takes that for the parent's death. Not by asyncio, because uvloop knows no `user`.
 
         Args:
             output: The descriptor for everything that it prints.
+            given: The descriptor that it reads its input from; None is no input.
 
         Raises:
             Refused: The system does not start it.
         """
         identity = self.identity
         try:
-            return subprocess.Popen(
+            popen = subprocess.Popen(
                 self.argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if given is None else given,
                 stdout=output,
                 stderr=output,
                 env=self.environment,
@@ -93,7 +97,7 @@ class Launch:
                 user=identity and identity.uid,
                 group=identity and identity.gid,
                 extra_groups=None if identity is None else [],
-                preexec_fn=_before_exec(self.workdir.descriptor, dropped=identity is not None),
+                preexec_fn=_before_exec(self, dropped=identity is not None),
             )
         except OSError as error:
             raise Refused(f"the command cannot be started: {error}") from error
@@ -103,10 +107,18 @@ class Launch:
                 f"the command cannot be started: user {user}, as whom it would run, may not enter "
                 "the workdir"
             ) from error
+        _offer_to_the_oom_killer(popen.pid)
+        return popen
 
 
-def prepare(command: str, workspace: Path, workdir: str) -> Launch:
+def prepare(command: str, workspace: Path, workdir: str, sandbox: Sandbox = UNCONFINED) -> Launch:
     """Check the command and open its directory. Blocks on the file system.
+
+    Args:
+        command: For the shell.
+        workspace: What it may change.
+        workdir: Where it starts, as the model wrote it.
+        sandbox: What confines it.
 
     Raises:
         Refused: It cannot be run, or not there.
@@ -124,11 +136,24 @@ def prepare(command: str, workspace: Path, workdir: str) -> Launch:
         )
     shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
     opened = Workdir(workspace, workdir)
+    identity = user_of_commands(os.geteuid(), opened.owner)
+    try:
+        argv = sandbox.wrap(
+            (shell, "-c", command),
+            workspace=opened.workspace,
+            workdir=opened.path,
+            owner=identity or Owner(os.geteuid(), os.getegid()),
+        )
+    except SandboxMissing as missing:
+        raise Refused(f"commands cannot be run: {missing}") from missing
     return Launch(
-        argv=(shell, "-c", command),
+        command=command,
+        argv=argv,
         environment=environment(os.environ, opened.workspace, shell),
         workdir=opened,
-        identity=identity_for(os.geteuid(), opened.owner),
+        identity=identity,
+        limits=sandbox.limits,
+        isolated=sandbox.isolates,
     )
 
 
@@ -155,26 +180,13 @@ def search_path(path: str) -> str:
     return ":".join(kept) or SYSTEM_PATH
 
 
-def identity_for(service_uid: int, workspace: os.stat_result) -> Identity | None:
-    """Root runs no command as root: it takes the owner of the workspace, or else `nobody`."""
-    if service_uid != 0:
-        return None
-    if workspace.st_uid != 0 and workspace.st_gid != 0:
-        return Identity(workspace.st_uid, workspace.st_gid)
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        return Identity(workspace.st_uid or NOBODY, NOBODY)
-    return Identity(workspace.st_uid or nobody.pw_uid, nobody.pw_gid)
-
-
-def _before_exec(directory: int, *, dropped: bool) -> Callable[[], None]:
+def _before_exec(launch: Launch, *, dropped: bool) -> Callable[[], None]:
     # Runs between fork and exec, after the change of user: nothing is decided or allocated there
     # that can be decided here. The death signal has to come after the change of user, which
     # clears it.
-    limits = [(resource.RLIMIT_CORE, (0, 0)), (resource.RLIMIT_NOFILE, _at_most("NOFILE", 65_536))]
-    if dropped:  # it counts all processes of a user, and an ordinary user has others as well
-        limits.append((resource.RLIMIT_NPROC, _at_most("NPROC", 4_096)))
+    directory, limits = launch.workdir.descriptor, _limits(launch.limits)
+    # A sandbox that is setuid sets this itself, once it has made its namespaces.
+    no_rights_back = dropped and not launch.isolated
     parent = os.getpid()
 
     def run() -> None:
@@ -183,13 +195,38 @@ def _before_exec(directory: int, *, dropped: bool) -> Callable[[], None]:
             resource.setrlimit(number, bounds)
         if _libc is None:
             return
-        if dropped:
+        if no_rights_back:
             _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it died before this took effect
             os._exit(1)
 
     return run
+
+
+def _limits(limits: Limits) -> list[tuple[int, tuple[int, int]]]:
+    return [
+        (resource.RLIMIT_CORE, (0, 0)),
+        (resource.RLIMIT_NOFILE, _at_most("NOFILE", 65_536)),
+        (resource.RLIMIT_DATA, _at_most("DATA", limits.memory_bytes)),
+        (resource.RLIMIT_FSIZE, _at_most("FSIZE", limits.file_bytes)),
+        (resource.RLIMIT_NPROC, _at_most("NPROC", _threads() + limits.processes)),
+    ]
+
+
+def _threads() -> int:
+    # The limit counts all threads of a user, and the commands of all chats have the same one. How
+    # many there are of it takes long to find out; how many there are of everybody is one line.
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        return 4_096
+
+
+def _offer_to_the_oom_killer(pid: int) -> None:
+    # Memory that runs out is for the command to lose, not for the database. It needs no rights.
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
 
 def _at_most(name: str, value: int) -> tuple[int, int]:

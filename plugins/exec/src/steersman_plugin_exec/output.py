@@ -6,6 +6,8 @@ import codecs
 from dataclasses import dataclass
 from typing import Final
 
+from steersman_plugin_exec.log import OutputLog
+
 OUTPUT_MAX: Final = 64 * 1024
 _MARKER_ROOM: Final = 64
 # A NUL has no place in JSON that PostgreSQL stores.
@@ -50,6 +52,18 @@ class Ring:
         if len(self._tail) > 2 * self._tail_max:  # so that most calls move nothing
             del self._tail[: -self._tail_max]
 
+    def skip(self, size: int) -> None:
+        """Count output that is not looked at; `cap` bytes have to come before and after it."""
+        self.total += size
+
+    def whole(self) -> bytes:
+        """Everything, as long as nothing had to be dropped."""
+        return bytes(self._head) + bytes(self._tail)
+
+    def tail(self) -> bytes:
+        """What is kept of the end, once something was dropped."""
+        return bytes(self._tail[-self._tail_max :])
+
     def last_line(self, limit: int = 200) -> str:
         """The last line that says something, at most `limit` characters of its end."""
         recent = bytes(self._head[-4 * limit :] + self._tail[-4 * limit :])[-4 * limit :]
@@ -58,7 +72,7 @@ class Ring:
 
     def output(self) -> Output:
         """What was kept, with a marker that says how many bytes are missing in between."""
-        tail = bytes(self._tail[-self._tail_max :])
+        tail = self.tail()
         if self.total <= self.cap:
             whole = bytes(self._head) + tail
             text = _shown(whole.decode(errors="surrogateescape"))
@@ -97,3 +111,78 @@ def _end(data: bytes, room: int) -> tuple[str, int]:
     shown = _shown(text)
     start = len(shown) - len(shown.encode()[-room:].decode(errors="ignore"))
     return shown[start:], len(text[start:].encode(errors="surrogateescape"))
+
+
+class Capture:
+    """The output of a process: a ring for its result, and a log for all of it.
+
+    The log is made when the ring has to drop something; until then the ring has everything.
+
+    Args:
+        log: None keeps the ring alone.
+    """
+
+    def __init__(self, log: OutputLog | None = None, cap: int = OUTPUT_MAX) -> None:
+        self.ring = Ring(cap)
+        self.log = log
+
+    @property
+    def total(self) -> int:
+        """Bytes of all output."""
+        return self.ring.total
+
+    @property
+    def log_path(self) -> str | None:
+        """Where the log lies in the workspace; None if there is none."""
+        return self.log.path if self.log is not None and self.log.exists else None
+
+    def add(self, data: bytes) -> None:
+        """Take more output."""
+        ring, log = self.ring, self.log
+        if log is not None and ring.total + len(data) > ring.cap:
+            if ring.total <= ring.cap:
+                log.begin()
+                log.add(ring.whole())
+            log.add(data)
+        ring.add(data)
+
+    def output(self, offset: int = 0) -> Output:
+        """What there is to read from the byte `offset` on."""
+        offset = min(offset, self.total)
+        if offset <= 0:
+            return self.ring.output()
+        part = Ring(self.ring.cap)
+        self._fill(part, offset)
+        shown, missing = part.output(), self.total - offset - part.total
+        if not missing:
+            return shown
+        said = f"[… {missing} bytes are kept nowhere …]\n"
+        return Output(said + shown.text, shown.dropped + missing)
+
+    def _fill(self, part: Ring, offset: int) -> None:
+        ring, log = self.ring, self.log
+        if ring.total <= ring.cap:
+            part.add(ring.whole()[offset:])
+            return
+        tail = ring.tail()
+        if log is not None and offset < log.size:
+            head = log.read(offset, part.cap) or b""
+            part.add(head)
+            offset += len(head)
+            # Of what comes then only the end will be shown, and that is read instead of all.
+            skipped = max(0, log.size - part.cap - offset) if len(head) == part.cap else 0
+            part.skip(skipped)
+            rest = log.read(offset + skipped, part.cap) or b"" if head else b""
+            part.add(rest)
+            offset += skipped + len(rest)
+        # What the log does not have, because it is full or gone, the ring may have.
+        part.add(tail[max(0, offset - (ring.total - len(tail))) :])
+
+    def last_line(self) -> str:
+        """The last line that says something."""
+        return self.ring.last_line()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self.log is not None:
+            self.log.close()

@@ -18,6 +18,10 @@ class Workdir:
 
     It closes itself, because a call that is cancelled never sees what its thread has opened.
 
+    Attributes:
+        workspace: The workspace, without links in its path.
+        path: The directory below it. What lies there may have changed since it was opened.
+
     Args:
         workspace: The workspace.
         path: Relative to it, or absolute and below it.
@@ -30,6 +34,7 @@ class Workdir:
         self.descriptor = -1
         self.workspace = workspace.resolve()
         names = self._names(workspace, path)
+        self.path = self.workspace.joinpath(*names)
         self._enter(str(workspace), "the workspace", os.O_CLOEXEC)
         self.owner = os.fstat(self.descriptor)
         for index, name in enumerate(names):

@@ -91,7 +91,7 @@ class Edited:
 
     def data(self) -> bytes:
         """The bytes that the file is to have."""
-        return Text(self.draft.text, self.original.bom).encode()
+        return self.original.with_body(self.draft.text).encode()
 
 
 def _edit(context: ToolContext, args: EditFiles) -> ToolResult:

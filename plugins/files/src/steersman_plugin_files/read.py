@@ -130,7 +130,7 @@ def page(shown: str, text: Text, size: int, args: ReadFile) -> ToolResult:
         "first_line": args.offset if len(out) else None,
         "last_line": last if len(out) else None,
         "next_offset": last + 1 if more else None,
-        "encoding": "utf-8 with BOM" if text.bom else "utf-8",
+        "encoding": f"{text.encoding} with BOM" if text.mark else text.encoding,
         "line_endings": line_endings(text.body),
         "final_newline": text.body.endswith("\n"),
     }

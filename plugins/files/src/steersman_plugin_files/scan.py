@@ -1,31 +1,19 @@
-"""Walk a directory, and search its files for a pattern.
-
-`search_files` runs this module as a script in a process of its own: a regular expression can take
-years on one line, it holds the interpreter's lock while it does, and nothing but the end of the
-process stops it. Hence it needs the standard library alone, and little of that: it starts faster.
-"""
+"""Walk a directory, and tell which paths a glob means."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
 import stat
-import sys
-import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-FILE_MAX: Final = 10 * 1024 * 1024
 FOLDER_MAX: Final = 100_000
 DEPTH_MAX: Final = 64
-LINE_MAX: Final = 400
 UNSEEN: Final = (".git",)
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _GLOB_TOKEN: Final = re.compile(
     r"\*\*/|\*\*|\[(?P<negated>[!^]?)(?P<members>\]?[^]]*)\]|.", re.DOTALL
@@ -96,86 +84,3 @@ def glob_regex(glob: str) -> str:
     if braces:
         raise ValueError(f"glob {glob!r} has a '{{' without '}}'")
     return f"(?s:{''.join(out)})\\Z"
-
-
-def read_text(entry: Entry, owner: int) -> str | None:
-    """The text of a regular file, the first `FILE_MAX` bytes of it; None if it is no text.
-
-    A hard link to a file of somebody else than `owner` may be a file outside: None as well.
-    """
-    try:
-        opened = os.open(entry.name, _FILE, dir_fd=entry.folder)
-    except OSError:
-        return None
-    with os.fdopen(opened, "rb") as file:
-        status = os.fstat(opened)
-        foreign = status.st_nlink > 1 and status.st_uid != owner
-        if foreign or not stat.S_ISREG(status.st_mode):
-            return None
-        data = file.read(FILE_MAX)
-    return None if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
-
-
-def matches(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line that matches; a long line is cut around the match."""
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()  # a line ends with a newline; after the last there is none
-    for number, line in enumerate(lines, start=1):
-        bare = line.removesuffix("\r")
-        found = pattern.search(bare)
-        if found is None:
-            continue
-        start = max(0, min(found.start() - LINE_MAX // 4, len(bare) - LINE_MAX))
-        shown = bare[start : start + LINE_MAX]
-        before = f"[{start} characters] …" if start else ""
-        rest = len(bare) - start - len(shown)
-        yield number, before + shown + (f"… [{rest} characters]" if rest else "")
-
-
-def _entries(request: dict[str, Any]) -> Iterator[Entry]:
-    folder, name = request["folder"], request["name"]
-    if name is None:
-        yield from walk(folder, recursive=True)
-        return
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    yield Entry(name, name, folder, status)
-
-
-def _tell(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-
-
-def _search(request: dict[str, Any]) -> None:
-    flags = re.IGNORECASE if request["ignore_case"] else 0
-    try:
-        pattern = re.compile(request["pattern"], flags)
-        glob = None if request["glob"] is None else re.compile(glob_regex(request["glob"]))
-    except (re.error, ValueError, OverflowError, RecursionError) as error:
-        _tell({"refused": str(error)})
-        return
-    left, files = request["limit"], 0
-    told = time.monotonic()
-    for entry in _entries(request):
-        if not stat.S_ISREG(entry.status.st_mode) or (glob and not glob.match(entry.path)):
-            continue
-        text = read_text(entry, request["owner"])
-        files += text is not None
-        for number, line in matches(text or "", pattern):
-            if not left:
-                _tell({"files": files, "more": True})
-                return
-            left -= 1
-            shown = os.fsencode(entry.path).decode(errors="replace")
-            _tell({"path": shown, "line": number, "text": line})
-        if time.monotonic() - told > 0.1:
-            _tell({"files": files})  # what counts if the next file takes for ever
-            sys.stdout.flush()
-            told = time.monotonic()
-    _tell({"files": files, "more": False})
-
-
-if __name__ == "__main__":
-    order = json.load(sys.stdin)
-    signal.alarm(order["seconds"])  # the caller ends this process; if the caller dies, this does
-    _search(order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 RESULT_MAX: Final = 64 * 1024
@@ -11,16 +11,18 @@ RESULT_MAX: Final = 64 * 1024
 
 LineEndings = Literal["none", "lf", "crlf", "mixed"]
 
-_WIDE: Final = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
+Encoding = Literal["utf-8", "utf-16-le", "utf-16-be"]
+
+_MARKS: Final[tuple[tuple[bytes, Encoding], ...]] = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class NotText(Exception):
-    """The bytes are not UTF-8 text. The message says what they seem to be."""
+    """The bytes are not text that is understood. The message says what they seem to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,21 @@ class Text:
     """The text of a file, with its line endings as they are."""
 
     body: str
-    bom: bool = False
+    mark: bytes = b""
+    """The byte order mark of the file."""
+    encoding: Encoding = "utf-8"
 
     def encode(self) -> bytes:
         """The bytes of the file; a byte order mark that was there is there again."""
-        return (codecs.BOM_UTF8 if self.bom else b"") + self.body.encode()
+        return self.mark + self.body.encode(self.encoding)
+
+    def with_body(self, body: str) -> Text:
+        """Another text in the same encoding."""
+        return replace(self, body=body)
 
 
 def decode(data: bytes, *, whole: bool = True) -> Text:
-    """Decode UTF-8.
+    """Decode UTF-8, or UTF-16 with a byte order mark.
 
     Args:
         data: From the start of the file.
@@ -45,19 +53,20 @@ def decode(data: bytes, *, whole: bool = True) -> Text:
     Raises:
         NotText: It is something else.
     """
-    for mark, encoding in _WIDE:
-        if data.startswith(mark):
-            raise NotText(f"{encoding} text, not UTF-8")
-    if b"\0" in data:
-        raise NotText("binary data")
-    bom = data.startswith(codecs.BOM_UTF8)
+    if data.startswith(_UTF32):
+        raise NotText("UTF-32 text, not UTF-8")
+    mark, encoding = next(
+        (known for known in _MARKS if data.startswith(known[0])), (b"", _MARKS[0][1])
+    )
     try:
-        body = codecs.getincrementaldecoder("utf-8")().decode(
-            data[len(codecs.BOM_UTF8) :] if bom else data, final=whole
-        )
+        body = codecs.getincrementaldecoder(encoding)().decode(data[len(mark) :], final=whole)
     except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise NotText("binary data") from error
         raise NotText("not UTF-8: text in Latin-1 or another encoding, or binary data") from error
-    return Text(body, bom)
+    if "\0" in body:
+        raise NotText("binary data")
+    return Text(body, mark, encoding)
 
 
 def lines_of(text: str) -> list[str]:

@@ -32,6 +32,7 @@ from steersman_tools.execution import Executor
 from steersman_tools.ledger import MemoryLedger
 from steersman_tools.plugins import Plugins, PluginSource, installed_plugins
 from steersman_tools.results import Limits
+from steersman_tools.sandbox import sandboxed
 from steersman_tools.settings import Settings
 from steersman_tools.workspaces import Workspaces
 
@@ -56,7 +57,7 @@ def create_app(
     async def lifespan(runtime: Runtime) -> AsyncGenerator[Plugins]:
         workspaces = Workspaces(Path(settings.workspaces_dir), uid=settings.workspace_uid)
         plugins = Plugins(installed_plugins() if sources is None else sources)
-        async with runtime.nats() as client:
+        async with sandboxed(workspaces, settings), runtime.nats() as client:
             calls = _calls(settings, plugins, workspaces, client)
             async with _serving(runtime, settings, plugins, calls, client):
                 yield plugins

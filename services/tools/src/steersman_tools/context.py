@@ -10,6 +10,7 @@ from typing import Final
 
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc.tools import CallProgress
+from steersman_contracts.sandbox import Sandbox
 from steersman_tools.results import cut
 from steersman_tools.workspaces import Workspaces
 
@@ -82,6 +83,10 @@ class CallContext:
     @property
     def workspace(self) -> Path:
         return self._workspaces.path(self.chat_id)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self._workspaces.sandbox
 
     def progress(self, text: str) -> None:
         self._progress.report(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -31,3 +31,20 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Above that the oldest results lose their content; their calls are still not run again."""
     cancel_grace_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
     """Seconds that a cancelled tool gets to clean up before it is left to itself."""
+    sandbox: Literal["auto", "require", "off"] = "auto"
+    """Bubblewrap round the commands of models: where it works, always or no command at all, never.
+
+    `auto` warns in the log where it does not work.
+    """
+    sandbox_network: bool = False
+    """Whether commands in the sandbox reach the network, and with it what listens on localhost."""
+    sandbox_readable: str = ""
+    """Further directories that commands in the sandbox may read, separated by colons."""
+    command_processes: Annotated[int, msgspec.Meta(ge=16)] = 512
+    """Processes and threads of one command."""
+    command_memory_bytes: Annotated[int, msgspec.Meta(ge=64 << 20)] = 4 << 30
+    """Private memory of each process of a command."""
+    command_file_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 4 << 30
+    """Of each file that a command writes."""
+    disk_reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
+    """When less is free on the disk of the workspaces, running commands are ended."""

@@ -12,6 +12,7 @@ import structlog
 
 from steersman_contracts.errors import InvalidRequest, Unavailable
 from steersman_contracts.ids import ChatId, is_chat_id
+from steersman_contracts.sandbox import UNCONFINED, Owner, Sandbox
 
 log = structlog.stdlib.get_logger()
 
@@ -34,6 +35,8 @@ class Workspaces:
         Raises:
             Unavailable: The directory cannot be made or written.
         """
+        self.sandbox: Sandbox = UNCONFINED
+        """What confines the commands in them."""
         self._root = root.absolute()
         self._owner = _owner(uid) if os.geteuid() == 0 else None
         try:
@@ -48,6 +51,11 @@ class Workspaces:
             for folder in self._root.parents:
                 if not folder.stat().st_mode & stat.S_IXOTH:
                     log.warning("workspaces.unreachable", folder=str(folder), uid=self._owner[0])
+
+    @property
+    def owner(self) -> Owner | None:
+        """Who owns them and runs commands in them; None is whoever runs this process."""
+        return None if self._owner is None else Owner(*self._owner)
 
     def path(self, chat_id: ChatId) -> Path:
         """The workspace of a chat; it is there afterwards, mode 0700.

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 import steersman_plugin_exec
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import TextPart
+from steersman_contracts.sandbox import Owner, user_of_commands
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_exec.launch import (
     SYSTEM_PATH,
-    Identity,
     environment,
-    identity_for,
     search_path,
 )
 
@@ -48,18 +47,18 @@ def owner(uid: int, gid: int) -> os.stat_result:
     [
         (1000, owner(1000, 1000), None),
         (1000, owner(0, 0), None),
-        (0, owner(1000, 1001), Identity(1000, 1001)),
+        (0, owner(1000, 1001), Owner(1000, 1001)),
     ],
 )
 def test_a_command_runs_as_the_owner_when_the_service_is_root(
-    service: int, workspace: os.stat_result, identity: Identity | None
+    service: int, workspace: os.stat_result, identity: Owner | None
 ) -> None:
-    assert identity_for(service, workspace) == identity
+    assert user_of_commands(service, workspace) == identity
 
 
 @given(uid=st.integers(0, 70_000), gid=st.integers(0, 70_000))
 def test_root_never_runs_a_command_as_root(uid: int, gid: int) -> None:
-    identity = identity_for(0, owner(uid, gid))
+    identity = user_of_commands(0, owner(uid, gid))
 
     assert identity is not None
     assert identity.uid != 0

@@ -198,6 +198,27 @@ async def test_mode_byte_order_mark_and_line_endings_are_kept(workspace: Path) -
     assert stat.S_IMODE((workspace / "file").stat().st_mode) == 0o755
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+async def test_text_in_utf_16_is_read_searched_and_stays_so(workspace: Path, encoding: str) -> None:
+    mark = "\ufeff".encode(encoding)
+    (workspace / "wide").write_bytes(mark + "één\r\ntwo\r\n".encode(encoding))
+
+    async def call(tool: str, **arguments: Any) -> str:
+        result = await run_tool(steersman_plugin_files, tool, arguments, LocalContext(workspace))
+        assert not result.is_error, result.text
+        return str(result.parts())
+
+    shown = await call("read_file", path="wide")
+    assert f"{encoding} with BOM" in shown
+    assert "één" in shown
+    assert "wide:2: two" in await call("search_files", pattern="^two")
+    edits = [{"search": "één\ntwo", "replace": "één\n2"}]
+    await call("edit_files", files=[{"path": "wide", "edits": edits}])
+    await call("apply_patch", patch="--- a/wide\n+++ b/wide\n@@ -1,2 +1,2 @@\n-één\n+zwei\n 2\n")
+
+    assert (workspace / "wide").read_bytes() == mark + "zwei\r\n2\r\n".encode(encoding)
+
+
 async def test_edits_of_one_file_at_the_same_time_all_count(workspace: Path) -> None:
     (workspace / "file").write_text("".join(f"<{n}>\n" for n in range(20)))
 

@@ -134,7 +134,8 @@ async def test_encoding_and_line_endings_are_told_and_not_shown(
     [
         (b"\x7fELF\x00\x01", "is binary data"),
         (b"caf\xe9\n", "is not UTF-8: text in Latin-1"),
-        ("text".encode("utf-16"), "is UTF-16 text"),
+        ("a\0b".encode("utf-16"), "is binary data"),
+        (b"\xff\xfe\x00\xd8x", "is binary data"),
         ("text".encode("utf-32"), "is UTF-32 text"),
         (b"a" * 100_000 + b"\x00", "is binary data"),
     ],

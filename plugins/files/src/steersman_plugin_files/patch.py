@@ -1,0 +1,278 @@
+"""Patches, as values: what they say, and what they make of a text.
+
+Two forms are understood: `*** Begin Patch`, whose hunks are found by their lines alone, and unified
+diffs, whose line numbers say which of several places is meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from steersman_plugin_files.edits import nearest
+from steersman_plugin_files.text import clip_line, lines_of
+
+BEGIN: Final = "*** Begin Patch"
+END: Final = "*** End Patch"
+_END_OF_FILE: Final = "*** End of File"
+_FILE: Final = re.compile(r"\*\*\* (Add|Update|Delete) File: (.+)")
+_MOVE: Final = "*** Move to: "
+_RANGE: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@ ?(.*)")
+_NO_NEWLINE: Final = "\\ No newline at end of file"
+
+
+class PatchRefused(Exception):
+    """The patch cannot be read, or does not fit. The message says where and why."""
+
+
+@dataclass(slots=True)
+class Hunk:
+    """Lines that become other lines."""
+
+    anchor: str = ""
+    """A line above; the place is looked for below it."""
+    line: int | None = None
+    """Where the place was in the original, from 0; the closest one is meant."""
+    old: list[str] = field(default_factory=list[str])
+    new: list[str] = field(default_factory=list[str])
+    at_end: bool = False
+    """The place is the end of the file."""
+
+
+@dataclass(slots=True)
+class FilePatch:
+    """What happens to one file."""
+
+    kind: Literal["add", "update", "delete"]
+    path: str
+    move_to: str | None = None
+    hunks: list[Hunk] = field(default_factory=list[Hunk])
+    final_newline: bool | None = None
+    """Whether the file ends with a line end afterwards; None leaves it as it is."""
+
+    def content(self) -> str:
+        """Of a file that is added."""
+        lines = [line for hunk in self.hunks for line in hunk.new]
+        end = "" if self.final_newline is False or not lines else "\n"
+        return "\n".join(lines) + end
+
+
+def parse(patch: str) -> list[FilePatch]:
+    """Read a patch.
+
+    Raises:
+        PatchRefused: It is none.
+    """
+    lines = patch.replace("\r\n", "\n").split("\n")
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if lines and lines[0].strip() == BEGIN:
+        files = list(_parse_marked(lines))
+    else:
+        files = list(_parse_unified(lines))
+    if not files:
+        raise PatchRefused(
+            f"it holds no file; begin it with {BEGIN!r} and end it with {END!r}, or give a unified "
+            "diff"
+        )
+    return files
+
+
+def _parse_marked(lines: Sequence[str]) -> Iterator[FilePatch]:
+    current: FilePatch | None = None
+    for number, line in enumerate(lines[1:], start=2):
+        if line.strip() == END:
+            break
+        found = _FILE.fullmatch(line.rstrip())
+        if found is not None:
+            if current is not None:
+                yield _checked(current)
+            kind: Literal["add", "update", "delete"] = found[1].lower()  # pyright: ignore[reportAssignmentType]  # the pattern has these alone
+            current = FilePatch(kind, found[2].strip())
+        elif current is None:
+            raise PatchRefused(
+                f"line {number}: expected '*** Update File: PATH', not {line!r:.200}"
+            )
+        else:
+            _take_marked(current, line, number)
+    else:
+        raise PatchRefused(f"it does not end with {END!r}")
+    if current is not None:
+        yield _checked(current)
+
+
+def _take_marked(file: FilePatch, line: str, number: int) -> None:
+    if line.startswith(_MOVE) and file.kind == "update" and not file.hunks:
+        file.move_to = line.removeprefix(_MOVE).strip()
+    elif line.strip() == _END_OF_FILE and file.hunks:
+        file.hunks[-1].at_end = True
+    elif line.startswith("@@") and file.kind == "update":
+        numbers = _RANGE.fullmatch(line)
+        anchor = numbers[3] if numbers else line.removeprefix("@@").strip()
+        file.hunks.append(
+            Hunk(anchor=anchor.strip(), line=int(numbers[1]) - 1 if numbers else None)
+        )
+    elif file.kind == "add" and not line.startswith("+"):
+        raise PatchRefused(f"line {number}: each line of a new file begins with '+'")
+    elif file.kind == "delete":
+        if line.strip():
+            raise PatchRefused(f"line {number}: nothing follows '*** Delete File'")
+    else:
+        if not file.hunks:
+            file.hunks.append(Hunk())
+        _take(file.hunks[-1], line, number)
+
+
+def _take(hunk: Hunk, line: str, number: int) -> None:
+    sign, text = line[:1], line[1:]
+    if sign not in ("+", "-", " ", ""):  # an empty line of context has often lost its blank
+        raise PatchRefused(
+            f"line {number}: a line of a hunk begins with ' ', '-' or '+', not {line!r:.200}"
+        )
+    if sign != "+":
+        hunk.old.append(text)
+    if sign != "-":
+        hunk.new.append(text)
+
+
+def _parse_unified(lines: Sequence[str]) -> Iterator[FilePatch]:
+    current: FilePatch | None = None
+    old_left = 0
+    for number, line in enumerate(lines, start=1):
+        hunk = current.hunks[-1] if current is not None and current.hunks else None
+        if line == _NO_NEWLINE:
+            if current is not None and lines[number - 2][:1] in ("+", " "):
+                current.final_newline = False
+        elif (
+            line.startswith("--- ")
+            and lines[number : number + 1]
+            and lines[number].startswith("+++ ")
+        ):
+            if current is not None:
+                yield _checked(current)
+            current = _unified_file(line, lines[number])
+        elif line.startswith("+++ ") and current is not None and not current.hunks:
+            continue
+        elif current is not None and (found := _RANGE.match(line)):
+            # An empty old side stands after its line, everything else at it.
+            old_left = int(found[2] or 1)
+            start = int(found[1]) - (1 if old_left else 0)
+            current.hunks.append(Hunk(line=max(0, start)))
+        elif hunk is not None and (
+            line[:1] in ("+", "-", " ") or (not line and old_left > len(hunk.old))
+        ):
+            _take(hunk, line, number)
+    if current is not None:
+        yield _checked(current)
+
+
+def _unified_file(old: str, new: str) -> FilePatch:
+    before, after = (_unified_path(line[4:]) for line in (old, new))
+    if before is None and after is not None:
+        return FilePatch("add", after)
+    if before is not None and after is None:
+        return FilePatch("delete", before)
+    if before is None or after is None:
+        raise PatchRefused("'--- /dev/null' and '+++ /dev/null' name no file")
+    return FilePatch("update", before, move_to=None if before == after else after)
+
+
+def _unified_path(text: str) -> str | None:
+    path = text.partition("\t")[0].strip()
+    if path == "/dev/null":
+        return None
+    return path[2:] if path.startswith(("a/", "b/")) else path
+
+
+def _checked(file: FilePatch) -> FilePatch:
+    if file.kind == "update" and not file.hunks and file.move_to is None:
+        raise PatchRefused(f"{file.path!r}: there is nothing to change")
+    return file
+
+
+def patched(text: str, file: FilePatch) -> str:
+    """Apply the hunks of a file to its text, in order; line endings stay what they are.
+
+    Raises:
+        PatchRefused: A hunk does not fit, or fits in several places.
+    """
+    lines = lines_of(text)
+    bare = [line.removesuffix("\n").removesuffix("\r") for line in lines]
+    ends = [line[len(body) :] for line, body in zip(lines, bare, strict=True)]
+    usual = "\r\n" if ends and ends[0] == "\r\n" else "\n"
+    final = ends[-1] != "" if ends else True
+    out: list[str] = []
+    at = 0
+    for number, hunk in enumerate(file.hunks, start=1):
+        where = f"hunk {number} of {len(file.hunks)}"
+        start = _place(bare, hunk, at, where)
+        out += (
+            body + (end or usual) for body, end in zip(bare[at:start], ends[at:start], strict=True)
+        )
+        out += _replacement(hunk, ends[start : start + len(hunk.old)], usual)
+        at = start + len(hunk.old)
+    out += (body + (end or usual) for body, end in zip(bare[at:], ends[at:], strict=True))
+    if out and not (final if file.final_newline is None else file.final_newline):
+        out[-1] = out[-1].removesuffix("\n").removesuffix("\r")
+    return "".join(out)
+
+
+def _replacement(hunk: Hunk, ends: Sequence[str], usual: str) -> Iterator[str]:
+    # Lines of context keep their own line end; what is new takes that of the place.
+    old = list(zip(hunk.old, ends, strict=True))
+    here = next((end for end in ends if end), usual)
+    for line in hunk.new:
+        index = next((i for i, (body, _) in enumerate(old) if body == line), None)
+        if index is None:
+            yield line + here
+        else:
+            yield line + (old[index][1] or usual)
+            del old[: index + 1]
+
+
+def _place(lines: Sequence[str], hunk: Hunk, at: int, where: str) -> int:
+    first = at if not hunk.anchor else _below(lines, hunk.anchor, at, where)
+    size = len(hunk.old)
+    if not size:
+        if hunk.line is not None:
+            return min(max(hunk.line, first), len(lines))
+        return first if hunk.anchor and not hunk.at_end else len(lines)
+    found = [
+        start
+        for start in range(first, len(lines) - size + 1)
+        if lines[start] == hunk.old[0] and list(lines[start : start + size]) == hunk.old
+    ]
+    if hunk.at_end:
+        found = [start for start in found if start + size == len(lines)]
+    if not found:
+        below = f" below line {first}" if first else ""
+        hint = nearest("\n".join(lines[first:]), "\n".join(hunk.old))
+        raise PatchRefused(f"{where}: its lines were not found{below}; {_moved(hint, first)}")
+    if hunk.line is not None:
+        meant = hunk.line
+        return min(found, key=lambda start: (abs(start - meant), start))
+    if len(found) > 1 and not hunk.anchor:
+        shown = ", ".join(str(start + 1) for start in found[:5])
+        raise PatchRefused(
+            f"{where}: its lines were found {len(found)} times, at line {shown}; add lines around "
+            "them, or a line above them after '@@ '"
+        )
+    return found[0]
+
+
+def _moved(hint: str, first: int) -> str:
+    return re.sub(r"\bline (\d+)", lambda found: f"line {int(found[1]) + first}", hint, count=1)
+
+
+def _below(lines: Sequence[str], anchor: str, at: int, where: str) -> int:
+    for index in range(at, len(lines)):
+        if lines[index].strip() == anchor:
+            return index + 1
+    raise PatchRefused(
+        f"{where}: no line {clip_line(anchor, 200)!r} was found below line {at}; give the whole "
+        "line after '@@ '"
+    )
