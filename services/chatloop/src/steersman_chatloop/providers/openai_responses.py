@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from steersman_chatloop.providers import openai_sdk
+from steersman_chatloop.providers import openai_sdk, tuning
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_responses_events import Translator
-from steersman_chatloop.providers.openai_responses_request import FORMAT, to_request
+from steersman_chatloop.providers.openai_responses_request import FORMAT, to_request, unsent
 from steersman_chatloop.providers.streaming import Limits, run
 
 
@@ -21,9 +21,11 @@ class OpenAIResponses:
 
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
-        translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        events = openai_sdk.events(self._clients, request, "/responses", to_request)
-        return run(events, translator, request.model, self._limits)
+        tuning.unsent(request.model, unsent(request.model))
+        access = request.model
+        translator = Translator(Origin(FORMAT, access), CallIds.of(request))
+        events = openai_sdk.events(self._clients, access, "/responses", to_request(request))
+        return run(events, translator, access, self._limits)
 
     async def aclose(self) -> None:
         """Close the clients."""

@@ -89,7 +89,7 @@ class Translator:
         }
 
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
-        handler = self._handlers.get(event["type"])
+        handler = self._handlers.get(event.get("type", "error" if "error" in event else ""))
         return handler(event) if handler is not None else NONE
 
     def _open(self, kind: Kind, event: JsonObject) -> _Item:

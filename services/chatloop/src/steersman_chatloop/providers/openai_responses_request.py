@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import OpenAIOptions
 from steersman_contracts.parts import (
     JsonObject,
     Part,
@@ -20,42 +21,105 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from steersman_contracts.rpc.tools import ToolSpec
+from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "openai-responses"
+_LEAST_OUTPUT: Final = 16
+"""Fewer tokens are refused."""
 
 
 def to_request(request: StepRequest) -> JsonObject:
-    """Build the body of the request."""
+    """Build the body of the request, with the whole history."""
     access = request.model
+    options = tuning.options(access, OpenAIOptions)
+    limit = options.max_completion_tokens or access.max_output_tokens
     body: JsonObject = {
         "model": access.model_id,
         "input": list(_input(request)),
         "stream": True,
-        "store": False,
-        "include": ["reasoning.encrypted_content"],
-        "max_output_tokens": access.max_output_tokens,
-        "prompt_cache_key": request.chat_id,
+        "store": bool(options.store),
+        # Also when it is stored: then the history can go to the server again, whatever it forgot.
+        "include": list(dict.fromkeys(("reasoning.encrypted_content", *_includes(options)))),
+        "max_output_tokens": max(limit, _LEAST_OUTPUT),
+        "prompt_cache_key": options.prompt_cache_key or request.chat_id,
     }
-    if request.system.strip():
-        body["instructions"] = request.system
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if access.base_url is None or urlsplit(access.base_url).hostname == "api.openai.com":
+    instructions = (options.instructions or "", request.system)
+    if text := "\n\n".join(text for text in instructions if text.strip()):
+        body["instructions"] = text
+    if tools := list(_tools(request, options)):
+        body["tools"] = tools
+    if access.base_url is None or host_of(access.base_url, "") == "api.openai.com":
         # Padding against eavesdroppers who count bytes: it doubles the size of short deltas.
         body["stream_options"] = {"include_obfuscation": False}
+    body |= tuning.sampling(access.settings, ("temperature", "top_p"))
+    body |= _plain(options)
+    if reasoning := _reasoning(request, options):
+        body["reasoning"] = reasoning
+    if options.text_verbosity is not None:
+        body["text"] = {"verbosity": options.text_verbosity}
     return body
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.input_schema,
-        # The default is strict, which refuses schemas with optional properties.
-        "strict": False,
-    }
+def unsent(access: ModelAccess) -> Iterator[str]:
+    """The settings that do not reach the model: the API has nothing like them."""
+    yield from tuning.sampling(access.settings, ("top_k", "presence_penalty", "frequency_penalty"))
+    options = tuning.options(access, OpenAIOptions)
+    if options.logit_bias:
+        yield "options.logit_bias"
+    if options.prediction:
+        yield "options.prediction"
+    effort = access.settings.reasoning_effort
+    if effort is not None and tuning.openai_effort(effort, access.model_id) is None:
+        yield "reasoning_effort"
+
+
+def _includes(options: OpenAIOptions) -> Iterator[str]:
+    yield from options.include
+    if options.web_search_enabled:
+        yield "web_search_call.action.sources"
+    if options.logprobs or options.top_logprobs:
+        yield "message.output_text.logprobs"
+
+
+_SENT_AS_THEY_ARE: Final = (
+    "top_logprobs",
+    "max_tool_calls",
+    "parallel_tool_calls",
+    "user",
+    "metadata",
+    "safety_identifier",
+    "service_tier",
+)
+
+
+def _plain(options: OpenAIOptions) -> JsonObject:
+    found = ((name, getattr(options, name)) for name in _SENT_AS_THEY_ARE)
+    return {name: value for name, value in found if value is not None}
+
+
+def _reasoning(request: StepRequest, options: OpenAIOptions) -> JsonObject:
+    effort = tuning.openai_effort(tuning.effort(request), request.model.model_id)
+    found = {"effort": effort, "summary": options.reasoning_summary}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]:
+    for tool in tuning.offered(request.tools):
+        yield {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.input_schema,
+            # The default is strict, which refuses schemas with optional properties.
+            "strict": options.strict_json_schema and tuning.is_strict(tool.input_schema),
+        }
+    if options.web_search_enabled:
+        search: JsonObject = {"type": "web_search"}
+        if options.search_context_size is not None:
+            search["search_context_size"] = options.search_context_size
+        if options.allowed_domains:
+            search["filters"] = {"allowed_domains": list(options.allowed_domains)}
+        yield search
 
 
 def _input(request: StepRequest) -> Iterator[JsonObject]:

@@ -10,12 +10,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
-from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
+import structlog
+
+from steersman_chatloop.providers.base import Provider, ProviderFailed, StepEvent, StepRequest
 from steersman_chatloop.providers.classify import classify, failure
 from steersman_chatloop.providers.demo import Demo
 from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
 from steersman_contracts.rpc.models import ProviderType
+
+log = structlog.stdlib.get_logger()
 
 
 def _demo(_: Limits) -> Provider:
@@ -89,6 +93,18 @@ class Providers:
                 provider = await self._load(access.provider_type)
             except ImportError as error:
                 raise classify(error, access) from error
+        shown = False
+        try:
+            async with aclosing(provider.stream(request)) as events:
+                async for event in events:
+                    shown = True
+                    yield event
+        except ProviderFailed as failed:
+            if shown or not failed.once:
+                raise
+        else:
+            return
+        log.info("attempt.repeated", model=access.name)
         async with aclosing(provider.stream(request)) as events:
             async for event in events:
                 yield event
