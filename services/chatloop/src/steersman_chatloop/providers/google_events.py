@@ -86,7 +86,7 @@ class Translator:
         self._unsigned = 0
         self._reasoning_at: int | None = None
         self._code_id = ""
-        self._tools: dict[str, str] = {}
+        self._server_calls: dict[str, tuple[str, str]] = {}
         self._has_text = False
         self._has_calls = False
         self._stop = ""
@@ -240,8 +240,7 @@ class Translator:
         call: JsonObject = part["toolCall"]
         call_id = self._ids.take(call.get("id"))
         tool = _SERVER_TOOLS.get(call.get("toolType") or "") or str(call.get("toolType")).lower()
-        self._tools[call.get("id") or ""] = call_id
-        self._tools[call_id] = tool
+        self._server_calls[call.get("id") or ""] = call_id, tool
         out.append(ToolCallStarted(index, call_id, tool, provider_executed=True))
         arguments = call.get("args") or {}
         out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
@@ -249,14 +248,13 @@ class Translator:
 
     def _server_result(self, part: JsonObject, out: list[StepEvent]) -> None:
         response: JsonObject = part["toolResponse"]
-        call_id = self._tools.get(response.get("id") or "")
-        if call_id is None:
+        known = self._server_calls.get(response.get("id") or "")
+        if known is None:
             return  # nothing that could go back: a result needs its call
         index = self._open()
         found = response.get("response")
         added = ToolResultPart(
-            call_id,
-            self._tools[call_id],
+            *known,
             (JsonPart(readable(found)),) if found else (),
             provider_executed=True,
         )

@@ -1,7 +1,8 @@
-"""A step as a request of the Responses API, stateless: the whole history every time."""
+"""A step as a request of the Responses API: the whole history, unless the server keeps it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -122,10 +123,59 @@ def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]
         yield search
 
 
+def digest(items: Sequence[JsonObject]) -> str:
+    """A digest of a part of the input: equal items, equal digest."""
+    return hashlib.blake2b(msgspec.json.encode(items), digest_size=16).hexdigest()
+
+
+def keeps_responses(access: ModelAccess) -> bool:
+    """Say whether a later request may build on the response to this one."""
+    options = tuning.options(access, OpenAIOptions)
+    return options.chain_responses and bool(options.store)
+
+
+def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
+    """The same request with only what is new since the last response.
+
+    None on any doubt: another model or account made it, it was not stored, or what it answered is
+    not exactly what would be sent for it now.
+    """
+    if not keeps_responses(request.model):
+        return None
+    messages = request.messages
+    at = next(
+        (i for i in reversed(range(len(messages))) if messages[i].role is Role.ASSISTANT), None
+    )
+    if at is None:
+        return None
+    known = Origin(FORMAT, request.model).answered(messages[at])
+    if known is None:
+        return None
+    writer = _Writer(request.model)
+    before = [item for message in messages[:at] for item in writer.items(message)]
+    own = list(writer.items(messages[at]))
+    new = body["input"][len(before) + len(own) :]
+    if not new or digest(before) != known.prefix:
+        return None
+    return body | {"input": new, "previous_response_id": known.response_id}
+
+
 def _input(request: StepRequest) -> Iterator[JsonObject]:
-    origin = Origin(FORMAT, request.model)
-    ids = WireIds()
+    writer = _Writer(request.model)
     for message in request.messages:
+        yield from writer.items(message)
+    if request.messages and request.messages[-1].role is Role.ASSISTANT:
+        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
+
+
+class _Writer:
+    """Writes messages as items, in order; remembers the ids that calls went out with."""
+
+    def __init__(self, access: ModelAccess) -> None:
+        self._origin = Origin(FORMAT, access)
+        self._ids = WireIds()
+
+    def items(self, message: Message) -> Iterator[JsonObject]:
         match message.role:
             case Role.USER:
                 yield from _said(message)
@@ -133,11 +183,9 @@ def _input(request: StepRequest) -> Iterator[JsonObject]:
                 text = neutral.input_texts(message.parts)
                 yield {"type": "message", "role": "developer", "content": text}
             case Role.ASSISTANT:
-                yield from _assistant(message.parts, origin, ids)
+                yield from _assistant(message.parts, self._origin, self._ids)
             case Role.TOOL:
-                yield from _results(message, ids)
-    if request.messages and request.messages[-1].role is Role.ASSISTANT:
-        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
+                yield from _results(message, self._ids)
 
 
 def _said(message: Message) -> Iterator[JsonObject]:
