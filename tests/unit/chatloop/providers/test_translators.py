@@ -817,7 +817,7 @@ def test_what_chat_completions_are_shown() -> None:
         },
         {"role": "tool", "tool_call_id": "c1", "content": 'seen\n{"a":[1]}'},
         {"role": "tool", "tool_call_id": "c2", "content": "no"},
-        {"role": "user", "content": [{"type": "text", "text": "Images from look (c1):"}, image]},
+        {"role": "user", "content": [{"type": "text", "text": "Files from look (c1):"}, image]},
     ]
 
 

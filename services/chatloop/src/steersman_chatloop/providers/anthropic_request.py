@@ -14,6 +14,7 @@ from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.model_options import AnthropicOptions, Effort
 from steersman_contracts.parts import (
+    FilePart,
     JsonObject,
     Part,
     ReasoningPart,
@@ -249,16 +250,25 @@ def _after_refusal(message: Message) -> Sequence[Part]:
 def _input(parts: Sequence[Part]) -> list[JsonObject]:
     content: list[JsonObject] = []
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            content.append(_image(image))
+        if (media := neutral.media(part)) is not None:
+            content.append(_media(media))
+        elif isinstance(part, FilePart) and (text := neutral.text_of(part)) is not None:
+            source = {"type": "text", "media_type": "text/plain", "data": text}
+            content.append({"type": "document", "source": source} | _title(part.name))
         elif text := neutral.input_text(part):
             content.append({"type": "text", "text": text})
     return content
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    source = {"type": "base64", "media_type": image.media_type, "data": image.data}
-    return {"type": "image", "source": source}
+def _media(media: neutral.Media) -> JsonObject:
+    source = {"type": "base64", "media_type": media.media_type, "data": media.data}
+    if media.is_image:
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source} | _title(media.name)
+
+
+def _title(name: str) -> JsonObject:
+    return {"title": name} if name.strip() else {}
 
 
 def _output(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
@@ -320,11 +330,11 @@ def _results(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[Js
         if not isinstance(part, ToolResultPart):
             continue
         text = neutral.result_text(part)
-        images = [_image(image) for image in neutral.images(part)]
+        media = [_media(found) for found in neutral.result_media(part)]
         content: str | list[JsonObject] = text if text.strip() else neutral.NO_OUTPUT
-        if images:
+        if media:
             said: list[JsonObject] = [{"type": "text", "text": text}] if text.strip() else []
-            content = [*said, *images]
+            content = [*said, *media]
         result: JsonObject = {
             "type": "tool_result",
             "tool_use_id": ids.result(part.call_id),

@@ -236,16 +236,16 @@ class _Writer:
             if not isinstance(part, ToolResultPart):
                 continue
             text = neutral.result_text(part)
-            images = [{"inlineData": _image(image)} for image in neutral.images(part)]
+            media = [{"inlineData": _media(found)} for found in neutral.result_media(part)]
             result: JsonObject = {}
             if wire_id := self._with_id.get(part.call_id):
                 result["id"] = wire_id
             result["name"] = _name(part.tool)
             result["response"] = {"error" if part.is_error else "output": text or neutral.NO_OUTPUT}
-            if images and self._third:
-                result["parts"] = images
-            elif images:
-                beside += images
+            if media and self._third:
+                result["parts"] = media
+            else:
+                beside += media
             yield {"functionResponse": result}
         yield from beside
 
@@ -271,14 +271,14 @@ def _name(tool: str) -> str:
 
 def _input(parts: Sequence[Part]) -> Iterator[JsonObject]:
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            yield {"inlineData": _image(image)}
+        if (media := neutral.media(part)) is not None:
+            yield {"inlineData": _media(media)}
         elif text := neutral.input_text(part):
             yield {"text": text}
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    return {"mimeType": image.media_type, "data": image.data}
+def _media(media: neutral.Media) -> JsonObject:
+    return {"mimeType": media.media_type, "data": media.data}
 
 
 def _blob(part: FilePart) -> JsonObject:

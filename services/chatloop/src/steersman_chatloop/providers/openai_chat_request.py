@@ -51,6 +51,11 @@ class Dialect(msgspec.Struct, frozen=True):
     wraps_effort: bool
     """OpenRouter's own form of the effort, which it translates for every model."""
 
+    @property
+    def media(self) -> frozenset[str]:
+        """The kinds of files that the server takes; others are read to it, if they are text."""
+        return neutral.MEDIA if self.takes_pdf else neutral.IMAGES
+
     @classmethod
     def of(cls, access: ModelAccess) -> Dialect:
         """Tell the server by its address."""
@@ -157,27 +162,33 @@ def _messages(request: StepRequest, dialect: Dialect) -> Iterator[JsonObject]:
     for message in request.messages:
         match message.role:
             case Role.USER:
-                if content := _content(message.parts):
+                if content := _content(message.parts, dialect):
                     yield {"role": "user", "content": content}
             case Role.SYSTEM:
                 yield {"role": "system", "content": neutral.input_texts(message.parts)}
             case Role.ASSISTANT:
                 yield from _assistant(message, origin, ids, dialect)
             case Role.TOOL:
-                yield from _results(message, ids)
+                yield from _results(message, ids, dialect)
 
 
-def _content(parts: Sequence[Part]) -> str | list[JsonObject]:
+def _content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
     """Plain text as long as there is only text: weak servers take nothing else."""
     blocks: list[JsonObject] = []
     texts: list[str] = []
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            blocks.append({"type": "image_url", "image_url": {"url": image.url}})
+        if (media := neutral.media(part, dialect.media)) is not None:
+            blocks.append(_media(media))
         elif text := neutral.input_text(part):
             texts.append(text)
             blocks.append({"type": "text", "text": text})
     return "\n\n".join(texts) if len(texts) == len(blocks) else blocks
+
+
+def _media(media: neutral.Media) -> JsonObject:
+    if media.is_image:
+        return {"type": "image_url", "image_url": {"url": media.url}}
+    return {"type": "file", "file": {"filename": media.name, "file_data": media.url}}
 
 
 def _assistant(
@@ -231,18 +242,18 @@ def _reasoning(parts: Sequence[Part], origin: Origin, dialect: Dialect) -> JsonO
     return {}
 
 
-def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
+def _results(message: Message, ids: WireIds, dialect: Dialect) -> Iterator[JsonObject]:
     shown: list[JsonObject] = []
     for part in message.parts:
         if not isinstance(part, ToolResultPart):
             continue
         call_id = ids.result(part.call_id)
-        images = neutral.images(part)
-        text = neutral.result_text(part)
-        if images:
-            text = text or "(see the images below)"
-            shown.append({"type": "text", "text": f"Images from {part.tool} ({call_id}):"})
-            shown += ({"type": "image_url", "image_url": {"url": i.url}} for i in images)
+        media = neutral.result_media(part, dialect.media)
+        text = neutral.result_text(part, beside=dialect.media)
+        if media:
+            text = text or "(see the files below)"
+            shown.append({"type": "text", "text": f"Files from {part.tool} ({call_id}):"})
+            shown += map(_media, media)
         yield {"role": "tool", "tool_call_id": call_id, "content": text or neutral.NO_OUTPUT}
     if shown:  # results hold only text here
         yield {"role": "user", "content": shown}

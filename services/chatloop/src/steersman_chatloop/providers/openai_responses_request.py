@@ -191,16 +191,18 @@ class _Writer:
 def _said(message: Message) -> Iterator[JsonObject]:
     content: list[JsonObject] = []
     for part in message.parts:
-        if (image := neutral.image(part)) is not None:
-            content.append(_image(image))
+        if (media := neutral.media(part)) is not None:
+            content.append(_media(media))
         elif text := neutral.input_text(part):
             content.append({"type": "input_text", "text": text})
     if content:
         yield {"type": "message", "role": "user", "content": content}
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    return {"type": "input_image", "image_url": image.url, "detail": "auto"}
+def _media(media: neutral.Media) -> JsonObject:
+    if media.is_image:
+        return {"type": "input_image", "image_url": media.url, "detail": "auto"}
+    return {"type": "input_file", "filename": media.name, "file_data": media.url}
 
 
 def _assistant(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
@@ -278,10 +280,10 @@ def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
         if not isinstance(part, ToolResultPart):
             continue
         text = neutral.result_text(part)
-        images = neutral.images(part)
+        media = neutral.result_media(part)
         output: str | list[JsonObject] = text or neutral.NO_OUTPUT
-        if images:
+        if media:
             said: list[JsonObject] = [{"type": "input_text", "text": text}] if text else []
-            output = [*said, *(_image(image) for image in images)]
+            output = [*said, *(_media(found) for found in media)]
         call_id = ids.result(part.call_id)
         yield {"type": "function_call_output", "call_id": call_id, "output": output}

@@ -15,6 +15,7 @@ import structlog
 from steersman_chatloop.providers.base import Provider, ProviderFailed, StepEvent, StepRequest
 from steersman_chatloop.providers.classify import classify, failure
 from steersman_chatloop.providers.demo import Demo
+from steersman_chatloop.providers.images import fitted
 from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
 from steersman_contracts.deltas import PartClosed, TextDelta
@@ -99,6 +100,7 @@ class Providers:
                 provider = await self._load(access.provider_type)
             except ImportError as error:
                 raise classify(error, access) from error
+        request = await fitted(request)
         held: list[StepEvent] | None = []
         try:
             async with aclosing(provider.stream(request)) as events:

@@ -79,7 +79,7 @@ class Reader:
         self._data.clear()
         try:
             event = _decode(data)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             if data.strip() == b"[DONE]":
                 self.done = True
                 return
