@@ -128,9 +128,9 @@ def check_tools(tools: Sequence[ViewedTool], raw: bytes) -> None:
     if len(set(names)) != len(names):
         raise Refused("Duplicate function names in 'tools'.", field="tools")
     for index, tool in enumerate(_OBJECTS.decode(raw) if raw else ()):
-        filters = tool.get("filters")
-        domains = filters.get("allowed_domains") if isinstance(filters, dict) else None
-        for number, domain in enumerate(msgspec.convert(domains or [], list[str])):
+        filters = msgspec.convert(tool.get("filters") or {}, Object)
+        domains = msgspec.convert(filters.get("allowed_domains") or [], list[str])
+        for number, domain in enumerate(domains):
             if "//" in domain:
                 raise Refused(
                     f"Invalid domain: '{domain}'. Expected a domain without a scheme.",

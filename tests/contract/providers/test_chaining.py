@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from contract.providers.harness import Conversation, access
@@ -30,8 +32,8 @@ def chat(fakes: FakeProviders, providers: Providers) -> Conversation:
 
 def lengths(fakes: FakeProviders) -> list[tuple[bool, int]]:
     """Of each request: whether it builds on a response, and how many items it has."""
-    found = [request.body for request in fakes.requests]
-    return [("previous_response_id" in body, len(body["input"])) for body in found]
+    bodies = [msgspec.convert(request.body, dict[str, Any]) for request in fakes.requests]
+    return [("previous_response_id" in body, len(body["input"])) for body in bodies]
 
 
 async def test_only_what_is_new_is_sent(chat: Conversation, fakes: FakeProviders) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from contract.providers.harness import ADD, CHAT, Conversation, access, access_to, collect
+from contract.providers.harness import ADD, CHAT, NOW, Conversation, access, access_to, collect
 from fakes.script import Kind, SearchResult, ServerToolSearch, Text, ToolCall, Turn
 from fakes.server import FakeProviders
 from structlog.testing import capture_logs
@@ -25,6 +25,8 @@ from steersman_contracts.ids import MessageId, ModelName
 from steersman_contracts.model_options import EFFORTS, Effort, ModelSettings, parse_settings
 from steersman_contracts.parts import (
     JsonObject,
+    ProviderMetadata,
+    ReasoningPart,
     SourcePart,
     TextPart,
     ToolCallPart,
@@ -70,8 +72,6 @@ def body_of(
         "openai-chat": "chat",
         "google": "gemini",
     }[model.provider_type]
-    from contract.providers.harness import NOW
-
     said = Message(MessageId(1), Role.USER, (TextPart("hi"),), 1, NOW)
     request = StepRequest(CHAT, model, "Be brief.", prepare([said]), tools, effort)
     return BUILDERS[kind].to_request(request)
@@ -262,8 +262,12 @@ def test_every_option_of_openai_is_sent() -> None:
 
 
 def test_every_option_of_a_compatible_server_is_sent() -> None:
-    extra = {"provider": {"order": ["x"]}, "reasoning": {"max_tokens": 5}, "messages": []}
-    options = {"user": "u", "parallel_tool_calls": True, "extra_body": extra}
+    extra: JsonObject = {
+        "provider": {"order": ["x"]},
+        "reasoning": {"max_tokens": 5},
+        "messages": [],
+    }
+    options: JsonObject = {"user": "u", "parallel_tool_calls": True, "extra_body": extra}
     router = "https://openrouter.ai/api/v1"
     body = body_of(model_of("chat", base_url=router, reasoning_effort="high", options=options))
     assert (body["user"], body["parallel_tool_calls"]) == ("u", True)
@@ -460,10 +464,6 @@ def test_tools_stand_in_one_order() -> None:
 
 
 def test_reasoning_can_be_kept_back_from_anthropic() -> None:
-    from contract.providers.harness import NOW
-
-    from steersman_contracts.parts import ProviderMetadata, ReasoningPart
-
     for sends in (True, False):
         model = model_of("anthropic", options={"send_reasoning": sends})
         native = {"type": "thinking", "thinking": "", "signature": "s"}
@@ -487,8 +487,6 @@ def test_reasoning_can_be_kept_back_from_anthropic() -> None:
 
 def test_a_running_turn_without_thinking_goes_on_without_it() -> None:
     """As after a switch of models: with a budget such a turn would be refused."""
-    from contract.providers.harness import NOW
-
     model = model_of("anthropic", options={"thinking": "enabled"})
     call = ToolCallPart("c1", "add", {})
     history = (

@@ -21,7 +21,10 @@ SMALL = Limit(side=100, size=5_000)
 
 def picture(width: int, height: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
     out = io.BytesIO()
-    Image.linear_gradient("L").resize((width, height)).convert(mode).save(out, kind)
+    gradient = Image.linear_gradient("L").transform(
+        (width, height), Image.Transform.EXTENT, (0, 0, 256, 256)
+    )
+    gradient.convert(mode).save(out, kind)
     return out.getvalue()
 
 

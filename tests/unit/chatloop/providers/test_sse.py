@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ EVENTS = [{"a": "\u00e9\n"}, {"b": [1, 2]}, {"c": None}]
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_it_does_not_matter_where_a_stream_is_cut(cuts: list[int]) -> None:
     at = [0, *sorted(cuts), len(STREAM)]
-    chunks = [STREAM[start:end] for start, end in zip(at, at[1:], strict=False)]
+    chunks = [STREAM[start:end] for start, end in pairwise(at)]
     assert read(*chunks) == EVENTS
 
 

@@ -242,7 +242,7 @@ class Translator:
         tool = _SERVER_TOOLS.get(call.get("toolType") or "") or str(call.get("toolType")).lower()
         self._server_calls[call.get("id") or ""] = call_id, tool
         out.append(ToolCallStarted(index, call_id, tool, provider_executed=True))
-        arguments = call.get("args") or {}
+        arguments: JsonObject = call.get("args") or {}
         out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
         out.append(PartClosed(index, self._origin.keep(part)))
 

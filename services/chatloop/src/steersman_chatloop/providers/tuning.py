@@ -47,7 +47,7 @@ def effort(request: StepRequest) -> Effort | None:
     wanted, most = request.effort or settings.reasoning_effort, settings.max_reasoning_effort
     if wanted is None or most is None:
         return wanted
-    return min(wanted, most, key=EFFORTS.index)
+    return wanted if EFFORTS.index(wanted) <= EFFORTS.index(most) else most
 
 
 def nearest(wanted: Effort, known: Sequence[Effort]) -> Effort | None:
@@ -58,8 +58,9 @@ def nearest(wanted: Effort, known: Sequence[Effort]) -> Effort | None:
     if wanted in known or not known:
         return wanted if known else None
     at = EFFORTS.index(wanted)
-    ordered = sorted((one for one in known if one != "none"), key=EFFORTS.index)
-    return min(ordered or known, key=lambda one: abs(EFFORTS.index(one) - at))
+    near: list[Effort] = [one for one in EFFORTS if one in known and one != "none"]
+    near.sort(key=lambda one: abs(EFFORTS.index(one) - at))  # stable: the weaker one comes first
+    return near[0] if near else known[0]
 
 
 def openai_effort(wanted: Effort | None, model_id: str) -> Effort | None:
