@@ -262,6 +262,12 @@ NAMES: Final[dict[Kind, list[str]]] = {
     "chat": ["compatible-1", "openrouter/x"],
     "gemini": ["gemini-3-pro", "gemini-2.5-flash", "gemini-2.0-flash"],
 }
+
+
+def both(first: JsonObject, second: JsonObject) -> JsonObject:
+    return first | second
+
+
 maybe = st.none() | st.booleans()
 domains = st.lists(st.sampled_from(["a.example", "b.example/path"]), max_size=2)
 efforts = st.none() | st.sampled_from(EFFORTS)
@@ -277,7 +283,7 @@ modes = st.fixed_dictionaries(
 )
 OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
     "anthropic": st.builds(
-        lambda first, second: first | second,
+        both,
         st.fixed_dictionaries(
             {},
             optional={

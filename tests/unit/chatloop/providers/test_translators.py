@@ -684,6 +684,32 @@ def test_google_names_its_sources_and_counts_its_tokens() -> None:
     assert ended == StepEnded("end", Usage(10, 7, 3, 2), "r")
 
 
+def test_an_answer_that_google_gives_in_pieces_is_one_answer() -> None:
+    translator = gemini()
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 2}
+    first = chunk({"text": "one "}, finish="CONTINUATION", usageMetadata=usage)
+    first["candidates"][0]["continuationToken"] = "token"
+    events = list(translator.feed(first))
+    assert not translator.finished
+    assert translator.continued() == "token"
+    assert translator.continued() is None
+    events += translator.feed(chunk({"text": "two"}, finish="STOP", usageMetadata=usage))
+    *deltas, ended = [*events, *translator.end()]
+    builder = PartsBuilder()
+    for event in deltas:
+        assert not isinstance(event, StepEnded)
+        builder.apply(event)
+    assert builder.parts() == (TextPart("one two"),)
+    assert ended == StepEnded("end", Usage(10, 4), "r")
+
+
+def test_a_kind_of_part_that_google_will_have_one_day_goes_back_unchanged() -> None:
+    unknown = {"newThing": {"deep": [1, None]}, "thoughtSignature": SIGNATURE}
+    parts, _, _ = fold(gemini(), [chunk(unknown), chunk({"text": "so"}, finish="STOP")])
+    assert [type(part) for part in parts] == [ReasoningPart, TextPart]
+    assert model_parts(parts) == [unknown, {"text": "so"}]
+
+
 @pytest.mark.parametrize(
     ("events", "code"),
     [

@@ -200,7 +200,8 @@ class _Writer:
                     yield from _text(part.text, native)
                 case ReasoningPart():
                     if native is not None:
-                        yield native | {"text": part.text}
+                        # A part of a kind that we do not know has no text.
+                        yield native | {"text": part.text} if "text" in native else native
                 case ToolCallPart(provider_executed=False):
                     yield self._call(part, native, sign=self._third and not signed)
                     signed = True
