@@ -330,7 +330,7 @@ OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
 }
 
 
-@slow
+@settings(slow, max_examples=25)
 @pytest.mark.timeout(600)  # for shrinking a failure
 @given(st.data())
 def test_any_settings_are_accepted(data: st.DataObject) -> None:
