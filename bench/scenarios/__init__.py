@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from bench.context import Bench
 from bench.figures import Row
 from bench.scenarios import (
+    adapters,
     deltas,
     files,
     first_token,
@@ -30,6 +31,7 @@ Scenario: TypeAlias = Callable[[Bench], Awaitable[list[Row]]]
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "ttft": first_token.measure,
+    "adapters": adapters.measure,
     "turn": whole_turn.measure,
     "delta": deltas.measure,
     "full": many_chats.at_full_speed,

@@ -44,6 +44,7 @@ from fakes.wire import (
     Refused,
     encode,
     is_known_key,
+    sign,
 )
 
 FINISH_REASONS: Final[Mapping[StopReason, str]] = {
@@ -106,7 +107,11 @@ class Gemini:
             tools=lambda: list(tools),
         )
         thoughts = body.generation_config and body.generation_config.thinking_config
-        echo: Object = {"thoughts": bool(thoughts and thoughts.include_thoughts)}
+        shows = body.tool_config and body.tool_config.include_server_side_tool_invocations
+        echo: Object = {
+            "thoughts": bool(thoughts and thoughts.include_thoughts),
+            "server_tools": bool(shows),
+        }
         return Call(view, len(request.raw), echo)
 
     def render(self, turn: Turn, call: Call, ids: Ids, issued: Issued) -> Plan:
@@ -168,7 +173,8 @@ class Gemini:
 
 
 def authorise(request: HttpRequest) -> None:
-    key = request.headers.get("x-goog-api-key") or request.query.get("key")
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
+    key = request.headers.get("x-goog-api-key") or request.query.get("key") or token
     if not key:
         raise Refused(
             "Method doesn't allow unregistered callers (callers without established identity). "
@@ -387,6 +393,8 @@ class _Rendering:
         self._add(part)
 
     def _search(self, item: ServerToolSearch) -> None:
+        if self._call.echo["server_tools"]:
+            self._shown_search(item)
         self._grounding["groundingMetadata"] = {
             "searchEntryPoint": {"renderedContent": "<div>search</div>"},
             "webSearchQueries": [item.query],
@@ -394,6 +402,17 @@ class _Rendering:
                 _grounding_chunk(Citation(result.url, result.title)) for result in item.results
             ],
         }
+
+    def _shown_search(self, item: ServerToolSearch) -> None:
+        """The call and its result as parts, for those who asked for them."""
+        call_id = self._ids.next()[8:]
+        kind = "GOOGLE_SEARCH_WEB"
+        signature = sign("gemini", "server", call_id)
+        call = {"toolType": kind, "id": call_id, "args": {"queries": [item.query]}}
+        self._add({"toolCall": call, "thoughtSignature": signature})
+        found = {"search_suggestions": "<div>search</div>"}
+        response = {"toolType": kind, "id": call_id, "response": found}
+        self._add({"toolResponse": response, "thoughtSignature": signature})
 
 
 def _grounding_chunk(citation: Citation) -> Object:

@@ -125,6 +125,9 @@ class History:
             return True
         if any(found == decoded(issued) for issued in self._issued.signatures):
             return True
+        server = part.tool_call if part.tool_call is not UNSET else part.tool_response
+        if server is not UNSET:
+            return found == decoded(sign("gemini", "server", str(server.get("id"))))
         if part.function_call is not UNSET:
             call = part.function_call
             return found == decoded(call_signature(call.name, call.args or {}))
@@ -174,6 +177,26 @@ class History:
                 field=f"contents[{at}]",
             )
         self._open = calls
+        self._check_server_tools(at, content)
+
+    def _check_server_tools(self, at: int, content: Content) -> None:
+        """Tools that Google runs: each call directly before its response, both signed."""
+        waiting: str | None = None
+        for number, part in enumerate(content.parts):
+            where = f"contents[{at}].parts[{number}]"
+            server = part.tool_call if part.tool_call is not UNSET else part.tool_response
+            if server is UNSET:
+                continue
+            if not part.thought_signature:
+                raise Refused("Server-side tool is missing a thought_signature.", field=where)
+            found = str(server.get("id"))
+            if (part.tool_call is not UNSET) != (waiting is None):
+                raise Refused("Server-side tool calls and responses must alternate.", field=where)
+            if waiting is not None and waiting != found:
+                raise Refused("A tool response must answer the call before it.", field=where)
+            waiting = found if waiting is None else None
+        if waiting is not None:
+            raise Refused("A server-side tool call has no response.", field=f"contents[{at}]")
 
     def _check_signatures(self) -> None:
         for at in range(self.last_user_at, len(self._contents)):

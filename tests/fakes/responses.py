@@ -23,6 +23,7 @@ from fakes.responses_request import (
     ReasoningItem,
     ResultContent,
     items_of,
+    raw_items,
     viewed_tools,
 )
 from fakes.responses_rules import (
@@ -30,7 +31,9 @@ from fakes.responses_rules import (
     History,
     check_choice,
     check_parameters,
+    check_tools,
     encrypted_content,
+    stored_items,
 )
 from fakes.script import (
     Kind,
@@ -87,7 +90,9 @@ class Responses:
         given = given_bytes(body.tools)
         tools = viewed_tools(given) if given else ()
         check_choice(body.tool_choice, tools)
-        history = History(items_of(body), store=body.store is not False, issued=issued)
+        check_tools(tools, given)
+        raws = [*stored_items(body, issued), *raw_items(body)]
+        history = History(items_of(raws), store=body.store is not False, issued=issued)
         history.check()
         items = history.items
         view = RequestView(
@@ -107,6 +112,7 @@ class Responses:
             "prompt_cache_key": body.prompt_cache_key,
             "reasoning": body.reasoning,
             "store": body.store is not False,
+            "input": raws,
             "tools": Raw(given or b"[]"),
             "tool_choice": body.tool_choice or "auto",
             "sources": "web_search_call.action.sources" in (body.include or ()),
@@ -304,6 +310,10 @@ class _Rendering:
             "incomplete_details": {"reason": reason} if reason else None,
             "usage": _usage(usage),
         }
+        if self._call.echo["store"]:
+            stored = msgspec.convert(self._call.echo["input"], list[bytes])
+            output = [encode(item) for item in self._output]
+            self._issued.responses[str(response["id"])] = [*stored, *output]
         self._event(f"response.{status}", {"response": done})
 
     def _response(self) -> Object:

@@ -442,9 +442,6 @@ REQUEST: Final = msgspec.json.Decoder(Request)
 _RAWS: Final = msgspec.json.Decoder(list[Raw])
 
 
-_TEXT: Final = msgspec.json.Decoder(str)
-
-
 _ITEM: Final = msgspec.json.Decoder(Item)
 
 
@@ -495,31 +492,35 @@ def _check_function(tool: FunctionTool, where: str) -> None:
         )
 
 
-def items_of(body: Request) -> list[Item]:
+def raw_items(body: Request) -> list[bytes]:
+    """The items of the input as they came; a text is a user message."""
     if body.input is UNSET:
         raise Refused(
             "Missing required parameter: 'input'.", field="input", code="missing_required_parameter"
         )
     raw = bytes(body.input)
     if raw.startswith(b'"'):
-        return [Message(role="user", content=_TEXT.decode(raw))]
+        return [b'{"type":"message","role":"user","content":%b}' % raw]
     try:
-        each = _RAWS.decode(raw)
+        return [bytes(one) for one in _RAWS.decode(raw)]
     except msgspec.ValidationError as error:
         raise describe(problem(error).under("input")) from error
-    return [_item(one, index) for index, one in enumerate(each)]
 
 
-def _item(raw: Raw, index: int) -> Item:
+def items_of(raws: list[bytes]) -> list[Item]:
+    return [_item(one, index) for index, one in enumerate(raws)]
+
+
+def _item(raw: bytes, index: int) -> Item:
     try:
         return _ITEM.decode(raw)
     except msgspec.ValidationError as error:
         found = problem(error)
         if found.what != "missing" or found.path != ("type",):
-            raise describe(found.under("input", index), bytes(raw)) from error
+            raise describe(found.under("input", index), raw) from error
     # Messages may leave their type out.
     plain = msgspec.json.decode(raw, type=Object)
     try:
         return msgspec.convert({"type": "message", **plain}, Message)
     except msgspec.ValidationError as error:
-        raise describe(problem(error).under("input", index), bytes(raw)) from error
+        raise describe(problem(error).under("input", index), raw) from error

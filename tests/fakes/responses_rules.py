@@ -61,6 +61,9 @@ _INCLUDES: Final = frozenset(
 _ANY: Final = msgspec.json.Decoder()
 
 
+_OBJECTS: Final = msgspec.json.Decoder(list[Object])
+
+
 _OUTPUT_OF: Final = {
     FunctionCallOutput: "function call",
     CustomToolCallOutput: "custom tool call",
@@ -96,13 +99,6 @@ def check_parameters(body: Request) -> None:
             field="conversation",
             code="mutually_exclusive_parameters",
         )
-    if body.previous_response_id is not None:
-        # The fakes keep no conversations.
-        raise Refused(
-            f"Previous response with id '{body.previous_response_id}' not found.",
-            field="previous_response_id",
-            code="previous_response_not_found",
-        )
     for index, name in enumerate(body.include or ()):
         if name not in _INCLUDES:
             raise Refused(
@@ -110,6 +106,37 @@ def check_parameters(body: Request) -> None:
                 field=f"include[{index}]",
                 code="invalid_value",
             )
+
+
+def stored_items(body: Request, issued: Issued) -> list[bytes]:
+    """What the request builds on: input and output of a response that was stored."""
+    if body.previous_response_id is None:
+        return []
+    found = issued.responses.get(body.previous_response_id)
+    if found is None:
+        raise Refused(
+            f"Previous response with id '{body.previous_response_id}' not found.",
+            field="previous_response_id",
+            code="previous_response_not_found",
+        )
+    return found
+
+
+def check_tools(tools: Sequence[ViewedTool], raw: bytes) -> None:
+    """Hosted tools: what the shape of their fields does not say."""
+    names = [tool.name for tool in tools if not tool.hosted]
+    if len(set(names)) != len(names):
+        raise Refused("Duplicate function names in 'tools'.", field="tools")
+    for index, tool in enumerate(_OBJECTS.decode(raw) if raw else ()):
+        filters = msgspec.convert(tool.get("filters") or {}, Object)
+        domains = msgspec.convert(filters.get("allowed_domains") or [], list[str])
+        for number, domain in enumerate(domains):
+            if "//" in domain:
+                raise Refused(
+                    f"Invalid domain: '{domain}'. Expected a domain without a scheme.",
+                    field=f"tools[{index}].filters.allowed_domains[{number}]",
+                    code="invalid_value",
+                )
 
 
 def check_choice(choice: str | Object | None, tools: Sequence[ViewedTool]) -> None:

@@ -65,7 +65,7 @@ class FakeProviders:
         self._watch = Watch(keep_requests)
         self._numbers = itertools.count(1)
         self._ids = Ids()
-        self._issued = Issued()
+        self.issued = Issued()
         self._connections: set[HttpConnection] = set()
         self._active: dict[HttpConnection, tuple[Delivery, Recorded]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,7 +241,7 @@ class FakeProviders:
         request_id = f"req_fake_{number:08d}"
         self.requests.append(recorded)
         try:
-            call = wire.parse(request, self._issued)
+            call = wire.parse(request, self.issued)
             recorded.attach(call.view)
             turn = self._turn(call)
         except Refused as refused:
@@ -323,7 +323,7 @@ class FakeProviders:
                 turn = Turn([Text("x" * fault.size)], chunk_chars=fault.size)
             elif isinstance(fault, ContentType):
                 content_type = fault.value
-        plan = wire.render(turn, answering.call, self._ids, self._issued)
+        plan = wire.render(turn, answering.call, self._ids, self.issued)
         headers = {
             "content-type": content_type,
             "cache-control": "no-cache",

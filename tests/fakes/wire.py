@@ -101,6 +101,8 @@ class Issued:
 
     signatures: set[str] = field(default_factory=set[str])
     items: set[str] = field(default_factory=set[str])
+    # Stored responses of OpenAI by id: the JSON items of their input and output.
+    responses: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
 
 
 @dataclass(frozen=True, slots=True)

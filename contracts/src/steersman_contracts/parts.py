@@ -41,6 +41,10 @@ class ProviderMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """The model id at the provider that produced the block."""
     native: Any = None
     """The provider's own block, as JSON, in the provider's key order."""
+    response_id: str = ""
+    """The response that the part is the last of, where its provider keeps it for later requests."""
+    prefix: str = ""
+    """A digest of the history that this response answered."""
 
 
 class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text", omit_defaults=True):

@@ -17,7 +17,6 @@ from fakes.script import Item as FakeItem
 from fakes.script import Kind, Plan, Reasoning, SearchResult, ServerToolSearch, Text, ToolCall, Turn
 from fakes.server import WIRES
 from fakes.wire import Call, HttpRequest, Ids, Issued
-from google.genai import types
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +37,7 @@ from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import Message, Role, StopReason
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.ids import MessageId
+from steersman_contracts.model_options import EFFORTS, parse_settings
 from steersman_contracts.parts import (
     ContextFilePart,
     FilePart,
@@ -56,6 +56,7 @@ from steersman_contracts.parts import (
     decode_parts,
     encode_parts,
 )
+from steersman_contracts.rpc.worker import ModelAccess
 
 TO_REQUEST: Final[dict[Kind, Callable[[StepRequest], JsonObject]]] = {
     "anthropic": anthropic_request.to_request,
@@ -77,15 +78,26 @@ HEADERS: Final = {
 }
 
 
-def accepted(kind: Kind, history: Sequence[Message], issued: Issued) -> Call:
+def accepted(
+    kind: Kind, history: Sequence[Message], issued: Issued, model: ModelAccess | None = None
+) -> Call:
     """Send the history to a provider; raises if the provider would refuse it."""
-    model = access_to(kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x")
+    model = model or access_to(
+        kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x"
+    )
     request = StepRequest(CHAT, model, "Be brief.", prepare(history), (ADD,))
     body = TO_REQUEST[kind](request)
     assert TO_REQUEST[kind](request) == body, "the same history is the same request"
-    path = PATHS[kind].format(model=MODELS[kind])
+    stored = [
+        msgspec.structs.replace(m, parts=decode_parts(encode_parts(m.parts))) for m in history
+    ]
+    reloaded = msgspec.structs.replace(request, messages=prepare(stored))
+    assert TO_REQUEST[kind](reloaded) == body, "from memory and from storage alike"
+    path = PATHS[kind].format(model=model.model_id)
     raw = msgspec.json.encode(body)
-    return WIRES[kind].parse(HttpRequest("POST", path, {"alt": "sse"}, HEADERS, raw), issued)
+    older = {} if model.base_url != "http://x" else {"anthropic-version": "2023-06-01"}
+    asked = HttpRequest("POST", path, {"alt": "sse"}, HEADERS | older, raw)
+    return WIRES[kind].parse(asked, issued)
 
 
 def translate(
@@ -103,7 +115,7 @@ def translate(
     }[kind](origin, ids)
     builder = PartsBuilder()
     stop = None
-    for event in events(kind, plan.frames[:cut]):
+    for event in events(plan.frames[:cut]):
         for step_event in translator.feed(event):
             builder.apply(step_event)
     # An answer with nothing in it is a failure, and keeps what there is, as any other does.
@@ -113,16 +125,15 @@ def translate(
                 stop = step_event.stop
             else:
                 builder.apply(step_event)
-    return decode_parts(encode_parts(builder.parts())), stop
+    return builder.parts(), stop
 
 
-def events(kind: Kind, frames: Sequence[bytes]) -> Iterator[Any]:
+def events(frames: Sequence[bytes]) -> Iterator[Any]:
     for line in b"".join(frames).splitlines():
         data = line.removeprefix(b"data: ")
         if data == line or data == b"[DONE]":
             continue
-        found = msgspec.json.decode(data)
-        yield types.GenerateContentResponse.model_validate(found) if kind == "gemini" else found
+        yield msgspec.json.decode(data)
 
 
 texts = st.text(max_size=12) | st.sampled_from(["", " ", "\n", "Hello there", "\ud7ff\u0000"])
@@ -191,13 +202,10 @@ slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 @pytest.mark.timeout(600)  # for shrinking a failure
 @given(st.lists(any_messages, min_size=1, max_size=6))
 def test_any_parts_in_any_order_are_accepted(history: list[Message]) -> None:
-    stored = [
-        msgspec.structs.replace(m, parts=decode_parts(encode_parts(m.parts))) for m in history
-    ]
-    if not prepare(stored):
+    if not prepare(history):
         return  # nothing was said
     for kind in KINDS:
-        accepted(kind, stored, Issued())
+        accepted(kind, history, Issued())
 
 
 items = st.lists(
@@ -246,3 +254,102 @@ def test_any_course_of_a_chat_is_accepted(data: st.DataObject) -> None:
             history.append(message(Role.USER, [TextPart(data.draw(words))]))
     for kind in KINDS:
         accepted(kind, history, issued)
+
+
+NAMES: Final[dict[Kind, list[str]]] = {
+    "anthropic": ["claude-sonnet-5-5", "claude-opus-4-1", "claude-3-5-haiku-latest", "mine"],
+    "responses": ["gpt-5.6", "gpt-5", "o4-mini", "gpt-4o"],
+    "chat": ["compatible-1", "openrouter/x"],
+    "gemini": ["gemini-3-pro", "gemini-2.5-flash", "gemini-2.0-flash"],
+}
+
+
+def both(first: JsonObject, second: JsonObject) -> JsonObject:
+    return first | second
+
+
+maybe = st.none() | st.booleans()
+domains = st.lists(st.sampled_from(["a.example", "b.example/path"]), max_size=2)
+efforts = st.none() | st.sampled_from(EFFORTS)
+budgets = st.fixed_dictionaries(
+    {"thinking": st.just("enabled")}, optional={"thinking_budget_tokens": st.integers(1024, 9000)}
+)
+modes = st.fixed_dictionaries(
+    {},
+    optional={
+        "thinking": st.sampled_from(["adaptive", "disabled"]),
+        "thinking_display": st.sampled_from(["summarized", "omitted"]),
+    },
+)
+OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
+    "anthropic": st.builds(
+        both,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "web_search_enabled": st.booleans(),
+                "allowed_domains": domains,
+                "disable_parallel_tool_use": st.booleans(),
+                "send_reasoning": st.booleans(),
+            },
+        ),
+        budgets | modes,
+    ),
+    "responses": st.fixed_dictionaries(
+        {},
+        optional={
+            "web_search_enabled": st.booleans(),
+            "allowed_domains": domains,
+            "search_context_size": st.sampled_from(["low", "high"]),
+            "logprobs": maybe,
+            "top_logprobs": st.none() | st.integers(0, 20),
+            "max_tool_calls": st.none() | st.integers(1, 9),
+            "parallel_tool_calls": maybe,
+            "reasoning_summary": st.sampled_from([None, "auto", "detailed"]),
+            "max_completion_tokens": st.none() | st.integers(1, 5000),
+            "text_verbosity": st.sampled_from([None, "low"]),
+            "store": maybe,
+            "chain_responses": st.booleans(),
+            "strict_json_schema": st.booleans(),
+            "logit_bias": st.none() | st.just({"1": 5}),
+            "metadata": st.none() | st.just({"a": "b"}),
+        },
+    ),
+    "chat": st.fixed_dictionaries(
+        {}, optional={"user": st.just("u"), "parallel_tool_calls": maybe}
+    ),
+    "gemini": st.fixed_dictionaries(
+        {},
+        optional={
+            "web_search_enabled": st.booleans(),
+            "include_thoughts": st.booleans(),
+            "thinking_level": st.sampled_from([None, "minimal", "high"]),
+        },
+    )
+    | st.fixed_dictionaries({"thinking_budget": st.integers(-1, 9000)}),
+}
+
+
+@settings(slow, max_examples=25)
+@pytest.mark.timeout(600)  # for shrinking a failure
+@given(st.data())
+def test_any_settings_are_accepted(data: st.DataObject) -> None:
+    for kind in KINDS:
+        bases = {"anthropic": ["https://api.anthropic.com", "http://x"]}.get(kind, ["http://x"])
+        plain = access_to(
+            kind, data.draw(st.sampled_from(bases)), data.draw(st.sampled_from(NAMES[kind]))
+        )
+        given_settings = {
+            "temperature": data.draw(st.none() | st.floats(0, 1)),
+            "top_p": data.draw(st.none() | st.floats(0.1, 1)),
+            "top_k": data.draw(st.none() | st.integers(1, 50)),
+            "reasoning_effort": data.draw(efforts),
+            "max_reasoning_effort": data.draw(efforts),
+            "options": data.draw(OPTIONS[kind]),
+        }
+        model = msgspec.structs.replace(
+            plain, settings=parse_settings(plain.provider_type, given_settings)
+        )
+        history = data.draw(st.lists(any_messages, min_size=1, max_size=3))
+        if prepare(history):
+            accepted(kind, history, Issued(), model)

@@ -74,19 +74,13 @@ async def test_usage_counts_the_whole_prompt_and_all_output(
     assert step.ended.usage == StepUsage(100, 50, 20, 60, written)
 
 
-async def test_reasoning_comes_before_the_text(
-    chat: Conversation, kind: Kind, fakes: FakeProviders
-) -> None:
+async def test_reasoning_comes_before_the_text(chat: Conversation, fakes: FakeProviders) -> None:
     fakes.script("*", [Turn([Reasoning("I think so."), Text("Yes.")])])
 
     step = await chat.say("hi")
 
-    if kind == "gemini":  # shows its thoughts to those who ask for them
-        assert step.reasoning == ""
-        assert isinstance(step.parts[0], TextPart)
-    else:
-        assert step.reasoning == "I think so."
-        assert isinstance(step.parts[0], ReasoningPart)
+    assert step.reasoning == "I think so."
+    assert isinstance(step.parts[0], ReasoningPart)
     assert step.text == "Yes."
 
 

@@ -275,17 +275,37 @@ async def test_odd_but_legal_streams_are_read(
     assert step.stop == "end"
 
 
-async def test_an_empty_answer_is_an_error(chat: Conversation, fakes: FakeProviders) -> None:
+async def test_an_empty_answer_is_asked_for_once_more_and_then_an_error(
+    chat: Conversation, fakes: FakeProviders
+) -> None:
     fakes.script("*", Turn([]))
     failure = (await failed(chat)).error
-    assert (failure.kind, failure.retryable) == ("generic", True)
+    assert (failure.kind, failure.retryable) == ("generic", False)
     assert "empty answer" in failure.message
+    assert len(fakes.requests) == 2
 
 
-async def test_reasoning_alone_is_an_empty_answer(chat: Conversation, fakes: FakeProviders) -> None:
+async def test_reasoning_alone_is_an_empty_answer_and_was_shown_already(
+    chat: Conversation, fakes: FakeProviders
+) -> None:
     fakes.script("*", Turn([Reasoning("I wonder.")]))
     failure = (await failed(chat)).error
-    assert (failure.kind, failure.retryable) == ("generic", True)
+    assert (failure.kind, failure.retryable) == ("generic", False)
+    assert len(fakes.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind_of_error"),
+    [("text/html", "config"), ("text/html; charset=utf-8", "config")],
+)
+async def test_a_web_page_is_no_answer_of_an_api(
+    chat: Conversation, fakes: FakeProviders, body: str, kind_of_error: ErrorKind
+) -> None:
+    fakes.script("*", HELLO)
+    fakes.fault("*", ContentType(body))
+    failure = (await failed(chat)).error
+    assert (failure.kind, failure.retryable) == (kind_of_error, False)
+    assert "base URL" in failure.message
 
 
 async def test_an_answer_without_room_says_so(chat: Conversation, fakes: FakeProviders) -> None:

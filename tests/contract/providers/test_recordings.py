@@ -1,8 +1,12 @@
-"""Recorded traffic of real providers, replayed. It lies beside the repository."""
+"""Recorded traffic of real providers, replayed: where `STEERSMAN_CASSETTES` says that it lies.
+
+Beside that folder there is `replay/replay_server.py`, which answers with it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +21,10 @@ from fakes.script import Kind
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import StopReason, Usage
 
-SHARED: Final = Path(__file__).parents[4] / "shared"
-CASSETTES: Final = SHARED / "cassettes"
-SERVER: Final = SHARED / "replay" / "replay_server.py"
+CASSETTES: Final = Path(os.environ.get("STEERSMAN_CASSETTES") or "not-given")
+SERVER: Final = CASSETTES.parent / "replay" / "replay_server.py"
 
-# Bedrock and Vertex frame their streams in other ways, for which there is no adapter yet.
+# Claude on Bedrock and on Vertex is spoken to in other ways, for which there is no adapter.
 KINDS: Final[dict[str, Kind]] = {
     "anthropic-messages": "anthropic",
     "openai-responses": "responses",
@@ -40,12 +43,12 @@ STOPS: Final[dict[str, StopReason]] = {
 
 def recordings() -> Iterator[Any]:
     if not (CASSETTES / "expected.json").exists():
-        reason = f"there are no recordings at {CASSETTES}"
+        reason = "STEERSMAN_CASSETTES does not say where recordings are"
         yield pytest.param("none", marks=pytest.mark.skip(reason=reason))
         return
     expected = msgspec.json.decode((CASSETTES / "expected.json").read_bytes())["cassettes"]
     for slug, cassette in expected.items():
-        if cassette["api"] in KINDS and cassette["provider"] != "vertex":
+        if cassette["api"] in KINDS:
             yield pytest.param(cassette, id=slug)
 
 

@@ -43,7 +43,10 @@ SAID = message(Role.ASSISTANT, TextPart("hello"), stop="end")
         ([USER, SAID], FinishTurn("completed")),
         ([USER, SAID, USER], CallModel()),
         ([USER, message(Role.ASSISTANT, LOCAL, stop="tool-calls")], RunTools((LOCAL,))),
-        ([USER, message(Role.ASSISTANT, LOCAL, stop="max-tokens")], RunTools((LOCAL,))),
+        (
+            [USER, message(Role.ASSISTANT, LOCAL, stop="max-tokens")],
+            FinishTurn("completed", (LOCAL,)),
+        ),
         ([USER, message(Role.ASSISTANT, HOSTED, stop="end")], FinishTurn("completed")),
         ([USER, message(Role.ASSISTANT, HOSTED, stop="pause")], CallModel()),
         ([USER, message(Role.ASSISTANT, HOSTED, LOCAL)], RunTools((LOCAL,))),

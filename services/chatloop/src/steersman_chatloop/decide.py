@@ -27,9 +27,10 @@ from steersman_contracts.chats import (
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 
 _FINAL_STOPS: Final[frozenset[StopReason]] = frozenset(
-    {"refusal", "content-filter", "context-window", "interrupted"}
+    {"refusal", "content-filter", "context-window", "max-tokens", "interrupted"}
 )
-"""After these the model does not get another word, whatever it had asked for."""
+"""After these the model does not get another word, whatever it had asked for. A limit may have cut
+the last call, and one without arguments looks like one whose arguments are still to come."""
 
 
 class CallModel(msgspec.Struct, frozen=True):

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import anthropic
 import httpx2
+import msgspec
 import openai
 import pytest
 from google.genai import errors as google
 
 from steersman_chatloop.providers.classify import RULES, classify, failure, scrub
-from steersman_chatloop.providers.signals import StreamFault, signal_of
+from steersman_chatloop.providers.signals import ReportedFault, StreamFault, signal_of
 from steersman_contracts.chats import ErrorKind
 from steersman_contracts.ids import ModelName
 from steersman_contracts.rpc.worker import ModelAccess
@@ -82,6 +83,11 @@ def gemini(status: int, word: str, message: str = "m", *details: dict[str, Any])
 
 def plain(status: int, text: str = "<html>bad gateway</html>") -> Exception:
     return openai.InternalServerError(text, response=response(status, text), body=text)
+
+
+def reported(status: int, body: Any) -> Exception:
+    found = response(status, body)
+    return ReportedFault(body, status=None if status == 200 else status, response=found)
 
 
 def because(error: Exception, cause: Exception) -> Exception:
@@ -213,7 +219,7 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
         "rate_limit",
         True,
     ),  # Groq
-    (gpt(400, "tool_use_failed", "invalid_request_error"), "generic", True),  # Groq
+    (gpt(400, "tool_use_failed", "invalid_request_error"), "generic", False),  # Groq
     (gpt(498, "flex_capacity", None), "generic", False),
     (gpt(402, None, "unknown_error", "Insufficient Balance"), "usage_limit", False),  # DeepSeek
     (gpt(403, None, None, "Your team has used all available credits"), "usage_limit", False),  # xAI
@@ -255,7 +261,7 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     (gemini(503, "UNAVAILABLE", "The model is overloaded."), "overloaded", True),
     (gemini(504, "DEADLINE_EXCEEDED"), "timeout", True),
     (google.UnknownApiResponseError("not JSON"), "timeout", True),
-    (StreamFault("malformed_function_call"), "generic", True),
+    (StreamFault("malformed_function_call"), "generic", False),
     (StreamFault("content_filter", "prompt blocked: SAFETY"), "content_filter", False),
     (anthropic.CredentialsError("no credentials"), "auth", False),
     (StreamFault("timeout"), "timeout", True),
@@ -273,8 +279,29 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     (json.JSONDecodeError("bad", "{", 1), "timeout", True),
     (StreamFault("truncated"), "timeout", True),
     (StreamFault("stalled"), "timeout", True),
-    (StreamFault("empty_answer"), "generic", True),
+    (StreamFault("empty_answer"), "generic", False),
     (StreamFault("output_limit"), "config", False),
+    (StreamFault("not_an_api"), "config", False),
+    (StreamFault("malformed_event"), "timeout", True),
+    # Read by ourselves, without an SDK
+    (reported(200, {"error": {"type": "overloaded_error", "message": "m"}}), "overloaded", True),
+    (reported(200, {"error": {"code": 503, "status": "UNAVAILABLE"}}), "overloaded", True),
+    (reported(200, {"error": {"code": 502, "message": "Provider returned"}}), "timeout", True),
+    (
+        reported(200, {"error": {"code": 429, "metadata": {"raw": "slow down at :502"}}}),
+        "rate_limit",
+        True,
+    ),
+    (
+        reported(200, {"error": {"message": "m", "type": "insufficient_quota"}}),
+        "usage_limit",
+        False,
+    ),
+    (reported(403, {"message": "no"}), "auth", False),
+    (reported(500, {"message": "stream id 429 on 10.0.0.1:529"}), "generic", True),
+    (reported(429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}]), "rate_limit", True),
+    (reported(400, {"error": {"status": "INVALID_ARGUMENT"}}), "config", False),
+    (msgspec.DecodeError("trailing characters"), "generic", False),
     (ValueError("a mistake of ours at 10.0.0.1:503"), "generic", False),
 ]
 

@@ -45,7 +45,7 @@ class Source:
         self.closed = False
         self.waiting = asyncio.Event()
 
-    async def events(self) -> AsyncGenerator[str]:
+    async def events(self) -> AsyncGenerator[list[str]]:
         try:
             for item in self._items:
                 if isinstance(item, Exception):
@@ -54,7 +54,7 @@ class Source:
                     self.waiting.set()
                     await asyncio.Event().wait()
                 else:
-                    yield item
+                    yield [item]
         finally:
             self.closed = True
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from google.genai import types
 
 from steersman_chatloop.providers import (
     anthropic_events,
@@ -552,9 +551,7 @@ def chunk(*parts: dict[str, Any], finish: str | None = None, **more: Any) -> Any
     grounding = more.pop("groundingMetadata", None)
     if grounding:
         candidate["groundingMetadata"] = grounding
-    return types.GenerateContentResponse.model_validate(
-        {"candidates": [candidate], "responseId": "r", **more}
-    )
+    return {"candidates": [candidate], "responseId": "r", **more}
 
 
 SIGNATURE: Final = base64.b64encode(b"\xff\xfesigned\x00").decode()
@@ -687,6 +684,32 @@ def test_google_names_its_sources_and_counts_its_tokens() -> None:
     assert ended == StepEnded("end", Usage(10, 7, 3, 2), "r")
 
 
+def test_an_answer_that_google_gives_in_pieces_is_one_answer() -> None:
+    translator = gemini()
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 2}
+    first = chunk({"text": "one "}, finish="CONTINUATION", usageMetadata=usage)
+    first["candidates"][0]["continuationToken"] = "token"
+    events = list(translator.feed(first))
+    assert not translator.finished
+    assert translator.continued() == "token"
+    assert translator.continued() is None
+    events += translator.feed(chunk({"text": "two"}, finish="STOP", usageMetadata=usage))
+    *deltas, ended = [*events, *translator.end()]
+    builder = PartsBuilder()
+    for event in deltas:
+        assert not isinstance(event, StepEnded)
+        builder.apply(event)
+    assert builder.parts() == (TextPart("one two"),)
+    assert ended == StepEnded("end", Usage(10, 4), "r")
+
+
+def test_a_kind_of_part_that_google_will_have_one_day_goes_back_unchanged() -> None:
+    unknown = {"newThing": {"deep": [1, None]}, "thoughtSignature": SIGNATURE}
+    parts, _, _ = fold(gemini(), [chunk(unknown), chunk({"text": "so"}, finish="STOP")])
+    assert [type(part) for part in parts] == [ReasoningPart, TextPart]
+    assert model_parts(parts) == [unknown, {"text": "so"}]
+
+
 @pytest.mark.parametrize(
     ("events", "code"),
     [
@@ -696,11 +719,7 @@ def test_google_names_its_sources_and_counts_its_tokens() -> None:
         ([chunk(finish="SAFETY")], "content_filter"),
         ([chunk({"text": "so"}, finish="MALFORMED_FUNCTION_CALL")], "malformed_function_call"),
         (
-            [
-                types.GenerateContentResponse.model_validate(
-                    {"promptFeedback": {"blockReason": "SAFETY"}}
-                )
-            ],
+            [{"promptFeedback": {"blockReason": "SAFETY"}}],
             "content_filter",
         ),
     ],
@@ -824,7 +843,7 @@ def test_what_chat_completions_are_shown() -> None:
         },
         {"role": "tool", "tool_call_id": "c1", "content": 'seen\n{"a":[1]}'},
         {"role": "tool", "tool_call_id": "c2", "content": "no"},
-        {"role": "user", "content": [{"type": "text", "text": "Images from look (c1):"}, image]},
+        {"role": "user", "content": [{"type": "text", "text": "Files from look (c1):"}, image]},
     ]
 
 

@@ -174,13 +174,8 @@ async def started(workspace: Path, command: str) -> Process:
     launch = await asyncio.to_thread(prepare, command, workspace, ".")
     process = Process.start(launch, Capture())
     spoke = asyncio.Event()
-<<<<<<< HEAD
-    process.on_output = spoke.set
-    async with asyncio.timeout(30):
-=======
     process.listeners.add(spoke.set)
     async with asyncio.timeout(30):
->>>>>>> exec
         await spoke.wait()
     return process
 
@@ -279,13 +274,8 @@ async def test_the_deadline_of_the_call_comes_before_that_of_the_command(workspa
         LocalContext(workspace, timeout_s=4.0), "echo partial; sleep 60", timeout_s=60
     )
 
-<<<<<<< HEAD
-    assert facts["timed_out"]
-    assert text.startswith("partial\n[stopped after 3 s")
-=======
     assert (facts["timed_out"], facts["running"]) == (True, True)
     assert text.startswith("partial\n[it still runs after ")
->>>>>>> exec
 
 
 async def test_progress_tells_the_last_line_and_not_too_often(workspace: Path) -> None:

@@ -1,21 +1,27 @@
 """Anthropic's Messages API, and servers that speak it.
 
-Requests go through `client.post` with plain objects, for the reasons given in `openai_sdk`.
+Requests go through `client.post` with encoded JSON, for the reasons given in `openai_sdk`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import cast
 
-from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient
+import msgspec
+from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Omit
+from anthropic._types import RequestOptions
 
+from steersman_chatloop.providers import sse, tuning
+from steersman_chatloop.providers.addresses import anthropic_url, brings_its_own_key
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import (
-    ANTHROPIC_URL,
     FORMAT,
+    betas,
     is_anthropic,
     to_request,
+    unsent,
 )
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
@@ -34,23 +40,29 @@ class Anthropic:
 
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
+        tuning.unsent(request.model, unsent(request.model))
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        return run(self._events(request), translator, request.model, self._limits)
+        events = self._events(request.model, to_request(request))
+        return run(events, translator, request.model, self._limits)
 
-    async def _events(self, request: StepRequest) -> AsyncGenerator[JsonObject]:
-        body = to_request(request)
+    async def _events(
+        self, access: ModelAccess, body: JsonObject
+    ) -> AsyncGenerator[list[JsonObject]]:
+        options = cast("RequestOptions", {"headers": _headers(access)})
         async with (
-            self._clients.lease(request.model) as client,
+            self._clients.lease(access) as client,
             await client.post(
                 "/v1/messages",
                 cast_to=object,
-                body=body,
+                content=msgspec.json.encode(body),
+                options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             ) as stream,
+            aclosing(sse.events(stream.response)) as batches,
         ):
-            async for event in stream:
-                yield cast("JsonObject", event)
+            async for batch in batches:
+                yield batch
 
     async def aclose(self) -> None:
         """Close the clients."""
@@ -58,23 +70,37 @@ class Anthropic:
 
 
 def _build(access: ModelAccess) -> AsyncAnthropic:
-    key = access.api_key or NO_KEY
     client = AsyncAnthropic(
-        api_key=key,
+        api_key=access.api_key or NO_KEY,
         webhook_key="",
-        # The SDK appends the version itself; people copy URLs that have it already.
-        base_url=(access.base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1"),
+        base_url=anthropic_url(access),
         max_retries=0,
         timeout=TIMEOUT,
         http_client=DefaultAsyncHttpxClient(verify=tls()),
         open_telemetry=False,
     )
-    # Not what the environment says, which would go to other people's servers; and those may know
-    # only the older header and version.
-    older = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-    client._custom_headers = {} if is_anthropic(access) else older  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see above
+    # Not what the environment says, which would go to other people's servers.
+    client._custom_headers = {}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see above
     return client
 
 
 async def _close(client: AsyncAnthropic) -> None:
     await client.close()
+
+
+def _headers(access: ModelAccess) -> dict[str, str | Omit]:
+    own: dict[str, str | Omit] = {"Content-Type": "application/json"}
+    has_key = brings_its_own_key(access.headers)
+    if not is_anthropic(access):
+        # Other servers may know only the older version, and the older header for the key.
+        own["anthropic-version"] = "2023-06-01"
+        if not has_key:
+            own["x-api-key"] = access.api_key or NO_KEY
+    given = {name.lower(): value for name, value in access.headers.items()}
+    if has_key:
+        own["Authorization"] = given.pop("authorization", None) or Omit()
+    if beta := ",".join(filter(None, (given.pop("anthropic-beta", ""), *betas(access)))):
+        own["anthropic-beta"] = beta
+    for name in [name for name in own if name.lower() in given]:
+        del own[name]
+    return own | given

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
-from steersman_chatloop.providers.signals import StreamFault
+from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
@@ -75,6 +75,7 @@ class Translator:
             "message_start": self._message_started,
             "message_delta": self._message_delta,
             "message_stop": self._message_stopped,
+            "error": self._error,
         }
         self._starters: dict[str, Callable[[_Block], Sequence[StepEvent]]] = {
             "text": self._text,
@@ -85,8 +86,11 @@ class Translator:
         }
 
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
-        handler = self._handlers.get(event["type"])
+        handler = self._handlers.get(event.get("type", "error" if "error" in event else ""))
         return handler(event) if handler is not None else NONE
+
+    def _error(self, event: JsonObject) -> Sequence[StepEvent]:
+        raise ReportedFault(event)
 
     def _delta(self, event: JsonObject) -> Sequence[StepEvent]:
         block = self._blocks.get(event["index"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
-from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers.addresses import ANTHROPIC_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
 from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import AnthropicOptions, Effort
 from steersman_contracts.parts import (
+    FilePart,
     JsonObject,
     Part,
     ReasoningPart,
@@ -24,47 +27,165 @@ from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "anthropic"
-ANTHROPIC_URL: Final = "https://api.anthropic.com"
 
 _CACHE: Final[JsonObject] = {"cache_control": {"type": "ephemeral"}}
+# claude-sonnet-4-5-20250929, claude-opus-4@20250514, claude-3-7-sonnet-latest: a date is no
+# version.
+_CLAUDE: Final = re.compile(
+    r"claude-(?:[a-z]+-(\d{1,2})(?:-(\d{1,2}))?|(\d{1,2})(?:[-.](\d{1,2}))?-[a-z]+)(?![0-9])"
+)
+_EFFORTS: Final[tuple[Effort, ...]] = ("low", "medium", "high", "xhigh", "max")
+_EFFORTS_BEFORE: Final[tuple[Effort, ...]] = ("low", "medium", "high")
+_BUDGETS: Final[Mapping[Effort, int]] = {
+    "minimal": 1024,
+    "low": 4096,
+    "medium": 10_000,
+    "high": 20_000,
+    "xhigh": 32_000,
+    "max": 48_000,
+}
+_LEAST_BUDGET: Final = 1024
+SEARCH: Final = "web_search"
+REFUSED: Final = "(The answer was declined.)"
+
 _UNCACHEABLE: Final = frozenset({"thinking", "redacted_thinking"})
 
 
 def is_anthropic(access: ModelAccess) -> bool:
     """Say whether this is Anthropic itself and not a server that speaks its format."""
-    host = urlsplit(access.base_url or ANTHROPIC_URL).hostname or ""
+    host = host_of(access.base_url, ANTHROPIC_URL)
     return host == "anthropic.com" or host.endswith(".anthropic.com")
 
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
     access = request.model
+    options = tuning.options(access, AnthropicOptions)
     messages = list(request.messages)
     system = [request.system] if request.system.strip() else []
     # A conversation begins with a user message; what comes before it belongs to the prompt.
     while messages and messages[0].role is Role.SYSTEM:
         system.append(neutral.input_texts(messages.pop(0).parts))
+    history = _ended(list(_messages(messages, access, options)))
+    reasoning = _reasoning_of(request, options, history)
     body: JsonObject = {
         "model": access.model_id,
         "max_tokens": access.max_output_tokens,
-        "messages": _cached(_ended(list(_messages(messages, access)))),
+        "messages": _cached(history),
         "stream": True,
     }
     if system:
         blocks: list[JsonObject] = [{"type": "text", "text": text} for text in system]
         blocks[-1] |= _CACHE
         body["system"] = blocks
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    return body
+    if tools := list(_tools(request.tools, options)):
+        body["tools"] = tools
+        if options.disable_parallel_tool_use:
+            body["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
+    if not is_anthropic(access):
+        names = ["temperature", "top_p", "top_k"]
+        # Reasoning leaves no choice of these, where they are taken at all.
+        thinks = reasoning.get("thinking", {"type": "disabled"})["type"] != "disabled"
+        body |= tuning.sampling(access.settings, ["top_p"] if thinks else names)
+    return body | reasoning
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "input_schema": tool.input_schema,
-    }
+def unsent(access: ModelAccess) -> Iterator[str]:
+    """The settings that do not reach the model: the API has nothing like them."""
+    never = ["presence_penalty", "frequency_penalty"]
+    if is_anthropic(access):  # refused since the version of 2026-10-21
+        never += ["temperature", "top_p", "top_k"]
+    yield from tuning.sampling(access.settings, never)
+
+
+def betas(access: ModelAccess) -> tuple[str, ...]:
+    """The features that are asked for by header."""
+    return tuning.options(access, AnthropicOptions).beta_headers
+
+
+def _tools(tools: Sequence[ToolSpec], options: AnthropicOptions) -> Iterator[JsonObject]:
+    searches = options.web_search_enabled
+    for tool in tuning.offered(tools, {SEARCH} if searches else ()):
+        yield {
+            "name": tool.name,
+            "description": tool.description,
+            "input_schema": tool.input_schema,
+        }
+    if searches:
+        # Not a newer version: those run their searches inside code, and not on every model.
+        search: JsonObject = {"type": "web_search_20250305", "name": SEARCH}
+        if options.allowed_domains:
+            search["allowed_domains"] = list(options.allowed_domains)
+        elif options.blocked_domains:
+            search["blocked_domains"] = list(options.blocked_domains)
+        yield search
+
+
+def _reasoning_of(
+    request: StepRequest, options: AnthropicOptions, history: Sequence[JsonObject]
+) -> JsonObject:
+    """The fields that say whether and how hard the model thinks."""
+    access = request.model
+    kind: str | None = options.thinking
+    budget = options.thinking_budget_tokens
+    out: JsonObject = {}
+    effort = tuning.effort(request)
+    if effort == "none":
+        kind = "disabled"
+    elif effort is not None and _has_effort(access.model_id):
+        known = _EFFORTS if _newer(access.model_id, (4, 7)) else _EFFORTS_BEFORE
+        out["output_config"] = {"effort": tuning.nearest(effort, known)}
+        if kind is None and _newer(access.model_id, (4, 6)):
+            kind = "adaptive"
+    elif effort is not None and kind is None and _thinks(access.model_id):
+        kind, budget = "enabled", budget or _BUDGETS[effort]
+    if kind == "enabled":
+        budget = min(budget or _BUDGETS["medium"], access.max_output_tokens - 1)
+        if budget < _LEAST_BUDGET or _breaks_thinking(history):
+            return out
+        out["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    elif kind is not None:
+        out["thinking"] = {"type": kind}
+    if options.thinking_display is not None and kind in ("enabled", "adaptive"):
+        out["thinking"]["display"] = options.thinking_display
+    return out
+
+
+def _breaks_thinking(history: Sequence[JsonObject]) -> bool:
+    """Say whether a running turn has calls without thinking, as when its model was switched.
+
+    With a fixed budget such a turn is refused; it goes on without thinking.
+    """
+    for message in reversed(history):
+        if message["role"] == "assistant":
+            kinds = [block["type"] for block in message["content"]]
+            if "tool_use" in kinds and kinds[0] not in _UNCACHEABLE:
+                return True
+        elif not all(block["type"] == "tool_result" for block in message["content"]):
+            return False
+    return False
+
+
+def _version(model_id: str) -> tuple[int, int] | None:
+    """The version of a Claude model, whichever way its name is built."""
+    match = _CLAUDE.search(model_id)
+    if match is None:
+        return None
+    return int(match[1] or match[3]), int(match[2] or match[4] or 0)
+
+
+def _newer(model_id: str, than: tuple[int, int]) -> bool:
+    """Say whether the model has at least this version; so has every one that we do not know."""
+    version = _version(model_id)
+    return version is None or version >= than
+
+
+def _has_effort(model_id: str) -> bool:
+    return _newer(model_id, (4, 6)) or "opus-4-5" in model_id
+
+
+def _thinks(model_id: str) -> bool:
+    return _newer(model_id, (3, 7))
 
 
 def _ended(messages: list[JsonObject]) -> list[JsonObject]:
@@ -90,7 +211,9 @@ def _cached(messages: list[JsonObject]) -> list[JsonObject]:
     return messages
 
 
-def _messages(messages: Sequence[Message], access: ModelAccess) -> Iterator[JsonObject]:
+def _messages(
+    messages: Sequence[Message], access: ModelAccess, options: AnthropicOptions
+) -> Iterator[JsonObject]:
     origin = Origin(FORMAT, access)
     ids = WireIds()
     for message in messages:
@@ -106,26 +229,46 @@ def _messages(messages: Sequence[Message], access: ModelAccess) -> Iterator[Json
                     text = f"<system>\n{text}\n</system>"
                 content = [{"type": "text", "text": text}]
             case Role.ASSISTANT:
-                content = list(_output(message.parts, origin, ids))
+                parts = _after_refusal(message)
+                if not options.send_reasoning:
+                    parts = [part for part in parts if not isinstance(part, ReasoningPart)]
+                content = list(_output(parts, origin, ids))
             case Role.TOOL:
                 content = list(_results(message.parts, origin, ids))
         if content:
             yield {"role": role, "content": content}
 
 
+def _after_refusal(message: Message) -> Sequence[Part]:
+    """A refused turn in other words: what was refused would make the next turns be refused too."""
+    if message.stop != "refusal":
+        return message.parts
+    calls = (p for p in message.parts if isinstance(p, ToolCallPart) and not p.provider_executed)
+    return [TextPart(REFUSED), *calls]
+
+
 def _input(parts: Sequence[Part]) -> list[JsonObject]:
     content: list[JsonObject] = []
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            content.append(_image(image))
+        if (media := neutral.media(part)) is not None:
+            content.append(_media(media))
+        elif isinstance(part, FilePart) and (text := neutral.text_of(part)) is not None:
+            source = {"type": "text", "media_type": "text/plain", "data": text}
+            content.append({"type": "document", "source": source} | _title(part.name))
         elif text := neutral.input_text(part):
             content.append({"type": "text", "text": text})
     return content
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    source = {"type": "base64", "media_type": image.media_type, "data": image.data}
-    return {"type": "image", "source": source}
+def _media(media: neutral.Media) -> JsonObject:
+    source = {"type": "base64", "media_type": media.media_type, "data": media.data}
+    if media.is_image:
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source} | _title(media.name)
+
+
+def _title(name: str) -> JsonObject:
+    return {"title": name} if name.strip() else {}
 
 
 def _output(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
@@ -187,11 +330,11 @@ def _results(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[Js
         if not isinstance(part, ToolResultPart):
             continue
         text = neutral.result_text(part)
-        images = [_image(image) for image in neutral.images(part)]
+        media = [_media(found) for found in neutral.result_media(part)]
         content: str | list[JsonObject] = text if text.strip() else neutral.NO_OUTPUT
-        if images:
+        if media:
             said: list[JsonObject] = [{"type": "text", "text": text}] if text.strip() else []
-            content = [*said, *images]
+            content = [*said, *media]
         result: JsonObject = {
             "type": "tool_result",
             "tool_use_id": ids.result(part.call_id),

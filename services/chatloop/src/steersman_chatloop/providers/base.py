@@ -10,6 +10,7 @@ import msgspec
 from steersman_contracts.chats import ChatError, Message, StopReason, Usage
 from steersman_contracts.deltas import Delta, PartClosed
 from steersman_contracts.ids import ChatId
+from steersman_contracts.model_options import Effort
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
@@ -25,6 +26,8 @@ class StepRequest(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...]
     tool_choice: Literal["auto", "none"] = "auto"
     """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
+    effort: Effort | None = None
+    """What the chat asks for in place of the model's own setting, which also limits it."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):
@@ -44,10 +47,15 @@ class ProviderFailed(Exception):
     Attributes:
         error: Classified, with a sentence for people and no secrets.
         retry_after_s: Seconds that the provider asks to wait, if it said so.
+        once: One more attempt may go better, and is made before this is raised if nothing of the
+            answer was shown.
     """
 
-    def __init__(self, error: ChatError, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, error: ChatError, *, retry_after_s: float | None = None, once: bool = False
+    ) -> None:
         super().__init__(error.message)
+        self.once = once
         self.error = error
         self.retry_after_s = retry_after_s
 

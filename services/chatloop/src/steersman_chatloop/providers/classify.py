@@ -35,6 +35,8 @@ class Rule(msgspec.Struct, frozen=True):
     """Whether the provider said how long to wait."""
     says: str | None = None
     """Instead of the kind's own sentence."""
+    once: bool = False
+    """Chance may have it otherwise: tried again at once, but never a third time."""
 
     def matches(self, signal: Signal) -> bool:
         return (
@@ -56,6 +58,7 @@ def _rule(
     text: str = "",
     waits: bool | None = None,
     says: str | None = None,
+    once: bool = False,
 ) -> Rule:
     return Rule(
         kind,
@@ -66,6 +69,7 @@ def _rule(
         re.compile(text, re.IGNORECASE) if text else None,
         waits,
         says,
+        once,
     )
 
 
@@ -76,17 +80,21 @@ UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is 
 NO_ROOM: Final = (
     "{provider} used up its limit of output tokens before it answered: raise it for this model."
 )
+NO_API: Final = "{provider} did not answer as an API does: check its base URL."
+GARBLED: Final = "{provider} sent an answer that cannot be used."
 EMPTY: Final = "{provider} sent an empty answer."
 
 RULES: Final = (
     # Ours: what a stream did not say.
-    _rule("timeout", retryable=True, codes="truncated", says=LOST),
+    _rule("timeout", retryable=True, codes="truncated malformed_event", says=LOST),
     _rule("timeout", retryable=True, codes="stalled"),
-    _rule("generic", retryable=True, codes="empty_answer", says=EMPTY),
+    _rule("generic", once=True, codes="empty_answer", says=EMPTY),
     _rule("config", codes="output_limit", says=NO_ROOM),
+    _rule("config", codes="not_an_api", says=NO_API),
     _rule(
         "generic",
-        retryable=True,
+        once=True,
+        says=GARBLED,
         codes="malformed_call malformed_function_call malformed_response unexpected_tool_call "
         "missing_thought_signature too_many_tool_calls tool_use_failed",
     ),
@@ -256,6 +264,7 @@ def classify(
         status_code=signal.status,
         retry_after_s=signal.retry_after_s,
         says=rule.says,
+        once=rule.once,
     )
 
 
@@ -268,6 +277,7 @@ def failure(
     status_code: int | None = None,
     retry_after_s: float | None = None,
     says: str | None = None,
+    once: bool = False,
 ) -> ProviderFailed:
     """Build a classified failure with the sentence of its kind."""
     sentence = (says or SENTENCES[kind]).format(provider=provider_name(access.provider_id))
@@ -279,7 +289,7 @@ def failure(
         status_code=status_code,
         retryable=retryable,
     )
-    return ProviderFailed(error, retry_after_s=retry_after_s)
+    return ProviderFailed(error, retry_after_s=retry_after_s, once=once)
 
 
 def _detail(signal: Signal) -> str:

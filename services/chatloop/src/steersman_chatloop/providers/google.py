@@ -1,34 +1,34 @@
-"""Google Gemini by generateContent.
+"""Google Gemini by generateContent, at the Gemini API and on Vertex.
 
-The request goes in as it stands on the wire (`extra_body`): the SDK's own types would copy and
-check the whole history, drop what they do not know and write signatures in another alphabet.
+Spoken directly: the SDK drops whatever its types do not know, which may be what has to go back,
+writes signatures in another alphabet, breaks on the comments and event names that proxies add to
+streams, and does not close the request of a stream that is left early.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final, NamedTuple, cast
+from typing import Any, Final
 
 import httpx2
-from google import genai
-from google.genai import types
+import msgspec
 
-from steersman_chatloop.providers import google_http
+from steersman_chatloop.providers import sse, tuning
+from steersman_chatloop.providers.addresses import brings_its_own_key, google_url
 from steersman_chatloop.providers.base import StepEvent, StepRequest
-from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
-from steersman_chatloop.providers.google_events import Chunk, Translator
-from steersman_chatloop.providers.google_request import FORMAT, to_request
+from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
+from steersman_chatloop.providers.google_events import Translator
+from steersman_chatloop.providers.google_request import FORMAT, to_request, unsent
 from steersman_chatloop.providers.native import CallIds, Origin
+from steersman_chatloop.providers.signals import ReportedFault
 from steersman_chatloop.providers.streaming import Limits, run
+from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
 
-GOOGLE_URL: Final = "https://generativelanguage.googleapis.com"
-
-
-class _Client(NamedTuple):
-    api: genai.Client
-    http: httpx2.AsyncClient
+MAX_ERROR: Final = 64 * 1024
+MAX_PIECES: Final = 20
+"""Requests for one answer, when each ends with a token to go on."""
 
 
 class Google:
@@ -40,51 +40,73 @@ class Google:
 
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
+        tuning.unsent(request.model, unsent(request.model))
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        return run(self._events(request), translator, request.model, self._limits)
+        events = self._answer(request.model, to_request(request), translator)
+        return run(events, translator, request.model, self._limits)
 
-    async def _events(self, request: StepRequest) -> AsyncGenerator[Chunk]:
-        # A dictionary, because the SDK makes a deep copy of a config object, and of the body in it.
-        config = {
-            "http_options": types.HttpOptions(extra_body=to_request(request)),
-            # The SDK must neither run tools nor send requests of its own.
-            "automatic_function_calling": {"disable": True},
-            "automatic_continuation": False,
-        }
-        async with self._clients.lease(request.model) as client:
-            stream = await client.api.aio.models.generate_content_stream(  # pyright: ignore[reportUnknownMemberType]  # PIL's types, not installed
-                model=request.model.model_id,
-                contents="-",  # replaced by those of the body
-                config=cast("types.GenerateContentConfigDict", config),
-            )
-            # It is a generator, under a wider type.
-            chunks = google_http.closing(cast("AsyncGenerator[Chunk]", stream))
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    yield chunk
+    async def _answer(
+        self, access: ModelAccess, body: JsonObject, translator: Translator
+    ) -> AsyncGenerator[list[JsonObject]]:
+        """One answer, which Google may give in several pieces."""
+        for _ in range(MAX_PIECES):
+            async with aclosing(self._events(access, body)) as batches:
+                async for batch in batches:
+                    yield batch
+            token = translator.continued()
+            if token is None:
+                return
+            body = body | {"continuationToken": token}
+
+    async def _events(
+        self, access: ModelAccess, body: JsonObject
+    ) -> AsyncGenerator[list[JsonObject]]:
+        content = msgspec.json.encode(body)
+        async with (
+            self._clients.lease(access) as client,
+            client.stream(
+                "POST", google_url(access), content=content, headers=_headers(access)
+            ) as response,
+        ):
+            if response.status_code >= 400:
+                raise await _refused(response)
+            async with aclosing(sse.events(response)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def aclose(self) -> None:
         """Close the clients."""
         await self._clients.aclose()
 
 
-def _build(access: ModelAccess) -> _Client:
-    http = google_http.client()
-    options = types.HttpOptions(
-        # The SDK appends the version itself; people copy URLs that have it already.
-        base_url=(access.base_url or GOOGLE_URL).rstrip("/").removesuffix("/v1beta"),
-        api_version="v1beta",
-        retry_options=types.HttpRetryOptions(attempts=1),
-        httpx_async_client=http,
-        # For its other clients, which nobody uses, but which it makes.
-        client_args={"verify": tls()},
-        async_client_args={"verify": tls(), "ssl": tls()},
-    )
-    api = genai.Client(vertexai=False, api_key=access.api_key or NO_KEY, http_options=options)
-    return _Client(api, http)
+def _build(_: ModelAccess) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(verify=tls(), timeout=TIMEOUT, follow_redirects=True)
 
 
-async def _close(client: _Client) -> None:
-    await client.api.aio.aclose()
-    client.api.close()
-    await client.http.aclose()
+async def _close(client: httpx2.AsyncClient) -> None:
+    await client.aclose()
+
+
+def _headers(access: ModelAccess) -> dict[str, str]:
+    own = {"content-type": "application/json"}
+    if not brings_its_own_key(access.headers):
+        key = access.api_key or NO_KEY
+        # Vertex takes access tokens of OAuth as well, which tell themselves by their beginning.
+        if key.startswith("ya29."):
+            own["authorization"] = f"Bearer {key}"
+        else:
+            own["x-goog-api-key"] = key
+    return own | {name.lower(): value for name, value in access.headers.items()}
+
+
+async def _refused(response: httpx2.Response) -> ReportedFault:
+    raw = b""
+    async for chunk in response.aiter_bytes():
+        raw += chunk
+        if len(raw) > MAX_ERROR:
+            break
+    try:
+        body: Any = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeError):
+        body = {"message": raw[:500].decode("utf-8", "replace")}
+    return ReportedFault(body, status=response.status_code, response=response)

@@ -1,21 +1,20 @@
 """The chunks of generateContent as step events.
 
-Chunks are the SDK's objects, whose fields are None when absent; a part is what stands between two
-changes of kind or signature.
+A part is what stands between two changes of kind or signature.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
-from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered
+from steersman_chatloop.providers.signals import ReportedFault, StreamFault
+from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
     PartAdded,
@@ -28,6 +27,7 @@ from steersman_contracts.deltas import (
 from steersman_contracts.parts import (
     FilePart,
     JsonObject,
+    JsonPart,
     SourcePart,
     TextPart,
     ToolResultPart,
@@ -46,6 +46,8 @@ STOPS: Final[Mapping[str, StopReason]] = {
     "IMAGE_SAFETY": "content-filter",
     "IMAGE_PROHIBITED_CONTENT": "content-filter",
     "IMAGE_RECITATION": "content-filter",
+    "ESCALATION": "content-filter",
+    "CONTINUATION": "pause",
 }
 _MALFORMED: Final = frozenset(
     {
@@ -56,19 +58,15 @@ _MALFORMED: Final = frozenset(
         "MALFORMED_RESPONSE",
     }
 )
+_SERVER_TOOLS: Final = {
+    "GOOGLE_SEARCH_WEB": "web_search",
+    "GOOGLE_SEARCH_IMAGE": "image_search",
+    "URL_CONTEXT": "web_fetch",
+}
+_SIGNATURE_ALONE: Final = frozenset({"thoughtSignature", "thought"})
+_NO_OBJECT: Final[JsonObject] = {}
 
-
-class Chunk(Protocol):
-    """What is read of the SDK's `GenerateContentResponse`."""
-
-    @property
-    def candidates(self) -> Sequence[Any] | None: ...
-    @property
-    def prompt_feedback(self) -> Any: ...
-    @property
-    def usage_metadata(self) -> Any: ...
-    @property
-    def response_id(self) -> str | None: ...
+_Handler: TypeAlias = Callable[[Any, JsonObject, list[StepEvent]], None]
 
 
 class Translator:
@@ -77,6 +75,8 @@ class Translator:
     def __init__(self, origin: Origin, ids: CallIds) -> None:
         self.finished = False
         self.complete = False  # only the end of the body says so
+        self.continuation: str | None = None
+        """What the next request must carry to get the rest of this same answer."""
         self._origin = origin
         self._ids = ids
         self._next = 0
@@ -86,47 +86,49 @@ class Translator:
         self._unsigned = 0
         self._reasoning_at: int | None = None
         self._code_id = ""
+        self._server_calls: dict[str, tuple[str, str]] = {}
         self._has_text = False
         self._has_calls = False
         self._stop = ""
-        self._message = ""
-        self._usage: Any = None
+        self._usage: JsonObject | None = None
+        self._counted = Usage()
         self._response_id = ""
         self._sources: dict[str, str] = {}
 
-    def feed(self, event: Chunk, /) -> Sequence[StepEvent]:
-        usage = event.usage_metadata
-        if usage is not None and usage.prompt_token_count is not None:
+    def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
+        usage = event.get("usageMetadata")
+        if usage is not None and usage.get("promptTokenCount") is not None:
             self._usage = usage  # a running total; Vertex sends others without numbers first
-        candidates = event.candidates
+        candidates = event.get("candidates")
         if not candidates:
-            feedback = event.prompt_feedback
-            if feedback is not None and feedback.block_reason is not None:
-                raise StreamFault(
-                    "content_filter", f"prompt blocked: {_word(feedback.block_reason)}"
-                )
+            if "error" in event:
+                raise ReportedFault(event)
+            if reason := (event.get("promptFeedback") or _NO_OBJECT).get("blockReason"):
+                raise StreamFault("content_filter", f"prompt blocked: {reason}")
             return NONE
-        candidate = candidates[0]
-        content = candidate.content
-        parts = content.parts if content is not None else None
+        candidate: JsonObject = candidates[0]
+        content = candidate.get("content")
+        parts = content.get("parts") if content else None
         out = self._parts(parts) if parts else NONE
-        if candidate.grounding_metadata is not None:
-            self._ground(candidate.grounding_metadata)
-        if candidate.finish_reason is not None:
-            self._response_id = event.response_id or ""
-            self._finish(_word(candidate.finish_reason), candidate.finish_message or "")
+        if grounding := candidate.get("groundingMetadata"):
+            self._ground(grounding)
+        if citations := candidate.get("citationMetadata"):
+            self._cite(citations)
+        if (reason := candidate.get("finishReason")) is not None:
+            self._response_id = event.get("responseId") or self._response_id
+            self._finish(reason, candidate)
         return out
 
-    def _parts(self, parts: Sequence[Any]) -> Sequence[StepEvent]:
+    def _parts(self, parts: Sequence[JsonObject]) -> Sequence[StepEvent]:
         out: list[StepEvent] = []
         for part in parts:
-            text = part.text
+            text = part.get("text")
             if text is None:
                 self._other(part, out)
-            elif part.thought_signature is not None:
+            elif part.get("thoughtSignature"):
                 self._signed_text(part, text, out)
             elif text:
-                self._plain_text(text, out, thought=bool(part.thought))
+                self._plain_text(text, out, thought=bool(part.get("thought")))
         return out
 
     def _plain_text(self, text: str, out: list[StepEvent], *, thought: bool) -> None:
@@ -146,9 +148,9 @@ class Translator:
         self._has_text = self._has_text or bool(text)
         out.append(TextDelta(self._text_at, text))
 
-    def _signed_text(self, part: Any, text: str, out: list[StepEvent]) -> None:
+    def _signed_text(self, part: JsonObject, text: str, out: list[StepEvent]) -> None:
         """A signature goes back on exactly the part that it came on, though we show one text."""
-        if not part.thought:
+        if not part.get("thought"):
             self._say(text, out)
             self._end_segment()
             self._segments.append({"length": len(text)} | _signature(part))
@@ -164,67 +166,109 @@ class Translator:
             self._segments.append({"length": self._unsigned})
             self._unsigned = 0
 
-    def _other(self, part: Any, out: list[StepEvent]) -> None:
+    def _other(self, part: JsonObject, out: list[StepEvent]) -> None:
         self._close(out)
-        if part.function_call is not None:
-            self._call(part, out)
-        elif part.inline_data is not None:
-            self._media(part, out)
-        elif part.executable_code is not None:
-            self._code(part, out)
-        elif part.code_execution_result is not None:
-            self._code_result(part, out)
-        elif part.thought_signature is not None:
-            self._signed_text(part, "", out)
-
-    def _call(self, part: Any, out: list[StepEvent]) -> None:
-        self._has_calls = True
-        call = part.function_call
+        for name, handler in self._HANDLERS.items():
+            if part.get(name) is not None:
+                handler(self, part, out)
+                return
+        if part.keys() <= _SIGNATURE_ALONE:
+            if part.get("thoughtSignature"):
+                self._signed_text(part, "", out)
+            return
+        # A kind that we do not know: kept for Google, shown to nobody.
         index = self._open()
-        name: str = call.name or ""
-        arguments: JsonObject = call.args or {}
-        out.append(ToolCallStarted(index, self._ids.take(call.id), name))
+        out.append(ReasoningDelta(index, ""))
+        out.append(PartClosed(index, self._origin.keep(part)))
+
+    def _call(self, part: JsonObject, out: list[StepEvent]) -> None:
+        self._has_calls = True
+        call: JsonObject = part["functionCall"]
+        index = self._open()
+        name: str = call.get("name") or ""
+        wire_id: str | None = call.get("id")
+        arguments: JsonObject = call.get("args") or {}
+        out.append(ToolCallStarted(index, self._ids.take(wire_id), name))
         out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
         signature = _signature(part)
         metadata = None
-        if call.id or signature:
-            with_id: JsonObject = {"id": call.id} if call.id else {}
+        if wire_id or signature:
+            with_id: JsonObject = {"id": wire_id} if wire_id else {}
             # The arguments are in the part already.
             native: JsonObject = {"functionCall": with_id | {"name": name, "args": {}}}
             metadata = self._origin.keep(native | signature)
         out.append(PartClosed(index, metadata))
 
-    def _media(self, part: Any, out: list[StepEvent]) -> None:
+    def _media(self, part: JsonObject, out: list[StepEvent]) -> None:
         self._has_text = True
         index = self._open()
-        blob = part.inline_data
-        media_type = blob.mime_type or "application/octet-stream"
-        out.append(PartAdded(index, FilePart(media_type, data=blob.data)))
+        blob: JsonObject = part["inlineData"]
+        media_type = blob.get("mimeType") or "application/octet-stream"
+        try:
+            data = base64.b64decode(_standard(blob.get("data") or ""), validate=True)
+        except ValueError as error:
+            raise StreamFault("malformed_response", "a file is not base64") from error
+        out.append(PartAdded(index, FilePart(media_type, data=data)))
         out.append(PartClosed(index, self._origin.keep(_signature(part))))
 
-    def _code(self, part: Any, out: list[StepEvent]) -> None:
+    def _code(self, part: JsonObject, out: list[StepEvent]) -> None:
         self._has_text = True
         index = self._open()
-        code = part.executable_code
-        arguments = {"language": _word(code.language), "code": code.code or ""}
-        self._code_id = self._ids.take(None)
+        code: JsonObject = part["executableCode"]
+        self._code_id = self._ids.take(code.get("id"))
+        arguments = {key: code[key] for key in ("language", "code") if key in code}
         out.append(ToolCallStarted(index, self._code_id, "code_execution", provider_executed=True))
         out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
-        native: JsonObject = {"executableCode": arguments} | _signature(part)
-        out.append(PartClosed(index, self._origin.keep(native)))
+        out.append(PartClosed(index, self._origin.keep(part)))
 
-    def _code_result(self, part: Any, out: list[StepEvent]) -> None:
+    def _code_result(self, part: JsonObject, out: list[StepEvent]) -> None:
         index = self._open()
-        result = part.code_execution_result
-        outcome, output = _word(result.outcome), result.output or ""
+        result: JsonObject = part["codeExecutionResult"]
+        output: str = result.get("output") or ""
         content = (TextPart(output),) if output else ()
-        is_error = outcome != "OUTCOME_OK"
+        is_error = result.get("outcome") != "OUTCOME_OK"
         added = ToolResultPart(
             self._code_id, "code_execution", content, is_error=is_error, provider_executed=True
         )
         out.append(PartAdded(index, added))
-        native: JsonObject = {"codeExecutionResult": {"outcome": outcome, "output": output}}
-        out.append(PartClosed(index, self._origin.keep(native | _signature(part))))
+        out.append(PartClosed(index, self._origin.keep(part)))
+
+    def _server_call(self, part: JsonObject, out: list[StepEvent]) -> None:
+        """A call of a tool that Google runs: a search, most of the time."""
+        self._has_text = True
+        index = self._open()
+        call: JsonObject = part["toolCall"]
+        call_id = self._ids.take(call.get("id"))
+        tool = _SERVER_TOOLS.get(call.get("toolType") or "") or str(call.get("toolType")).lower()
+        self._server_calls[call.get("id") or ""] = call_id, tool
+        out.append(ToolCallStarted(index, call_id, tool, provider_executed=True))
+        arguments: JsonObject = call.get("args") or {}
+        out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
+        out.append(PartClosed(index, self._origin.keep(part)))
+
+    def _server_result(self, part: JsonObject, out: list[StepEvent]) -> None:
+        response: JsonObject = part["toolResponse"]
+        known = self._server_calls.get(response.get("id") or "")
+        if known is None:
+            return  # nothing that could go back: a result needs its call
+        index = self._open()
+        found = response.get("response")
+        added = ToolResultPart(
+            *known,
+            (JsonPart(readable(found)),) if found else (),
+            provider_executed=True,
+        )
+        out.append(PartAdded(index, added))
+        out.append(PartClosed(index, self._origin.keep(part)))
+
+    _HANDLERS: Final[Mapping[str, _Handler]] = {
+        "functionCall": _call,
+        "inlineData": _media,
+        "executableCode": _code,
+        "codeExecutionResult": _code_result,
+        "toolCall": _server_call,
+        "toolResponse": _server_result,
+    }
 
     def _open(self) -> int:
         index = self._next
@@ -244,17 +288,35 @@ class Translator:
         self._segments = []
         self._unsigned = 0
 
-    def _ground(self, grounding: Any) -> None:
-        for chunk in grounding.grounding_chunks or ():
-            if chunk.web is not None and chunk.web.uri:
-                self._sources.setdefault(chunk.web.uri, chunk.web.title or "")
+    def _ground(self, grounding: JsonObject) -> None:
+        for chunk in grounding.get("groundingChunks") or ():
+            for kind in ("web", "maps", "retrievedContext"):
+                found: JsonObject = chunk.get(kind) or _NO_OBJECT
+                if uri := found.get("uri"):
+                    self._sources.setdefault(uri, found.get("title") or "")
 
-    def _finish(self, reason: str, message: str) -> None:
+    def _cite(self, citations: JsonObject) -> None:
+        for found in citations.get("citationSources") or citations.get("citations") or ():
+            if uri := found.get("uri"):
+                self._sources.setdefault(uri, found.get("title") or "")
+
+    def _finish(self, reason: str, candidate: JsonObject) -> None:
         if reason in _MALFORMED:
-            raise StreamFault(reason.lower(), message or reason)
+            raise StreamFault(reason.lower(), candidate.get("finishMessage") or reason)
+        token: str | None = candidate.get("continuationToken")
+        if reason == "CONTINUATION" and token:
+            self.continuation = token
+            return
         self._stop = reason
-        self._message = message
         self.finished = True
+
+    def continued(self) -> str | None:
+        """Take the token for the rest of the answer, if it goes on in another request."""
+        token, self.continuation = self.continuation, None
+        if token is not None:
+            self._counted = _added(self._counted, self._usage)
+            self._usage = None
+        return token
 
     def end(self) -> Sequence[StepEvent]:
         if not self.finished:
@@ -267,29 +329,41 @@ class Translator:
         self._close(out)
         for url, title in self._sources.items():
             out.append(PartAdded(self._open(), SourcePart(url, title)))
-        out.append(StepEnded(stop, _usage(self._usage), self._response_id))
+        counted = self._usage is not None or self._counted != Usage()
+        usage = _added(self._counted, self._usage) if counted else None
+        out.append(StepEnded(stop, usage, self._response_id))
         return out
 
 
-def _word(value: Any) -> str:
-    """The name of an enum member, also of one that the SDK made up for an unknown value."""
-    return str(getattr(value, "value", value))
+def readable(content: Any) -> Any:
+    """A result without what only the provider can read."""
+    if isinstance(content, list):
+        return [readable(item) for item in cast("list[Any]", content)]
+    if isinstance(content, dict):
+        items = cast("JsonObject", content).items()
+        return {k: readable(v) for k, v in items if not k.lower().startswith("encrypted")}
+    return content
 
 
-def _signature(part: Any) -> JsonObject:
-    signature: bytes | None = part.thought_signature
-    if signature is None:
-        return {}
-    return {"thoughtSignature": base64.b64encode(signature).decode()}
+def _standard(data: str) -> str:
+    """Base64 in the common alphabet, padded."""
+    plain = data.replace("-", "+").replace("_", "/")
+    return plain + "=" * (-len(plain) % 4)
 
 
-def _usage(usage: Any) -> Usage | None:
+def _signature(part: JsonObject) -> JsonObject:
+    signature = part.get("thoughtSignature")
+    return {"thoughtSignature": signature} if signature else {}
+
+
+def _added(before: Usage, usage: JsonObject | None) -> Usage:
     if usage is None:
-        return None
-    thoughts: int = usage.thoughts_token_count or 0
+        return before
+    thoughts = number(usage, "thoughtsTokenCount")
+    prompt = number(usage, "promptTokenCount") + number(usage, "toolUsePromptTokenCount")
     return Usage(
-        input_tokens=usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0),
-        output_tokens=(usage.candidates_token_count or 0) + thoughts,
-        reasoning_tokens=thoughts,
-        cache_read_tokens=usage.cached_content_token_count or 0,
+        input_tokens=before.input_tokens + prompt,
+        output_tokens=before.output_tokens + number(usage, "candidatesTokenCount") + thoughts,
+        reasoning_tokens=before.reasoning_tokens + thoughts,
+        cache_read_tokens=before.cache_read_tokens + number(usage, "cachedContentTokenCount"),
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers.addresses import GOOGLE_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import Effort, GoogleOptions
 from steersman_contracts.parts import (
     FilePart,
     JsonObject,
@@ -22,6 +24,7 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "google"
 
@@ -34,23 +37,112 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    access = request.model
+    options = tuning.options(access, GoogleOptions)
     body: JsonObject = {
         "contents": _contents(request),
-        "generationConfig": {"maxOutputTokens": request.model.max_output_tokens},
+        "generationConfig": _config(request, options),
     }
+    if options.safety_settings:
+        body["safetySettings"] = [
+            {"category": setting.category, "threshold": setting.threshold}
+            for setting in options.safety_settings
+        ]
+    if options.cached_content is not None:
+        # Holds the system prompt and the tools: neither may be sent beside it.
+        return body | {"cachedContent": options.cached_content}
     if request.system.strip():
         body["systemInstruction"] = {"parts": [{"text": request.system}]}
+    tools: list[JsonObject] = []
     if request.tools:
         declarations = [
             {
-                "name": tool.name,
+                "name": _name(tool.name),
                 "description": tool.description,
                 "parametersJsonSchema": tool.input_schema,
             }
-            for tool in request.tools
+            for tool in tuning.offered(request.tools)
         ]
-        body["tools"] = [{"functionDeclarations": declarations}]
+        tools.append({"functionDeclarations": declarations})
+    if searches(access, has_tools=bool(request.tools)):
+        tools.append({"googleSearch": {}})
+        if request.tools:
+            body["toolConfig"] = {"includeServerSideToolInvocations": True}
+    if tools:
+        body["tools"] = tools
     return body
+
+
+def searches(access: ModelAccess, *, has_tools: bool) -> bool:
+    """Say whether the model is offered Google's search.
+
+    Beside other tools only the Gemini API offers it, and only to Gemini 3 and later.
+    """
+    if not tuning.options(access, GoogleOptions).web_search_enabled:
+        return False
+    on_vertex = "aiplatform" in host_of(access.base_url, GOOGLE_URL)
+    return not has_tools or (is_third_generation(access.model_id) and not on_vertex)
+
+
+def unsent(access: ModelAccess) -> Iterator[str]:
+    """The settings that do not reach the model."""
+    options = tuning.options(access, GoogleOptions)
+    if options.web_search_enabled and not searches(access, has_tools=access.tools):
+        yield "options.web_search_enabled"
+
+
+def _config(request: StepRequest, options: GoogleOptions) -> JsonObject:
+    access = request.model
+    config: JsonObject = {"maxOutputTokens": access.max_output_tokens}
+    for name, value in tuning.sampling(access.settings, _SAMPLED).items():
+        config[_SAMPLED[name]] = value
+    if thinking := _thinking(request, options):
+        config["thinkingConfig"] = thinking
+    return config
+
+
+_SAMPLED: Final = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+}
+_LEVELS: Final[tuple[Effort, ...]] = ("minimal", "low", "medium", "high", "xhigh")
+_BUDGETS: Final[Mapping[Effort, int]] = {
+    "none": 0,
+    "minimal": 512,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16_384,
+    "xhigh": 24_576,
+    "max": 24_576,
+}
+_THINKS: Final = re.compile(r"(?:models/)?gemini-(?:2\.5|[3-9]|\d\d)|.*(?:thinking|latest)")
+
+
+def _thinking(request: StepRequest, options: GoogleOptions) -> JsonObject:
+    """Whether and how hard the model thinks, and whether it shows that: not every model can."""
+    model_id = request.model.model_id
+    effort = tuning.effort(request)
+    third = is_third_generation(model_id)
+    budget, level = options.thinking_budget, options.thinking_level
+    if request.effort is not None or (budget is None and level is None):
+        budget = level = None
+        if effort is not None and third:
+            # "none" is as little as there is.
+            near = tuning.nearest("minimal" if effort == "none" else effort, _LEVELS)
+            level = near if near in _LEVELS else None
+        elif effort is not None and _THINKS.match(model_id):
+            budget = max(_BUDGETS[effort], 128) if "pro" in model_id else _BUDGETS[effort]
+    out: JsonObject = {}
+    if options.include_thoughts and budget != 0 and _THINKS.match(model_id):
+        out["includeThoughts"] = True
+    if level is not None:
+        out["thinkingLevel"] = level.upper()
+    elif budget is not None:
+        out["thinkingBudget"] = budget
+    return out
 
 
 def is_third_generation(model_id: str) -> bool:
@@ -108,7 +200,8 @@ class _Writer:
                     yield from _text(part.text, native)
                 case ReasoningPart():
                     if native is not None:
-                        yield native | {"text": part.text}
+                        # A part of a kind that we do not know has no text.
+                        yield native | {"text": part.text} if "text" in native else native
                 case ToolCallPart(provider_executed=False):
                     yield self._call(part, native, sign=self._third and not signed)
                     signed = True
@@ -144,16 +237,16 @@ class _Writer:
             if not isinstance(part, ToolResultPart):
                 continue
             text = neutral.result_text(part)
-            images = [{"inlineData": _image(image)} for image in neutral.images(part)]
+            media = [{"inlineData": _media(found)} for found in neutral.result_media(part)]
             result: JsonObject = {}
             if wire_id := self._with_id.get(part.call_id):
                 result["id"] = wire_id
             result["name"] = _name(part.tool)
             result["response"] = {"error" if part.is_error else "output": text or neutral.NO_OUTPUT}
-            if images and self._third:
-                result["parts"] = images
-            elif images:
-                beside += images
+            if media and self._third:
+                result["parts"] = media
+            else:
+                beside += media
             yield {"functionResponse": result}
         yield from beside
 
@@ -179,14 +272,14 @@ def _name(tool: str) -> str:
 
 def _input(parts: Sequence[Part]) -> Iterator[JsonObject]:
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            yield {"inlineData": _image(image)}
+        if (media := neutral.media(part)) is not None:
+            yield {"inlineData": _media(media)}
         elif text := neutral.input_text(part):
             yield {"text": text}
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    return {"mimeType": image.media_type, "data": image.data}
+def _media(media: neutral.Media) -> JsonObject:
+    return {"mimeType": media.media_type, "data": media.data}
 
 
 def _blob(part: FilePart) -> JsonObject:

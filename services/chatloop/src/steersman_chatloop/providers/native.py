@@ -72,9 +72,18 @@ class Origin:
         """
         return message.model == self.name
 
-    def keep(self, native: Any) -> ProviderMetadata:
+    def keep(self, native: Any, *, response_id: str = "", prefix: str = "") -> ProviderMetadata:
         """Wrap a block for storage."""
-        return ProviderMetadata(self.format, self.account, self.model, native)
+        return ProviderMetadata(self.format, self.account, self.model, native, response_id, prefix)
+
+    def answered(self, message: Message) -> ProviderMetadata | None:
+        """What tells the stored response that the whole message is, if this very model made it."""
+        for part in reversed(message.parts):
+            metadata = metadata_of(part)
+            if metadata is not None and metadata.response_id:
+                same = self.wrote(metadata) and metadata.model == self.model
+                return metadata if same else None
+        return None
 
 
 def metadata_of(part: Part) -> ProviderMetadata | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple, assert_never
 
 import msgspec
 
 from steersman_contracts.parts import (
+    MAX_TEXT,
     ContextFilePart,
     FilePart,
     FileReferencePart,
@@ -22,29 +23,72 @@ from steersman_contracts.parts import (
 )
 
 IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+PDF: Final = "application/pdf"
+MEDIA: Final = IMAGES | {PDF}
+_TEXTS: Final = frozenset(
+    {
+        "application/json",
+        "application/jsonl",
+        "application/x-ndjson",
+        "application/xml",
+        "application/yaml",
+        "application/x-yaml",
+        "application/toml",
+        "application/csv",
+        "application/javascript",
+        "application/sql",
+    }
+)
 NO_OUTPUT: Final = "(no output)"
 CONTINUE: Final = "Continue."
 """Said by the user where a request would otherwise end with the model's own words."""
 
 
-class Image(NamedTuple):
-    """An image as every provider takes it."""
+class Media(NamedTuple):
+    """A file in base64, as every provider takes it."""
 
     media_type: str
     data: str
     """Base64."""
+    name: str
 
     @property
     def url(self) -> str:
-        """The image as a data URL."""
+        """The file as a data URL."""
         return f"data:{self.media_type};base64,{self.data}"
 
+    @property
+    def is_image(self) -> bool:
+        return self.media_type in IMAGES
 
-def image(part: Part | JsonPart) -> Image | None:
-    """The part as an inline image, if it is one."""
-    if isinstance(part, FilePart) and part.data and part.media_type in IMAGES:
-        return Image(part.media_type, base64.b64encode(part.data).decode())
+
+def media(part: Part | JsonPart, kinds: Collection[str] = MEDIA) -> Media | None:
+    """The part as an inline file, if it is one of these kinds and its bytes are there."""
+    if isinstance(part, FilePart) and part.data and part.media_type in kinds:
+        name = part.name or ("document.pdf" if part.media_type == PDF else "")
+        return Media(part.media_type, base64.b64encode(part.data).decode(), name)
     return None
+
+
+def text_of(part: FilePart) -> str | None:
+    """What stands in a file of text; None for files of other kinds and empty ones."""
+    kind = part.media_type.partition(";")[0].strip().lower()
+    if not part.data or not (
+        kind.startswith("text/") or kind in _TEXTS or kind.endswith(("+json", "+xml"))
+    ):
+        return None
+    text = part.data.decode("utf-8-sig", "replace")
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}\n[{len(text) - MAX_TEXT} more characters]"
+    return text if text.strip() else None
+
+
+def fenced(text: str) -> str:
+    """A text between fences that do not occur in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text}\n{fence}"
 
 
 def input_text(part: Part) -> str | None:
@@ -60,9 +104,15 @@ def input_text(part: Part) -> str | None:
         case SkillPart():
             return f"A skill is available: {part.name}. {part.description}"
         case FilePart():
-            return placeholder(part)
+            return file_text(part)
         case _:
             return None
+
+
+def file_text(part: FilePart) -> str:
+    """A file in words: what stands in it, if that is text."""
+    text = text_of(part)
+    return placeholder(part) if text is None else f"{part.name or 'A file'}:\n{fenced(text)}"
 
 
 def input_texts(parts: Iterable[Part]) -> str:
@@ -77,10 +127,7 @@ def quote(part: FileReferencePart) -> str:
         if part.end_line <= part.start_line
         else f"lines {part.start_line} to {part.end_line}"
     )
-    fence = "```"
-    while fence in part.content:
-        fence += "`"
-    return f"{part.file_name}, {lines}:\n{fence}\n{part.content}\n{fence}"
+    return f"{part.file_name}, {lines}:\n{fenced(part.content)}"
 
 
 def placeholder(part: FilePart) -> str:
@@ -88,12 +135,12 @@ def placeholder(part: FilePart) -> str:
     return f"[file {part.name!r}, {part.media_type}]" if part.name else f"[file, {part.media_type}]"
 
 
-def result_text(part: ToolResultPart, *, skip_images: bool = True) -> str:
-    """The whole result in words. Images that travel beside the text are left out of it."""
-    return "\n".join(_content_texts(part, skip_images=skip_images))
+def result_text(part: ToolResultPart, *, beside: Collection[str] = MEDIA) -> str:
+    """The whole result in words. Files of the kinds `beside` travel beside the text, not in it."""
+    return "\n".join(_content_texts(part, beside=beside))
 
 
-def _content_texts(part: ToolResultPart, *, skip_images: bool) -> Iterator[str]:
+def _content_texts(part: ToolResultPart, *, beside: Collection[str]) -> Iterator[str]:
     for item in part.content:
         match item:
             case TextPart():
@@ -101,15 +148,15 @@ def _content_texts(part: ToolResultPart, *, skip_images: bool) -> Iterator[str]:
             case JsonPart():
                 yield msgspec.json.encode(item.value).decode()
             case FilePart():
-                if not skip_images or image(item) is None:
-                    yield placeholder(item)
+                if media(item, beside) is None:
+                    yield file_text(item)
             case _:
                 assert_never(item)
 
 
-def images(part: ToolResultPart) -> list[Image]:
-    """The images of a result."""
-    return [found for item in part.content if (found := image(item)) is not None]
+def result_media(part: ToolResultPart, kinds: Collection[str] = MEDIA) -> list[Media]:
+    """The files of a result that travel beside its text."""
+    return [found for item in part.content if (found := media(item, kinds)) is not None]
 
 
 def provider_call_text(part: ToolCallPart) -> str:
@@ -121,7 +168,7 @@ def provider_call_text(part: ToolCallPart) -> str:
 def provider_result_text(part: ToolResultPart) -> str:
     """What such a call gave."""
     word = "failed" if part.is_error else "returned"
-    return f"[{part.tool} {word}: {result_text(part, skip_images=False) or 'nothing'}]"
+    return f"[{part.tool} {word}: {result_text(part, beside=()) or 'nothing'}]"
 
 
 def flatten(part: Part) -> str | None:

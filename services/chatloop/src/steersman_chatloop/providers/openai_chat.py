@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from steersman_chatloop.providers import openai_sdk
+from steersman_chatloop.providers import openai_sdk, tuning
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_events import Translator
-from steersman_chatloop.providers.openai_chat_request import FORMAT, Dialect, to_request
+from steersman_chatloop.providers.openai_chat_request import FORMAT, Dialect, to_request, unsent
 from steersman_chatloop.providers.streaming import Limits, run
 
 
@@ -21,12 +21,14 @@ class OpenAIChat:
 
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
+        tuning.unsent(request.model, unsent(request.model))
         translator = Translator(
             Origin(FORMAT, request.model),
             CallIds.of(request),
             keep_reasoning=Dialect.of(request.model).wants_reasoning,
         )
-        events = openai_sdk.events(self._clients, request, "/chat/completions", to_request)
+        body = to_request(request)
+        events = openai_sdk.events(self._clients, request.model, "/chat/completions", body)
         return run(events, translator, request.model, self._limits)
 
     async def aclose(self) -> None:

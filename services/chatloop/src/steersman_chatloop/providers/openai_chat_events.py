@@ -8,7 +8,7 @@ from typing import Any, Final
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_calls import OpenCalls
-from steersman_chatloop.providers.signals import StreamFault
+from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import PartClosed, ReasoningDelta, TextDelta
@@ -62,11 +62,15 @@ class Translator:
         if not self._response_id:
             self._response_id = event.get("id") or ""
         if not choices:
+            if event.get("error"):
+                raise ReportedFault(event)
             return NONE
         choice = choices[0]
         delta = choice.get("delta")
         out: Sequence[StepEvent] = self._delta(delta) if delta else NONE
         if (finish := choice.get("finish_reason")) is not None:
+            if event.get("error"):  # OpenRouter's, beside an empty choice
+                raise ReportedFault(event)
             self._finish(finish, choice)
         return out
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers.addresses import OPENAI_URL, host_of, is_azure
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import CompatibleOptions
 from steersman_contracts.parts import (
     JsonObject,
     Part,
@@ -23,7 +24,6 @@ from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "openai-chat"
-OPENAI_URL: Final = "https://api.openai.com/v1"
 
 # OpenAI refuses longer ids of calls.
 _MAX_ID: Final = 40
@@ -47,22 +47,39 @@ class Dialect(msgspec.Struct, frozen=True):
     """`max_completion_tokens`: OpenAI's reasoning models take nothing else, others do not know
     it."""
     wants_reasoning: bool
+    takes_pdf: bool
+    wraps_effort: bool
+    """OpenRouter's own form of the effort, which it translates for every model."""
+
+    @property
+    def media(self) -> frozenset[str]:
+        """The kinds of files that the server takes; others are read to it, if they are text."""
+        return neutral.MEDIA if self.takes_pdf else neutral.IMAGES
 
     @classmethod
     def of(cls, access: ModelAccess) -> Dialect:
         """Tell the server by its address."""
-        host = urlsplit(access.base_url or OPENAI_URL).hostname or ""
+        host = host_of(access.base_url, OPENAI_URL)
+        is_openai = host == "api.openai.com"
+        is_openrouter = _within(host, ("openrouter.ai",))
         return cls(
-            is_openai=host == "api.openai.com",
-            new_limit_name=host == "api.openai.com" or host.endswith(".openai.azure.com"),
-            wants_reasoning=any(host == h or host.endswith(f".{h}") for h in _WANT_REASONING),
+            is_openai=is_openai,
+            new_limit_name=is_openai or is_azure(host),
+            wants_reasoning=_within(host, _WANT_REASONING),
+            takes_pdf=is_openai or is_azure(host) or is_openrouter,
+            wraps_effort=is_openrouter,
         )
+
+
+def _within(host: str, domains: Sequence[str]) -> bool:
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
     access = request.model
     dialect = Dialect.of(access)
+    options = tuning.options(access, CompatibleOptions)
     body: JsonObject = {
         "model": access.model_id,
         "messages": _ended(list(_messages(request, dialect))),
@@ -72,10 +89,51 @@ def to_request(request: StepRequest) -> JsonObject:
     limit = "max_completion_tokens" if dialect.new_limit_name else "max_tokens"
     body[limit] = min(access.max_output_tokens, access.context_limit or access.max_output_tokens)
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool) for tool in tuning.offered(request.tools)]
+        if options.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = options.parallel_tool_calls
     if dialect.is_openai:
         body["prompt_cache_key"] = request.chat_id
-    return body
+    body |= tuning.sampling(access.settings, _sampled(dialect))
+    body |= _effort(request, options, dialect)
+    if options.user is not None:
+        body["user"] = options.user
+    return _merged(body, options.extra_body)
+
+
+def unsent(access: ModelAccess) -> Iterator[str]:
+    """The settings that do not reach the model: the API has nothing like them."""
+    if "top_k" not in _sampled(Dialect.of(access)):
+        yield from tuning.sampling(access.settings, ("top_k",))
+
+
+def _sampled(dialect: Dialect) -> tuple[str, ...]:
+    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+    return names if dialect.new_limit_name else (*names, "top_k")
+
+
+def _effort(request: StepRequest, options: CompatibleOptions, dialect: Dialect) -> JsonObject:
+    """The effort: as it is written in the options, or from the scale."""
+    wanted = tuning.effort(request)
+    name: str | None = wanted
+    if options.reasoning_effort is not None and request.effort is None:
+        name = options.reasoning_effort
+    elif dialect.new_limit_name:
+        name = tuning.openai_effort(wanted, request.model.model_id)
+    elif wanted is not None and not dialect.wraps_effort:
+        # What servers other than OpenAI's have in common.
+        name = tuning.nearest(wanted, ("none", "low", "medium", "high"))
+    if name is None or "reasoning" in options.extra_body:
+        return {}
+    return {"reasoning": {"effort": name}} if dialect.wraps_effort else {"reasoning_effort": name}
+
+
+def _merged(body: JsonObject, extra: JsonObject) -> JsonObject:
+    """Further fields win over ours, except for those without which there is no conversation."""
+    return body | {name: value for name, value in extra.items() if name not in _OURS}
+
+
+_OURS: Final = frozenset({"messages", "stream", "tools"})
 
 
 def _ended(messages: list[JsonObject]) -> list[JsonObject]:
@@ -104,27 +162,33 @@ def _messages(request: StepRequest, dialect: Dialect) -> Iterator[JsonObject]:
     for message in request.messages:
         match message.role:
             case Role.USER:
-                if content := _content(message.parts):
+                if content := _content(message.parts, dialect):
                     yield {"role": "user", "content": content}
             case Role.SYSTEM:
                 yield {"role": "system", "content": neutral.input_texts(message.parts)}
             case Role.ASSISTANT:
                 yield from _assistant(message, origin, ids, dialect)
             case Role.TOOL:
-                yield from _results(message, ids)
+                yield from _results(message, ids, dialect)
 
 
-def _content(parts: Sequence[Part]) -> str | list[JsonObject]:
+def _content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
     """Plain text as long as there is only text: weak servers take nothing else."""
     blocks: list[JsonObject] = []
     texts: list[str] = []
     for part in parts:
-        if (image := neutral.image(part)) is not None:
-            blocks.append({"type": "image_url", "image_url": {"url": image.url}})
+        if (media := neutral.media(part, dialect.media)) is not None:
+            blocks.append(_media(media))
         elif text := neutral.input_text(part):
             texts.append(text)
             blocks.append({"type": "text", "text": text})
     return "\n\n".join(texts) if len(texts) == len(blocks) else blocks
+
+
+def _media(media: neutral.Media) -> JsonObject:
+    if media.is_image:
+        return {"type": "image_url", "image_url": {"url": media.url}}
+    return {"type": "file", "file": {"filename": media.name, "file_data": media.url}}
 
 
 def _assistant(
@@ -178,18 +242,18 @@ def _reasoning(parts: Sequence[Part], origin: Origin, dialect: Dialect) -> JsonO
     return {}
 
 
-def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
+def _results(message: Message, ids: WireIds, dialect: Dialect) -> Iterator[JsonObject]:
     shown: list[JsonObject] = []
     for part in message.parts:
         if not isinstance(part, ToolResultPart):
             continue
         call_id = ids.result(part.call_id)
-        images = neutral.images(part)
-        text = neutral.result_text(part)
-        if images:
-            text = text or "(see the images below)"
-            shown.append({"type": "text", "text": f"Images from {part.tool} ({call_id}):"})
-            shown += ({"type": "image_url", "image_url": {"url": i.url}} for i in images)
+        media = neutral.result_media(part, dialect.media)
+        text = neutral.result_text(part, beside=dialect.media)
+        if media:
+            text = text or "(see the files below)"
+            shown.append({"type": "text", "text": f"Files from {part.tool} ({call_id}):"})
+            shown += map(_media, media)
         yield {"role": "tool", "tool_call_id": call_id, "content": text or neutral.NO_OUTPUT}
     if shown:  # results hold only text here
         yield {"role": "user", "content": shown}

@@ -59,7 +59,8 @@ class _Item:
 class Translator:
     """Folds the events of one response."""
 
-    def __init__(self, origin: Origin, ids: CallIds) -> None:
+    def __init__(self, origin: Origin, ids: CallIds, *, prefix: str = "") -> None:
+        """Begin a response; `prefix` is the digest of its input, if the server keeps it."""
         self.finished = False
         self.complete = False
         self._origin = origin
@@ -72,6 +73,8 @@ class Translator:
         self._refused = False
         self._cited: set[str] = set()
         self._response: JsonObject = {}
+        self._prefix = prefix
+        self._last: PartClosed | None = None
         self._handlers: dict[str, Callable[[JsonObject], Sequence[StepEvent]]] = {
             "response.output_text.delta": self._text,
             "response.refusal.delta": self._refusal,
@@ -89,7 +92,7 @@ class Translator:
         }
 
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
-        handler = self._handlers.get(event["type"])
+        handler = self._handlers.get(event.get("type", "error" if "error" in event else ""))
         return handler(event) if handler is not None else NONE
 
     def _open(self, kind: Kind, event: JsonObject) -> _Item:
@@ -161,7 +164,8 @@ class Translator:
             self._refused = self._refused or _has_refusal(data)
         elif item.kind == "call" and data.get("status") == "incomplete":
             return out  # stays open, so that nobody runs it
-        out.append(PartClosed(item.index, self._metadata(item, data)))
+        self._last = PartClosed(item.index, self._metadata(item, data))
+        out.append(self._last)
         if item.kind == "hosted":
             self._hosted_result(item, data, out)
         self._add_sources(item.sources, out)
@@ -239,7 +243,15 @@ class Translator:
         elif self._refused:
             stop = "refusal"
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
-        return (StepEnded(stop, _usage(response.get("usage")), response.get("id") or ""),)
+        response_id: str = response.get("id") or ""
+        ended = StepEnded(stop, _usage(response.get("usage")), response_id)
+        if not (self._prefix and response_id and self._last and stop in ("end", "tool-calls")):
+            return (ended,)
+        # Said once more of the last part: the whole message is this response.
+        kept = self._last.provider_metadata
+        native = kept.native if kept is not None else None
+        metadata = self._origin.keep(native, response_id=response_id, prefix=self._prefix)
+        return (PartClosed(self._last.index, metadata), ended)
 
 
 _CALL_EXTRAS: Final = frozenset({"namespace", "caller", "async"})

@@ -1,17 +1,19 @@
-"""A step as a request of the Responses API, stateless: the whole history every time."""
+"""A step as a request of the Responses API: the whole history, unless the server keeps it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from steersman_chatloop.providers import neutral
+from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import OpenAIOptions
 from steersman_contracts.parts import (
     JsonObject,
     Part,
@@ -20,48 +22,160 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from steersman_contracts.rpc.tools import ToolSpec
+from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "openai-responses"
+_LEAST_OUTPUT: Final = 16
+"""Fewer tokens are refused."""
 
 
 def to_request(request: StepRequest) -> JsonObject:
-    """Build the body of the request."""
+    """Build the body of the request, with the whole history."""
     access = request.model
+    options = tuning.options(access, OpenAIOptions)
+    limit = options.max_completion_tokens or access.max_output_tokens
     body: JsonObject = {
         "model": access.model_id,
         "input": list(_input(request)),
         "stream": True,
-        "store": False,
-        "include": ["reasoning.encrypted_content"],
-        "max_output_tokens": access.max_output_tokens,
-        "prompt_cache_key": request.chat_id,
+        "store": bool(options.store),
+        # Also when it is stored: then the history can go to the server again, whatever it forgot.
+        "include": list(dict.fromkeys(("reasoning.encrypted_content", *_includes(options)))),
+        "max_output_tokens": max(limit, _LEAST_OUTPUT),
+        "prompt_cache_key": options.prompt_cache_key or request.chat_id,
     }
-    if request.system.strip():
-        body["instructions"] = request.system
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if access.base_url is None or urlsplit(access.base_url).hostname == "api.openai.com":
+    instructions = (options.instructions or "", request.system)
+    if text := "\n\n".join(text for text in instructions if text.strip()):
+        body["instructions"] = text
+    if tools := list(_tools(request, options)):
+        body["tools"] = tools
+    if access.base_url is None or host_of(access.base_url, "") == "api.openai.com":
         # Padding against eavesdroppers who count bytes: it doubles the size of short deltas.
         body["stream_options"] = {"include_obfuscation": False}
+    body |= tuning.sampling(access.settings, ("temperature", "top_p"))
+    body |= _plain(options)
+    if reasoning := _reasoning(request, options):
+        body["reasoning"] = reasoning
+    if options.text_verbosity is not None:
+        body["text"] = {"verbosity": options.text_verbosity}
     return body
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.input_schema,
-        # The default is strict, which refuses schemas with optional properties.
-        "strict": False,
-    }
+def unsent(access: ModelAccess) -> Iterator[str]:
+    """The settings that do not reach the model: the API has nothing like them."""
+    yield from tuning.sampling(access.settings, ("top_k", "presence_penalty", "frequency_penalty"))
+    options = tuning.options(access, OpenAIOptions)
+    if options.logit_bias:
+        yield "options.logit_bias"
+    if options.prediction:
+        yield "options.prediction"
+    effort = access.settings.reasoning_effort
+    if effort is not None and tuning.openai_effort(effort, access.model_id) is None:
+        yield "reasoning_effort"
+
+
+def _includes(options: OpenAIOptions) -> Iterator[str]:
+    yield from options.include
+    if options.web_search_enabled:
+        yield "web_search_call.action.sources"
+    if options.logprobs or options.top_logprobs:
+        yield "message.output_text.logprobs"
+
+
+_SENT_AS_THEY_ARE: Final = (
+    "top_logprobs",
+    "max_tool_calls",
+    "parallel_tool_calls",
+    "user",
+    "metadata",
+    "safety_identifier",
+    "service_tier",
+)
+
+
+def _plain(options: OpenAIOptions) -> JsonObject:
+    found = ((name, getattr(options, name)) for name in _SENT_AS_THEY_ARE)
+    return {name: value for name, value in found if value is not None}
+
+
+def _reasoning(request: StepRequest, options: OpenAIOptions) -> JsonObject:
+    effort = tuning.openai_effort(tuning.effort(request), request.model.model_id)
+    found = {"effort": effort, "summary": options.reasoning_summary}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]:
+    for tool in tuning.offered(request.tools):
+        yield {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.input_schema,
+            # The default is strict, which refuses schemas with optional properties.
+            "strict": options.strict_json_schema and tuning.is_strict(tool.input_schema),
+        }
+    if options.web_search_enabled:
+        search: JsonObject = {"type": "web_search"}
+        if options.search_context_size is not None:
+            search["search_context_size"] = options.search_context_size
+        if options.allowed_domains:
+            search["filters"] = {"allowed_domains": list(options.allowed_domains)}
+        yield search
+
+
+def digest(items: Sequence[JsonObject]) -> str:
+    """A digest of a part of the input: equal items, equal digest."""
+    return hashlib.blake2b(msgspec.json.encode(items), digest_size=16).hexdigest()
+
+
+def keeps_responses(access: ModelAccess) -> bool:
+    """Say whether a later request may build on the response to this one."""
+    options = tuning.options(access, OpenAIOptions)
+    return options.chain_responses and bool(options.store)
+
+
+def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
+    """The same request with only what is new since the last response.
+
+    None on any doubt: another model or account made it, it was not stored, or what it answered is
+    not exactly what would be sent for it now.
+    """
+    if not keeps_responses(request.model):
+        return None
+    messages = request.messages
+    at = next(
+        (i for i in reversed(range(len(messages))) if messages[i].role is Role.ASSISTANT), None
+    )
+    if at is None:
+        return None
+    known = Origin(FORMAT, request.model).answered(messages[at])
+    if known is None:
+        return None
+    writer = _Writer(request.model)
+    before = [item for message in messages[:at] for item in writer.items(message)]
+    own = list(writer.items(messages[at]))
+    new = body["input"][len(before) + len(own) :]
+    if not new or digest(before) != known.prefix:
+        return None
+    return body | {"input": new, "previous_response_id": known.response_id}
 
 
 def _input(request: StepRequest) -> Iterator[JsonObject]:
-    origin = Origin(FORMAT, request.model)
-    ids = WireIds()
+    writer = _Writer(request.model)
     for message in request.messages:
+        yield from writer.items(message)
+    if request.messages and request.messages[-1].role is Role.ASSISTANT:
+        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
+
+
+class _Writer:
+    """Writes messages as items, in order; remembers the ids that calls went out with."""
+
+    def __init__(self, access: ModelAccess) -> None:
+        self._origin = Origin(FORMAT, access)
+        self._ids = WireIds()
+
+    def items(self, message: Message) -> Iterator[JsonObject]:
         match message.role:
             case Role.USER:
                 yield from _said(message)
@@ -69,26 +183,26 @@ def _input(request: StepRequest) -> Iterator[JsonObject]:
                 text = neutral.input_texts(message.parts)
                 yield {"type": "message", "role": "developer", "content": text}
             case Role.ASSISTANT:
-                yield from _assistant(message.parts, origin, ids)
+                yield from _assistant(message.parts, self._origin, self._ids)
             case Role.TOOL:
-                yield from _results(message, ids)
-    if request.messages and request.messages[-1].role is Role.ASSISTANT:
-        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
+                yield from _results(message, self._ids)
 
 
 def _said(message: Message) -> Iterator[JsonObject]:
     content: list[JsonObject] = []
     for part in message.parts:
-        if (image := neutral.image(part)) is not None:
-            content.append(_image(image))
+        if (media := neutral.media(part)) is not None:
+            content.append(_media(media))
         elif text := neutral.input_text(part):
             content.append({"type": "input_text", "text": text})
     if content:
         yield {"type": "message", "role": "user", "content": content}
 
 
-def _image(image: neutral.Image) -> JsonObject:
-    return {"type": "input_image", "image_url": image.url, "detail": "auto"}
+def _media(media: neutral.Media) -> JsonObject:
+    if media.is_image:
+        return {"type": "input_image", "image_url": media.url, "detail": "auto"}
+    return {"type": "input_file", "filename": media.name, "file_data": media.url}
 
 
 def _assistant(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
@@ -166,10 +280,10 @@ def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
         if not isinstance(part, ToolResultPart):
             continue
         text = neutral.result_text(part)
-        images = neutral.images(part)
+        media = neutral.result_media(part)
         output: str | list[JsonObject] = text or neutral.NO_OUTPUT
-        if images:
+        if media:
             said: list[JsonObject] = [{"type": "input_text", "text": text}] if text else []
-            output = [*said, *(_image(image) for image in images)]
+            output = [*said, *(_media(found) for found in media)]
         call_id = ids.result(part.call_id)
         yield {"type": "function_call_output", "call_id": call_id, "output": output}

@@ -1,22 +1,28 @@
 """The client of OpenAI's SDK, for both of its wire formats.
 
-Requests go through `client.post` with plain objects: the typed methods would copy the whole history
-to check it and build a model from every event, which costs more than everything that we do with it
-and loses the order of keys and whatever the models do not know.
+Requests go through `client.post` with encoded JSON, and the SDK's stream is read as bytes: the
+typed methods would copy the whole history to check it and build a model from every event, which
+costs more than everything that we do with it and loses the order of keys and whatever the models do
+not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import cast
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, cast
 
-from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
+import msgspec
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, Omit
+from openai._types import RequestOptions
 
-from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers import sse
+from steersman_chatloop.providers.addresses import brings_its_own_key, openai_address
 from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
-from steersman_chatloop.providers.openai_chat_request import OPENAI_URL
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
+
+JSON: Final = {"Content-Type": "application/json"}
 
 
 def pool() -> ClientPool[AsyncOpenAI]:
@@ -25,13 +31,15 @@ def pool() -> ClientPool[AsyncOpenAI]:
 
 
 def _build(access: ModelAccess) -> AsyncOpenAI:
+    address = openai_address(access)
     client = AsyncOpenAI(
         api_key=access.api_key or NO_KEY,
         admin_api_key="",
         organization="",
         project="",
         webhook_secret="",
-        base_url=access.base_url or OPENAI_URL,
+        base_url=address.url,
+        default_query=address.query,
         max_retries=0,
         timeout=TIMEOUT,
         http_client=DefaultAsyncHttpxClient(verify=tls()),
@@ -47,19 +55,31 @@ async def _close(client: AsyncOpenAI) -> None:
     await client.close()
 
 
+def _headers(access: ModelAccess) -> dict[str, str | Omit]:
+    own: dict[str, str | Omit] = {**JSON, **access.headers}
+    if brings_its_own_key(access.headers):
+        given = {name.lower(): value for name, value in access.headers.items()}
+        own = {name: value for name, value in own.items() if name.lower() != "authorization"}
+        own["Authorization"] = given.get("authorization") or Omit()
+    return own
+
+
 async def events(
-    clients: ClientPool[AsyncOpenAI],
-    request: StepRequest,
-    path: str,
-    to_request: Callable[[StepRequest], JsonObject],
-) -> AsyncGenerator[JsonObject]:
-    """Send the request and yield its events as plain objects."""
-    body = to_request(request)
+    clients: ClientPool[AsyncOpenAI], access: ModelAccess, path: str, body: JsonObject
+) -> AsyncGenerator[list[JsonObject]]:
+    """Send the request and yield its events, those that arrived together in one list."""
+    options = cast("RequestOptions", {"headers": _headers(access)})
     async with (
-        clients.lease(request.model) as client,
+        clients.lease(access) as client,
         await client.post(
-            path, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+            path,
+            cast_to=object,
+            content=msgspec.json.encode(body),
+            options=options,
+            stream=True,
+            stream_cls=AsyncStream[object],
         ) as stream,
+        aclosing(sse.events(stream.response)) as batches,
     ):
-        async for event in stream:
-            yield cast("JsonObject", event)  # `object` is how the SDK says: leave it alone
+        async for batch in batches:
+            yield batch

@@ -10,12 +10,18 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
-from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
+import structlog
+
+from steersman_chatloop.providers.base import Provider, ProviderFailed, StepEvent, StepRequest
 from steersman_chatloop.providers.classify import classify, failure
 from steersman_chatloop.providers.demo import Demo
+from steersman_chatloop.providers.images import fitted
 from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
+from steersman_contracts.deltas import PartClosed, TextDelta
 from steersman_contracts.rpc.models import ProviderType
+
+log = structlog.stdlib.get_logger()
 
 
 def _demo(_: Limits) -> Provider:
@@ -61,6 +67,11 @@ _DISABLED: Final[dict[str, ErrorKind]] = {
 }
 
 
+def _is_blank(event: StepEvent) -> bool:
+    """Whether nobody can see that the event has been."""
+    return (isinstance(event, TextDelta) and not event.text) or isinstance(event, PartClosed)
+
+
 class Providers:
     """Calls any model. One for the process; its clients are shared by all chats.
 
@@ -89,6 +100,25 @@ class Providers:
                 provider = await self._load(access.provider_type)
             except ImportError as error:
                 raise classify(error, access) from error
+        request = await fitted(request)
+        held: list[StepEvent] | None = []
+        try:
+            async with aclosing(provider.stream(request)) as events:
+                async for event in events:
+                    if held is not None:
+                        if _is_blank(event):
+                            held.append(event)
+                            continue
+                        for early in held:
+                            yield early
+                        held = None
+                    yield event
+        except ProviderFailed as failed:
+            if held is None or not failed.once:
+                raise
+        else:
+            return
+        log.info("attempt.repeated", model=access.name)
         async with aclosing(provider.stream(request)) as events:
             async for event in events:
                 yield event

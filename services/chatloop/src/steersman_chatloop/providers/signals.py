@@ -29,6 +29,19 @@ class StreamFault(Exception):
         self.message = message
 
 
+class ReportedFault(Exception):
+    """An error that a provider reports: by an HTTP status, or as an event of a stream.
+
+    Named as the SDKs name what they raise, so that it is read like those.
+    """
+
+    def __init__(self, body: Any, *, status: int | None = None, response: Any = None) -> None:
+        super().__init__("the provider reported an error")
+        self.body = body
+        self.status_code = status
+        self.response = response
+
+
 class Signal(msgspec.Struct, frozen=True):
     """The facts that the rules of the classifier look at."""
 

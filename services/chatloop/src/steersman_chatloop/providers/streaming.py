@@ -60,7 +60,7 @@ class Translator(Protocol[E_contra]):
 
 
 async def run(
-    source: AsyncGenerator[E],
+    source: AsyncGenerator[Sequence[E]],
     translator: Translator[E],
     access: ModelAccess,
     limits: Limits,
@@ -68,7 +68,8 @@ async def run(
     """Translate a stream.
 
     Args:
-        source: Opens the request when it is first asked, and closes it when it is closed.
+        source: Opens the request when it is first asked, and closes it when it is closed. Yields
+            the events that arrived together.
         translator: A new one.
         access: Names the provider in errors.
         limits: For the watchdog.
@@ -77,16 +78,18 @@ async def run(
         ProviderFailed: For every failure.
     """
     watchdog = _Watchdog(limits.first_event_s)
+    feed = translator.feed
     async with aclosing(source):
         try:
             while True:
                 try:
                     with watchdog:
-                        event = await anext(source)
+                        batch = await anext(source)
                 except StopAsyncIteration:
                     break
-                for step_event in translator.feed(event):
-                    yield step_event
+                for event in batch:
+                    for step_event in feed(event):
+                        yield step_event
                 if translator.complete:
                     break
                 watchdog.limit_s = TAIL_S if translator.finished else limits.idle_s
@@ -105,7 +108,7 @@ async def run(
             await _drain(source)
 
 
-async def _drain(source: AsyncGenerator[E]) -> None:
+async def _drain(source: AsyncGenerator[Sequence[E]]) -> None:
     try:
         async with asyncio.timeout(DRAIN_S):
             async for _ in source:
