@@ -102,6 +102,8 @@ class ToolResultPart(
     is_error: bool = False
     provider_executed: bool = False
     duration_ms: int | None = None
+    ends_turn: bool = False
+    """The turn ends with this result: the model does not get another word."""
     provider_metadata: ProviderMetadata | None = None
 
 

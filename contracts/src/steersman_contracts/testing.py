@@ -52,6 +52,8 @@ class LocalContext:
         self.call_id = call_id
         self.timeout_s = timeout_s
         self.cancelled = False
+        self.settings: Any = None
+        self.secrets: dict[str, str] = {}
         self.progressed: list[str] = []
         self._changed = asyncio.Event()
 
@@ -59,6 +61,10 @@ class LocalContext:
         """Remember `text`."""
         self.progressed.append(text)
         self._changed.set()
+
+    async def secret(self, name: str) -> str | None:
+        """Read from `secrets`."""
+        return self.secrets.get(name)
 
     async def saw(self, text: str) -> None:
         """Wait until some progress contains `text`. Use it inside `asyncio.timeout`."""

@@ -39,7 +39,12 @@ async def start_tools(nats: NatsServer, tmp_path: Path) -> AsyncGenerator[StartT
     async with AsyncExitStack() as stack:
 
         async def start(*sources: PluginSource, **settings: Any) -> Service:
-            settings = {"workspaces_dir": str(tmp_path / "workspaces"), **settings}
+            settings = {
+                "workspaces_dir": str(tmp_path / "workspaces"),
+                "ledger": "memory",
+                "toolset_patience_s": 0.0,
+                **settings,
+            }
             return await stack.enter_async_context(tools_service(nats.url(), sources, settings))
 
         yield start

@@ -112,7 +112,12 @@ class Caller:
             timeout_s=timeout_s,
         )
         stream = self.rpc.stream(CALL_TOOL, request, CallProgress)
-        return await last_reply(stream, CallResult, on_progress)
+
+        def on_frame(frame: CallProgress) -> None:
+            if frame.seq:  # the first frame only says which replica has the call
+                on_progress(frame)
+
+        return await last_reply(stream, CallResult, on_frame)
 
     async def cancel(self, call_id: str) -> None:
         await self.rpc.call(CANCEL_CALL, CancelCall(self.chat_id, call_id))

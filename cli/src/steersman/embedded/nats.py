@@ -25,6 +25,10 @@ from steersman_contracts.subjects import (
     RELAY_NUDGES,
     ROOT,
     TOOL_CANCELS,
+    TOOL_RELOADS,
+    TOOLSET_BEATS,
+    TOOLSET_CALLS,
+    TOOLSET_CATALOGS,
     WORK_CONSUMER,
     WORK_STREAM,
     WORK_SUBJECTS,
@@ -91,7 +95,9 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             rpc_group("store", "chats"),
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
+            rpc_group("store", "plugins"),
             rpc_group("tools", "catalog"),
+            rpc_group("tools", "plugins"),
             _all_of("desktop"),
             *_READ_EVENTS,
         ),
@@ -112,7 +118,9 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         publish=(
             EVENT_SUBJECTS,
             rpc_group("store", "worker"),
-            _all_of("tools"),
+            rpc_group("tools", "catalog"),
+            rpc_group("tools", "calls"),
+            rpc_group("tools", "host"),
             _all_of("desktop"),
             TOOL_CANCELS,
             *_PULL_WORK,
@@ -121,8 +129,28 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         subscribe=(CONTROL_SUBJECTS, LIVE_SUBJECTS, _inbox("chatloop"), _DISCOVERY),
     ),
     "tools": Permissions(
-        publish=(_all_of("desktop"), rpc_group("store", "ledger"), f"{ROOT}.tools.>"),
-        subscribe=(_all_of("tools"), TOOL_CANCELS, _inbox("tools"), _DISCOVERY),
+        publish=(
+            _all_of("desktop"),
+            rpc_group("store", "ledger"),
+            rpc_group("store", "plugin_book"),
+            f"{ROOT}.tools.>",
+            TOOLSET_CATALOGS,
+            TOOLSET_CALLS,
+        ),
+        subscribe=(
+            _all_of("tools"),
+            TOOL_CANCELS,
+            TOOL_RELOADS,
+            TOOLSET_BEATS,
+            _inbox("tools"),
+            _DISCOVERY,
+        ),
+    ),
+    # Tool hosts outside of the tools service. A deployment with several that do not trust each
+    # other gives each a user of its own, with the name of its set in place of the wildcard.
+    "toolhost": Permissions(
+        publish=(TOOLSET_BEATS,),
+        subscribe=(TOOLSET_CATALOGS, TOOLSET_CALLS, _inbox("toolhost")),
     ),
     "desktop": Permissions(
         publish=(),

@@ -56,9 +56,15 @@ def decide(messages: Sequence[Message], *, steps: int, max_steps: int) -> Decisi
             return RunTools(calls)
         if last.stop != "pause":
             return FinishTurn("completed")
+    elif last.role is Role.TOOL and any(_ends_turn(part) for part in last.parts):
+        return FinishTurn("completed")
     if steps >= max_steps:
         return FinishTurn("step_limit")
     return CallModel()
+
+
+def _ends_turn(part: object) -> bool:
+    return isinstance(part, ToolResultPart) and part.ends_turn
 
 
 def after_boundary(messages: Sequence[Message]) -> Sequence[Message]:

@@ -324,7 +324,11 @@ class ChatRun:
         of_client = {tool.name for tool in self.chat.client_tools}
         ours = tuple(call for call in calls if call.tool not in of_client or call.invalid)
         work = self._around.toolbox.run(
-            self.chat.chat_id, ours, finished=results, on_progress=on_progress
+            self.chat.chat_id,
+            ours,
+            epoch=self._calls_message(),
+            finished=results,
+            on_progress=on_progress,
         )
         if await self._interruptible(work):
             if len(ours) < len(calls):
@@ -337,6 +341,11 @@ class ChatRun:
         elif self._interrupted:
             self._interrupted = False
             await self._finish_interruption(_tool_message(calls, results, INTERRUPTED))
+
+    def _calls_message(self) -> int:
+        """The message whose calls are open: the same for every worker that runs them."""
+        messages = reversed(self.history.messages)
+        return next((m.id for m in messages if m.role is Role.ASSISTANT and not m.deleted), 0)
 
     async def _wait_for_client(
         self, calls: Sequence[ToolCallPart], results: dict[str, ToolResultPart]

@@ -19,8 +19,10 @@ from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.drops import Drops
 from steersman_store.identity import Identities
+from steersman_store.ledger import Ledger
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
+from steersman_store.plugins import PluginBook
 from steersman_store.presets import presets, write_presets
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
@@ -64,7 +66,12 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             relay = OutboxRelay(database, client, publisher, ranges=settings.relay_ranges)
             announcer = Announcer(client, publisher, relay.nudge)
             sweep = Sweep(database, client, announcer, settings)
-            for work, name in ((relay.run, "relay"), (sweep.run, "sweep")):
+            ledger = Ledger(database)
+            for work, name in (
+                (relay.run, "relay"),
+                (sweep.run, "sweep"),
+                (ledger.run, "ledger"),
+            ):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
             if settings.nats_system_url is not None:
                 drops = await stack.enter_async_context(
@@ -79,6 +86,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Worker(database, announcer, vault).serve(server)
             Models(database, vault).serve(server)
             Identities(database).serve(server)
+            ledger.serve(server)
+            PluginBook(database, vault).serve(server)
             await server.start()
             stack.push_async_callback(server.drain, settings.shutdown_timeout_s)
             runtime.health.add(
