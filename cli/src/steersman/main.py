@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "chat": "steersman.chat",
     "provider": "steersman.providers",
     "model": "steersman.providers",
+    "plugins": "steersman.plugins",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",
 }

@@ -59,7 +59,8 @@ _WHERE: Final = (
 )
 
 
-def _where(command: Callable[..., Any]) -> Callable[..., Any]:
+def where(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which Steersman is meant."""
     for option in reversed(_WHERE):
         command = option(command)
     return command
@@ -89,7 +90,7 @@ def provider() -> None:
     help="A model of it; may be repeated. Without one, the server is asked what it has.",
 )
 @click.option("--default", "default", is_flag=True, help="Let its first model be the default.")
-@_where
+@where
 def add(
     *,
     name: str,
@@ -135,18 +136,18 @@ def add(
             click.echo(f"{len(ids) - MAX_MODELS} more were left out; name them with --model")
         click.echo(f'try it:  steersman chat --model {name}/{ids[0]} "Hello"')
 
-    _run(work, url, token, data)
+    run(work, url, token, data)
 
 
 @provider.command("list")
-@_where
+@where
 def list_providers(*, url: str | None, token: str | None, data: Path | None) -> None:
     """List the providers."""
 
     async def work(client: Client) -> tuple[tuple[Provider, ...], tuple[Model, ...]]:
         return await client.list_providers(), await client.list_models()
 
-    providers, models = _run(work, url, token, data)
+    providers, models = run(work, url, token, data)
     rows = [
         (
             one.id,
@@ -158,15 +159,15 @@ def list_providers(*, url: str | None, token: str | None, data: Path | None) -> 
         )
         for one in providers
     ]
-    _table(("NAME", "TYPE", "KEY", "MODELS", "", "BASE URL"), rows)
+    table(("NAME", "TYPE", "KEY", "MODELS", "", "BASE URL"), rows)
 
 
 @provider.command()
 @click.argument("name")
-@_where
+@where
 def remove(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
     """Remove the provider NAME and its models. Chats keep their history."""
-    _run(lambda client: client.delete_provider(name), url, token, data)
+    run(lambda client: client.delete_provider(name), url, token, data)
     click.echo(f"{name} is removed")
 
 
@@ -182,7 +183,7 @@ def model() -> None:
 
 
 @model.command("list")
-@_where
+@where
 def list_models(*, url: str | None, token: str | None, data: Path | None) -> None:
     """List the models that can answer; the default is marked."""
     rows = [
@@ -193,14 +194,14 @@ def list_models(*, url: str | None, token: str | None, data: Path | None) -> Non
             "yes" if one.tools else "no",
             "" if one.context_limit is None else str(one.context_limit),
         )
-        for one in _run(lambda client: client.list_models(), url, token, data)
+        for one in run(lambda client: client.list_models(), url, token, data)
     ]
-    _table(("", "NAME", "TITLE", "TOOLS", "CONTEXT"), rows)
+    table(("", "NAME", "TITLE", "TOOLS", "CONTEXT"), rows)
 
 
 @model.command("default")
 @click.argument("name")
-@_where
+@where
 def default_model(*, name: str, url: str | None, token: str | None, data: Path | None) -> None:
     """Let the model NAME answer where none is asked for."""
     from steersman.chat.wishes import find_model
@@ -220,7 +221,7 @@ def default_model(*, name: str, url: str | None, token: str | None, data: Path |
         await client.put_model(body)
         return wanted
 
-    click.echo(f"{_run(work, url, token, data)} is the default")
+    click.echo(f"{run(work, url, token, data)} is the default")
 
 
 def _key(variable: str | None, *, from_stdin: bool) -> str | None:
@@ -248,7 +249,7 @@ def _checked(body: T) -> T:
         raise click.UsageError(str(error)) from error
 
 
-def _run(
+def run(
     work: Callable[[Client], Coroutine[Any, Any, T]],
     url: str | None,
     token: str | None,
@@ -272,7 +273,7 @@ def _run(
         sys.exit(told.code)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns; the last one is as long as it wants, so that nothing is cut in a pipe."""
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     for row in (head, *rows):

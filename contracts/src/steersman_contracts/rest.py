@@ -8,7 +8,14 @@ import msgspec
 
 from steersman_contracts.chats import Chat, ClientTool, Message
 from steersman_contracts.ids import ModelName, QueuedId, Slug
-from steersman_contracts.parts import MAX_TEXT, FileReferencePart, Part, Parts, TextPart
+from steersman_contracts.parts import (
+    MAX_TEXT,
+    FileReferencePart,
+    JsonObject,
+    Part,
+    Parts,
+    TextPart,
+)
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
     MAX_QUEUED,
@@ -16,6 +23,7 @@ from steersman_contracts.rpc.chats import (
     ClientKey,
 )
 from steersman_contracts.rpc.models import Model, ModelId, Name, Provider, ProviderType
+from steersman_contracts.rpc.plugins import SecretValue
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
@@ -181,6 +189,18 @@ class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):
     tools: bool = True
     """Offer tools to it. Turn it off for models that only stumble over them."""
     make_default: bool = False
+
+
+class PluginSettingsBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """All stored settings of a plugin. What is secret is not among them."""
+
+    settings: JsonObject
+
+
+class SecretBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A secret; never shown again."""
+
+    value: SecretValue
 
 
 class ChatList(msgspec.Struct, frozen=True, omit_defaults=True):

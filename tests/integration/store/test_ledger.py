@@ -23,21 +23,21 @@ CALL = rpc.CallRef(ChatId("0190a0a0-0000-7000-8000-000000000001"), "c", 7)
 
 class Book:
     def __init__(self, store: StoreDriver) -> None:
-        self._rpc = store.rpc
+        self.rpc = store.rpc
 
     async def live(self, *hosts: str, lease_s: float = 60) -> None:
         for host in hosts:
-            await self._rpc.call(rpc.RENEW_HOST, rpc.RenewHost(host, lease_s))
+            await self.rpc.call(rpc.RENEW_HOST, rpc.RenewHost(host, lease_s))
 
     async def reserve(self, host: str, **facts: Any) -> rpc.Reservation:
         request = rpc.ReserveCall(CALL, host, facts.pop("fingerprint", "f"), **facts)
-        return await self._rpc.call(rpc.RESERVE, request)
+        return await self.rpc.call(rpc.RESERVE, request)
 
     async def start(self, host: str) -> bool:
-        return (await self._rpc.call(rpc.START, rpc.StartCall(CALL, host))).yours
+        return (await self.rpc.call(rpc.START, rpc.StartCall(CALL, host))).yours
 
     async def finish(self, host: str, result: CallResult = DONE) -> bool:
-        return (await self._rpc.call(rpc.FINISH, rpc.FinishCall(CALL, host, result))).kept
+        return (await self.rpc.call(rpc.FINISH, rpc.FinishCall(CALL, host, result))).kept
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ async def _let_postgres_be_old(book: Book) -> None:
         probe = rpc.CallRef(ChatId(str(uuid.uuid4())), "probe")
         for host in ("a", "b"):
             request = rpc.ReserveCall(probe, host, "f", running=False)
-            reservation = await book._rpc.call(rpc.RESERVE, request)
+            reservation = await book.rpc.call(rpc.RESERVE, request)
         if reservation.yours:
             return
 

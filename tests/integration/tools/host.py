@@ -139,7 +139,7 @@ class Service:
 
 @asynccontextmanager
 async def tools_service(
-    nats_url: str, sources: Iterable[PluginSource], settings: Mapping[str, Any]
+    nats_url: str, sources: Iterable[PluginSource] | None, settings: Mapping[str, Any]
 ) -> AsyncGenerator[Service]:
     runtime_settings = Settings(nats_url=Secret(nats_url), **settings)
     runtime = Runtime("tools", runtime_settings)

@@ -27,7 +27,7 @@ from steersman_contracts.rest import (
 from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.models import Model, Provider
-from steersman_contracts.rpc.tools import Catalog
+from steersman_contracts.rpc.tools import Catalog, PluginList, PluginReport
 
 
 class Client:
@@ -188,6 +188,17 @@ class Client:
     async def delete_provider(self, provider_id: str) -> None:
         """Remove a provider and its models. Admins only."""
         await self._exchange.delete(f"/providers/{provider_id}")
+
+    # -- plugins ---------------------------------------------------------------------------------
+
+    async def list_plugins(self) -> tuple[PluginReport, ...]:
+        """Every plugin and tool host that was found. Admins only."""
+        return (await self._exchange.get("/plugins", PluginList)).plugins
+
+    async def reload_plugins(self) -> tuple[PluginReport, ...]:
+        """Load all plugins anew; running calls finish on the old code. Admins only."""
+        reply = await self._exchange.call("POST", "/plugins/reload", PluginList, repeatable=True)
+        return reply.plugins
 
     # -- events ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from steersman_gateway.ids import provide_chat
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController
+from steersman_gateway.plugins import PluginController
 from steersman_gateway.queue import QueueController
 
 
@@ -34,6 +35,7 @@ def api_router() -> Router:
             LibraryController,
             ModelController,
             ProviderController,
+            PluginController,
             about.me,
             about.tools,
             about.desktop,
