@@ -17,6 +17,8 @@ class Deployment:
     token: str
     data: Path
     ready_file: Path
+    plugins: Path
+    """A folder on the path of the services' interpreter."""
 
     def pids(self) -> Mapping[str, int]:
         """The processes by name; a process that was started again has another one."""
