@@ -32,6 +32,9 @@ packages = ["src/$module"]
 
 [tool.pytest.ini_options]
 pythonpath = ["src"]
+
+[tool.ruff]
+line-length = 100
 """
 
 _README: Final = """\
@@ -56,7 +59,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-
 from steersman_contracts.hooks import Tool, ToolContext, ToolResult, hookimpl
 
 steersman_api = 1
@@ -117,18 +119,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import $module
-
 from steersman_contracts.testing import check_plugin, running_plugin
+
+import $module as my_plugin
 
 
 def test_it_is_what_a_deployment_expects_of_a_plugin() -> None:
-    asyncio.run(check_plugin($module))
+    asyncio.run(check_plugin(my_plugin))
 
 
 def test_it_greets_with_the_word_that_was_set(tmp_path: Path) -> None:
     async def call() -> None:
-        async with running_plugin($module, tmp_path, settings={"greeting": "Ahoy"}) as plugin:
+        async with running_plugin(my_plugin, tmp_path, settings={"greeting": "Ahoy"}) as plugin:
             context = plugin.context()
             result = await plugin.call("$tool", {"name": "Ada"}, context)
 
@@ -140,7 +142,7 @@ def test_it_greets_with_the_word_that_was_set(tmp_path: Path) -> None:
 
 def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     async def call() -> None:
-        async with running_plugin($module, tmp_path) as plugin:
+        async with running_plugin(my_plugin, tmp_path) as plugin:
             with pytest.raises(msgspec.ValidationError, match="name"):
                 await plugin.call("$tool", {"name": ""})
 
