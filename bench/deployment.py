@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import msgspec
 
-from bench import processes
+from bench import noop, processes
 from bench.children import Child, clean_environment
 from bench.figures import Wrong
 from bench.http import Address
@@ -75,6 +75,7 @@ class Deployment:
             argv += ["--replicas", replica]
         env = clean_environment() | {
             "STEERSMAN_GATEWAY_MAX_STREAMS_PER_USER": str(_MAX_VIEWERS),
+            "PYTHONPATH": str(noop.install(directory / "plugins")),
         }
         began = time.monotonic()
         child = Child(argv, log=directory / "up.log", env=env)
