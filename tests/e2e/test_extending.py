@@ -131,6 +131,22 @@ async def test_secrets_are_taken_and_never_given_back(http: httpx2.AsyncClient) 
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize("command", ["list", "reload"])
+async def test_the_command_line_shows_what_is_in_use(deployment: Deployment, command: str) -> None:
+    steersman = Path(sys.executable).with_name("steersman")
+    process = await asyncio.create_subprocess_exec(
+        *(steersman, "plugins", command),
+        env={"STEERSMAN_URL": deployment.url, "STEERSMAN_TOKEN": deployment.token},
+        stdout=subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+
+    assert process.returncode == 0
+    lines = [line.split() for line in out.decode().splitlines()]
+    assert lines[0][:3] == ["NAME", "VERSION", "STATE"]
+    assert ["files", "0.1.0", "in", "use"] in [line[:4] for line in lines]
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(shutil.which("node") is None, reason="the example needs node")
 async def test_a_tool_host_in_node_is_there_while_it_runs(

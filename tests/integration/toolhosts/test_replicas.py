@@ -11,7 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 from integration.toolhosts.conftest import StartTools
-from integration.tools.host import Text, new_chat, plugin, tool
+from integration.tools.host import Text, new_chat, plugin, tool, tools_service
+from support.services import running_store
 from support.toolhosts import Replica, words, write_plugin
 
 from steersman.embedded.nats import NatsServer
@@ -147,6 +148,68 @@ async def test_a_host_that_stops_in_order_gives_its_lease_up(
     finally:
         await connection.close()
     assert alive == 0
+
+
+class Alone:
+    """A tool that notes who is in it together with whom."""
+
+    def __init__(self) -> None:
+        self.inside: set[str] = set()
+        self.met: list[tuple[str, frozenset[str]]] = []
+
+    async def be(self, context: ToolContext, args: Text) -> ToolResult:
+        del context
+        self.met.append((args.text, frozenset(self.inside)))
+        self.inside.add(args.text)
+        await asyncio.sleep(0)  # let others in, if they may
+        self.inside.remove(args.text)
+        return ToolResult(args.text)
+
+
+async def test_exclusive_calls_are_alone_over_all_hosts_and_in_call_order(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    rooms = Alone()
+    source = plugin(
+        "p",
+        tool(rooms.be, name="shared", arguments=Text),
+        tool(rooms.be, name="alone", arguments=Text, exclusive=True),
+    )
+    for _ in range(3):
+        await start_tools(source)
+    order = ["shared", "shared", "alone", "shared", "alone", "alone", "shared"]
+    calls = [ToolCallPart(f"c{n}", name, {"text": f"{n} {name}"}) for n, name in enumerate(order)]
+
+    async with asyncio.timeout(40):
+        results = await run(await new_toolbox(), new_chat(), *calls)
+
+    assert results == [f"{n} {name}" for n, name in enumerate(order)]
+    began = [text for text, _ in rooms.met]
+    for position, (text, others) in enumerate(rooms.met):
+        if text.endswith("alone"):
+            assert others == frozenset()
+            assert position == int(text[0]), began
+
+
+async def test_a_result_waits_for_a_store_that_is_away(
+    nats: NatsServer, database_url: str, tmp_path: Path, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting(opened=False)
+    source = plugin("p", tool(counting.count, arguments=Text))
+    settings = {"workspaces_dir": str(tmp_path / "workspaces")}
+    chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
+
+    async with AsyncExitStack() as stack:
+        async with running_store(nats.url(), database_url):
+            await stack.enter_async_context(tools_service(nats.url(), [source], settings))
+            toolbox = await new_toolbox()
+            calling = asyncio.create_task(run(toolbox, chat, call))
+            await counting.began.wait()
+        counting.opened.set()
+        async with asyncio.timeout(50), running_store(nats.url(), database_url):
+            assert await calling == ["t 1"]
+            assert await run(toolbox, chat, call) == ["t 1"]
+    assert counting.runs == {"t": 1}
 
 
 KILLABLE = """
