@@ -70,8 +70,9 @@ async def at_rest(http: httpx2.AsyncClient, chat_id: str) -> None:
             if field == "event":
                 name = value
             elif field == "data" and name in ("chat.status", "stream.sync"):
-                body = json.loads(value)
-                chat = (body.get("snapshot") or {}).get("chat") or body
+                body: dict[str, Any] = json.loads(value)
+                snapshot: dict[str, Any] = body.get("snapshot") or {}
+                chat: dict[str, Any] = snapshot.get("chat") or body
                 if chat.get("status") in ("waiting", "error"):
                     return
 

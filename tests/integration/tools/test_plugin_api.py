@@ -268,8 +268,8 @@ class Meeting:
     ],
 )
 async def test_no_more_calls_run_at_the_same_time_than_may(
-    facts: dict[str, int],
-    settings: dict[str, int],
+    facts: dict[str, Any],
+    settings: dict[str, Any],
     one_chat: bool,
     start_tools: StartTools,
     caller: Caller,
@@ -340,7 +340,7 @@ async def test_a_reload_takes_the_new_code_and_leaves_running_calls_with_the_old
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # both versions in the same second
     write_plugin(tmp_path, "reloaded-once", RELOADED.format(number=1))
     await start_tools(installed=True)
