@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import msgspec
 
-from bench import processes
+from bench import noop, processes
 from bench.children import Child, clean_environment
 from bench.figures import Wrong
 from bench.http import Address
@@ -77,6 +77,7 @@ class Deployment:
             # A title would be a second request to the provider, in the middle of what is measured.
             "STEERSMAN_CHATLOOP_GENERATE_TITLES": "false",
             "STEERSMAN_GATEWAY_MAX_STREAMS_PER_USER": str(_MAX_VIEWERS),
+            "PYTHONPATH": str(noop.install(directory / "plugins")),
         }
         began = time.monotonic()
         child = Child(argv, log=directory / "up.log", env=env)

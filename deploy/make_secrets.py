@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "secrets"
-SERVICES = ("gateway", "store", "chatloop", "tools", "desktop", "cli")
+SERVICES = ("gateway", "store", "chatloop", "tools", "desktop", "cli", "toolhost")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,9 @@ def deployment() -> Generator[Deployment]:
     root = Path(tempfile.mkdtemp(prefix="steersman-e2e-"))
     root.chmod(0o711)
     data, ready_file = root / "data", root / "ready.json"
+    # Where a test can install plugins while everything runs.
+    plugins = root / "plugins"
+    plugins.mkdir(mode=0o755)
     steersman = Path(sys.executable).with_name("steersman")
     process = subprocess.Popen(
         [
@@ -57,6 +61,7 @@ def deployment() -> Generator[Deployment]:
             *("--data", data, "--ready-file", ready_file),
             *(word for kind in REPLICATED for word in ("--replicas", f"{kind}=2")),
         ],
+        env={**os.environ, "PYTHONPATH": str(plugins)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -70,7 +75,7 @@ def deployment() -> Generator[Deployment]:
         if not log.ready:
             pytest.fail("steersman up is not ready:\n" + "\n".join(log.lines))
         facts: dict[str, Any] = json.loads(ready_file.read_text())
-        yield Deployment(facts["url"], facts["token"], data, ready_file)
+        yield Deployment(facts["url"], facts["token"], data, ready_file, plugins)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

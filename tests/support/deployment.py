@@ -19,6 +19,8 @@ class Deployment:
     token: str
     data: Path
     ready_file: Path
+    plugins: Path
+    """A folder on the path of the services' interpreter."""
 
     def pids(self, kind: str) -> list[int]:
         """The processes of a service; one that was started again has another number."""

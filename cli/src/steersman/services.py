@@ -137,6 +137,8 @@ def inherited(kind: str | None, env: Mapping[str, str]) -> dict[str, str]:
     """The part of our environment that a process may see: of secrets, only those meant for it."""
     names = {*_INHERITED, *(_EXTRA.get(kind, ()) if kind else ())}
     prefixes = ("LC_", f"STEERSMAN_{kind.upper()}_") if kind else ("LC_",)
+    if kind == "tools":
+        prefixes = (*prefixes, "STEERSMAN_PLUGIN_")
     return {
         name: value for name, value in env.items() if name in names or name.startswith(prefixes)
     }

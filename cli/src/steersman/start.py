@@ -17,6 +17,7 @@ from steersman.embedded import model, nats, postgres
 from steersman.embedded.socket_link import remove_link
 from steersman.logs import Level
 from steersman.ports import free_port, listen
+from steersman.private import write_private
 from steersman.probe import problem_at
 from steersman.processes import Child, Ended, Supervisor
 from steersman.report import Facts, Report
@@ -118,6 +119,8 @@ class Running:
         plan = nats.prepare(data.nats, port=free_port(), passwords=passwords)
         child = self.supervisor.start(plan.command, stage=services.PARTS_STAGE)
         await self._until(child, lambda: nats.is_ready(data.nats, child.pid))
+        # For tool hosts that people start beside ours, such as examples/tool-host-node.
+        write_private(data.secrets / "toolhost-nats-url", plan.url("toolhost") + "\n")
         self.report.ready("nats", since)
         return plan
 

@@ -112,6 +112,12 @@ class AlreadyOwned(SteersmanError):
     code = "already_owned"
 
 
+class CallElsewhere(SteersmanError):
+    """A tool call runs on another replica; `host` in the details says on which: ask there."""
+
+    code = "call_elsewhere"
+
+
 class QueueFull(SteersmanError):
     """The queue of the chat holds its maximum (in the details)."""
 

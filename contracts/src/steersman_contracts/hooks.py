@@ -2,6 +2,7 @@
 
 A plugin is a module or object with functions marked `@hookimpl`, registered under the entry-point
 group `steersman.plugins`. A plugin that breaks is reported and skipped; the service stays up.
+`docs/plugins.md` has a section for each hook.
 """
 
 from __future__ import annotations
@@ -15,6 +16,31 @@ import msgspec
 import pluggy
 
 from steersman_contracts.parts import JsonObject, JsonPart, ResultContent, TextPart
+from steersman_contracts.secret import Secret
+
+__all__ = [
+    "API_ATTRIBUTE",
+    "API_VERSION",
+    "ENTRY_POINT_GROUP",
+    "PROJECT",
+    "Changed",
+    "Denied",
+    "PendingCall",
+    "PluginHost",
+    "PluginOff",
+    "Secret",
+    "Tool",
+    "ToolContext",
+    "ToolHooks",
+    "ToolResult",
+    "hookimpl",
+    "hookspec",
+]
+
+API_VERSION: Final = 1
+"""Of this module. It grows when a plugin that was written for the one before would break."""
+API_ATTRIBUTE: Final = "steersman_api"
+"""The attribute in which a plugin says for which version it was written; without it, for 1."""
 
 PROJECT: Final = "steersman"
 ENTRY_POINT_GROUP: Final = "steersman.plugins"
@@ -75,9 +101,43 @@ class ToolContext(Protocol):
         """True once the result is no longer wanted; the task is cancelled as well."""
         ...
 
+    @property
+    def settings(self) -> Any:
+        """What the plugin's `settings` hook declared, filled; None if it declares none."""
+        ...
+
     def progress(self, text: str) -> None:
         """Tell people how far it is. Cheap; may be skipped when too frequent."""
         ...
+
+    async def secret(self, name: str) -> str | None:
+        """Read one secret of this plugin, as an administrator has stored it; None if none is."""
+        ...
+
+
+class PluginHost(Protocol):
+    """What a plugin is given when the service starts. One object per plugin."""
+
+    @property
+    def name(self) -> str:
+        """Under which the plugin is registered."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """What the plugin's `settings` hook declared, filled; None if it declares none."""
+        ...
+
+    async def secret(self, name: str) -> str | None:
+        """Read one secret of this plugin; None if there is none."""
+        ...
+
+
+class PluginOff(Exception):
+    """Raised by `start`: the plugin has nothing to offer here, and the text says why.
+
+    It is reported as off, not as broken.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +150,14 @@ class Tool(Generic[A]):
         arguments: The type of the arguments; the JSON Schema is derived from it.
         handler: Runs the call. An exception becomes an error result.
         timeout_s: Seconds after which the call is cancelled.
-        idempotent: Running it twice is the same as running it once.
+        idempotent: Running it twice is the same as running it once: when its host dies it is run
+            again.
+        read_only: It changes nothing anywhere. Such calls are not booked, and so are faster; asked
+            for again they are run again.
         exclusive: Never at the same time as another call of the same chat.
+        ends_turn: A result that is no error ends the turn; the model does not get another word.
+        max_concurrent: Calls of it at the same time in one process; others wait.
+        max_per_chat: Calls of it at the same time in one chat; others wait.
         needs_workspace: Has no meaning without a workspace.
         needs_approval: A person is asked before each call.
     """
@@ -102,7 +168,11 @@ class Tool(Generic[A]):
     handler: Callable[[ToolContext, A], Awaitable[ToolResult]]
     timeout_s: float = 60.0
     idempotent: bool = False
+    read_only: bool = False
     exclusive: bool = False
+    ends_turn: bool = False
+    max_concurrent: int | None = None
+    max_per_chat: int | None = None
     needs_workspace: bool = False
     needs_approval: bool = False
 
@@ -112,6 +182,13 @@ class Denied:
     """A `before_call` hook refuses the call; the model reads the reason."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A `before_call` hook gives the call other arguments; later hooks and the tool see these."""
+
+    arguments: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +202,46 @@ class PendingCall:
 
 
 class ToolHooks(Protocol):
-    """The hooks of a plugin. Each is optional."""
+    """The hooks of a plugin. Each is optional; each may leave out arguments that it does not need.
+
+    `start`, `stop`, `before_call` and `after_call` may be `async`.
+    """
 
     @hookspec
-    def tools(self) -> Iterable[Tool[Any]]:
-        """List the tools this plugin offers. Called once, at start-up; must not do I/O."""
+    def settings(self) -> type[msgspec.Struct]:
+        """Give the type of the plugin's settings. Called once, before everything else."""
         ...
 
     @hookspec
-    def before_call(self, call: PendingCall) -> Denied | None:
+    def start(self, host: PluginHost) -> Awaitable[None] | None:
+        """Open what the plugin needs. Called once, before `tools`; raising skips the plugin."""
+        ...
+
+    @hookspec
+    def tools(self) -> Iterable[Tool[Any]]:
+        """List the tools this plugin offers. Called once, after `start`; must not do I/O."""
+        ...
+
+    @hookspec
+    def prompt(self) -> str | None:
+        """Say what a model has to know to use the tools well. Called once, after `tools`."""
+        ...
+
+    @hookspec
+    def before_call(
+        self, call: PendingCall
+    ) -> Denied | Changed | Awaitable[Denied | Changed | None] | None:
         """Look at a call before it runs. The first `Denied` wins. Raising denies the call."""
         ...
 
     @hookspec
-    def after_call(self, call: PendingCall, result: ToolResult) -> None:
-        """Look at a result after the call. Raising is logged and changes nothing."""
+    def after_call(
+        self, call: PendingCall, result: ToolResult
+    ) -> ToolResult | Awaitable[ToolResult | None] | None:
+        """Look at a result, and perhaps replace it. Raising is logged and changes nothing."""
+        ...
+
+    @hookspec
+    def stop(self) -> Awaitable[None] | None:
+        """Close what `start` opened. Called once, after the last call has ended."""
         ...

@@ -110,6 +110,8 @@ class ToolResultPart(
     provider_executed: bool = False
     duration_ms: int | None = None
     provider_metadata: ProviderMetadata | None = None
+    ends_turn: bool = False
+    """The turn ends with this result: the model does not get another word."""
 
 
 class SourcePart(msgspec.Struct, frozen=True, tag_field="type", tag="source", omit_defaults=True):

@@ -44,6 +44,7 @@ from steersman_contracts.rpc.models import (
 from steersman_contracts.rpc.models import (
     Version as EntryVersion,
 )
+from steersman_contracts.rpc.plugins import SecretValue
 from steersman_contracts.rpc.policies import AuditEntry
 from steersman_contracts.rpc.users import Account, UserName
 
@@ -337,6 +338,18 @@ class Users(msgspec.Struct, frozen=True):
     """Everybody, by name."""
 
     users: tuple[Account, ...]
+
+
+class PluginSettingsBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """All stored settings of a plugin. What is secret is not among them."""
+
+    settings: JsonObject
+
+
+class SecretBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """A secret; never shown again."""
+
+    value: SecretValue
 
 
 class ChatList(msgspec.Struct, frozen=True, omit_defaults=True):

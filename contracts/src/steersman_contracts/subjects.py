@@ -31,6 +31,11 @@ WORK_CONSUMER: Final = "turns"
 CONTROL_SUBJECTS: Final = f"{ROOT}.ctl.*"
 RELAY_NUDGES: Final = f"{ROOT}.relay.nudge.*"
 TOOL_CANCELS: Final = f"{ROOT}.tools.cancel.*"
+TOOL_RELOADS: Final = f"{ROOT}.tools.reload"
+"""Tells every replica of the tools service to load its plugins anew."""
+TOOLSET_BEATS: Final = f"{ROOT}.toolset.*.beat.*"
+TOOLSET_CATALOGS: Final = f"{ROOT}.toolset.*.catalog.*"
+TOOLSET_CALLS: Final = f"{ROOT}.toolset.*.calls.*"
 ALL_TOOL_HOSTS: Final = "all"
 """For `tool_cancel`: whoever runs the call."""
 
@@ -117,6 +122,23 @@ def relay_nudge(relay_range: int) -> str:
 def tool_cancel(host: str) -> str:
     """Where one tool host hears that a call is no longer wanted."""
     return f"{ROOT}.tools.cancel.{token(host)}"
+
+
+def tool_host(host: str, method: str) -> str:
+    """A method of one certain replica of the tools service."""
+    group, name = method.split(".")
+    return f"{ROOT}.rpc.tools.host.{token(host)}.{token(group)}.{token(name)}"
+
+
+def toolset(name: str, method: str) -> str:
+    """A method of a tool host that is not ours; hosts of one set share its requests."""
+    group, action = method.split(".")
+    return f"{ROOT}.toolset.{token(name)}.{token(group)}.{token(action)}"
+
+
+def toolset_beat(name: str, host: str) -> str:
+    """Where one host of a set says that it is there."""
+    return f"{ROOT}.toolset.{token(name)}.beat.{token(host)}"
 
 
 def rpc(service: str, method: str) -> str:

@@ -1,20 +1,29 @@
-"""Run the tools of a plugin alone: no service, no NATS, no database.
+"""Run a plugin alone: no service, no NATS, no database.
 
-context = LocalContext(tmp_path)
-result = await run_tool(my_plugin, "word_count", {"text": "one two"}, context)
+async with running_plugin(my_plugin, tmp_path, settings={"limit": 3}) as plugin:
+    result = await plugin.call("word_count", {"text": "one two"})
+
+asyncio.run(check_plugin(my_plugin))
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import inspect
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from steersman_contracts.hooks import Tool, ToolResult
-from steersman_contracts.parts import JsonObject
+from steersman_contracts.hooks import Changed, Denied, PendingCall, Tool, ToolContext, ToolResult
+from steersman_contracts.parts import JsonObject, ResultContent
+from steersman_contracts.plugin import HostedTool, LoadedPlugin, read_plugin
+from steersman_contracts.tool_schema import unknown_fields
+
+_LEAST_DESCRIPTION = 20
+"""Characters; less does not tell a model when to use a tool and what comes back."""
 
 
 class ToolSource(Protocol):
@@ -37,6 +46,8 @@ class LocalContext:
     Attributes:
         cancelled: Set it to tell the call that nobody waits for it.
         progressed: Every text of `progress`, oldest first.
+        settings: What the call is given as the settings of its plugin.
+        secrets: What `secret` reads.
     """
 
     def __init__(
@@ -52,6 +63,8 @@ class LocalContext:
         self.call_id = call_id
         self.timeout_s = timeout_s
         self.cancelled = False
+        self.settings: Any = None
+        self.secrets: dict[str, str] = {}
         self.progressed: list[str] = []
         self._changed = asyncio.Event()
 
@@ -59,6 +72,10 @@ class LocalContext:
         """Remember `text`."""
         self.progressed.append(text)
         self._changed.set()
+
+    async def secret(self, name: str) -> str | None:
+        """Read from `secrets`."""
+        return self.secrets.get(name)
 
     async def saw(self, text: str) -> None:
         """Wait until some progress contains `text`. Use it inside `asyncio.timeout`."""
@@ -70,7 +87,7 @@ class LocalContext:
 async def run_tool(
     plugin: ToolSource, name: str, arguments: JsonObject, context: LocalContext
 ) -> ToolResult:
-    """Call one tool as the tools service does: the arguments take the way over the wire.
+    """Call one tool without hooks around it: the arguments take the way over the wire.
 
     Raises:
         LookupError: The plugin has no tool of that name.
@@ -82,3 +99,181 @@ async def run_tool(
     tool = offered[name]
     decoded = msgspec.json.decode(msgspec.json.encode(arguments), type=tool.arguments, strict=True)
     return await tool.handler(context, decoded)
+
+
+class RunningPlugin:
+    """A plugin that was started as the tools service does it."""
+
+    def __init__(self, loaded: LoadedPlugin, workspace: Path, secrets: Mapping[str, str]) -> None:
+        self._loaded = loaded
+        self._workspace = workspace
+        self._secrets = secrets
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The names of its tools."""
+        return tuple(hosted.spec.name for hosted in self._loaded.tools)
+
+    @property
+    def prompt(self) -> str | None:
+        """What it has to say to models."""
+        return self._loaded.prompt
+
+    @property
+    def settings(self) -> Any:
+        """Its settings, filled."""
+        return self._loaded.settings
+
+    def context(self) -> LocalContext:
+        """A context for one call, to look at its progress afterwards."""
+        context = LocalContext(self._workspace)
+        context.settings = self._loaded.settings
+        context.secrets = dict(self._secrets)
+        return context
+
+    async def call(
+        self, name: str, arguments: JsonObject | None = None, context: ToolContext | None = None
+    ) -> ToolResult:
+        """Call a tool with everything around it: the checks of its arguments, and the hooks.
+
+        What the plugin raises is raised here; a deployment makes an error result of it.
+
+        Raises:
+            LookupError: There is no such tool.
+            msgspec.ValidationError: The arguments do not fit.
+            TypeError: The result is not one.
+        """
+        hosted = self._find(name)
+        around = context or self.context()
+        pending = PendingCall(around.chat_id, around.call_id, name, dict(arguments or {}))
+        _decode(hosted, pending.arguments)
+        answer = await self._hook("before_call", call=pending)
+        if isinstance(answer, Denied):
+            return ToolResult.error(f"denied: {answer.reason}")
+        if isinstance(answer, Changed):
+            pending = PendingCall(around.chat_id, around.call_id, name, answer.arguments)
+        result = await hosted.tool.handler(around, _decode(hosted, pending.arguments))
+        _check_result(result)
+        replaced = await self._hook("after_call", call=pending, result=result)
+        if replaced is None:
+            return result
+        _check_result(replaced)
+        return replaced
+
+    def _find(self, name: str) -> HostedTool:
+        for hosted in self._loaded.tools:
+            if hosted.spec.name == name:
+                return hosted
+        raise LookupError(f"no tool {name!r}; the plugin offers {sorted(self.tools)}")
+
+    async def _hook(self, hook: str, **values: Any) -> Any:
+        if not self._loaded.has(hook):
+            return None
+        answer = self._loaded.call(hook, **values)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+def _decode(hosted: HostedTool, arguments: JsonObject) -> msgspec.Struct:
+    if unknown := unknown_fields(hosted.schema, arguments):
+        raise msgspec.ValidationError(f"unknown field {', '.join(unknown)}")
+    encoded = msgspec.json.encode(arguments)
+    return msgspec.json.decode(encoded, type=hosted.tool.arguments, strict=True)
+
+
+def _check_result(result: object) -> None:
+    if not isinstance(result, ToolResult):
+        raise TypeError(f"the tool returned {type(result).__name__} in place of a ToolResult")
+    encoded = msgspec.json.encode(result.parts())
+    msgspec.json.decode(encoded, type=list[ResultContent])
+
+
+class _Book:
+    def __init__(self, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._secrets = secrets
+
+    async def settings(self, plugin: str) -> Mapping[str, Any]:
+        del plugin
+        return self._settings
+
+    async def secret(self, plugin: str, name: str) -> str | None:
+        del plugin
+        return self._secrets.get(name)
+
+
+@asynccontextmanager
+async def running_plugin(
+    plugin: object,
+    workspace: Path,
+    *,
+    name: str = "plugin",
+    settings: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    timeout_s: float = 10.0,
+) -> AsyncGenerator[RunningPlugin]:
+    """Start a plugin for the length of the block, as the tools service would.
+
+    Args:
+        plugin: The module or object that the entry point names.
+        workspace: An existing directory, which its tools may use.
+        name: Under which it is registered.
+        settings: As an administrator would store them; of secrets, see `secrets`.
+        secrets: The stored secrets by name.
+        timeout_s: Seconds for each of its hooks.
+
+    Raises:
+        steersman_contracts.plugin.BadPlugin: A deployment would skip it; the text says why.
+        steersman_contracts.hooks.PluginOff: It has nothing to offer with these settings.
+    """
+    loaded = read_plugin(name, plugin)
+    kept = dict(secrets or {})
+    await loaded.start(environment={}, book=_Book(settings or {}, kept), timeout_s=timeout_s)
+    try:
+        yield RunningPlugin(loaded, workspace, kept)
+    finally:
+        await loaded.stop(timeout_s=timeout_s)
+
+
+async def check_plugin(
+    plugin: object,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
+    """Hold a plugin to what every deployment expects of one: the conformance test.
+
+    It is loaded, started and stopped twice, as a reload does, and its tools have to explain
+    themselves to a model.
+
+    Raises:
+        AssertionError: Something is missing; the text lists all of it.
+        steersman_contracts.plugin.BadPlugin: A deployment would skip it.
+    """
+    offered: list[tuple[str, ...]] = []
+    problems: list[str] = []
+    for _ in range(2):
+        loaded = read_plugin("plugin", plugin)
+        await loaded.start(
+            environment={}, book=_Book(settings or {}, secrets or {}), timeout_s=10.0
+        )
+        problems = [line for hosted in loaded.tools for line in _unexplained(hosted)]
+        offered.append(tuple(hosted.spec.name for hosted in loaded.tools))
+        await loaded.stop(timeout_s=10.0)
+    if offered[0] != offered[1]:
+        problems.append(f"its tools differ from one load to the next: {offered}")
+    if problems:
+        raise AssertionError("; ".join(problems))
+
+
+def _unexplained(hosted: HostedTool) -> list[str]:
+    name = hosted.spec.name
+    problems: list[str] = []
+    if len(hosted.spec.description) < _LEAST_DESCRIPTION:
+        problems.append(f"{name}: say what it does, when to use it and what comes back")
+    fields: dict[str, JsonObject] = hosted.schema.get("properties", {})
+    problems += [
+        f"{name}: the argument {field!r} has no description"
+        for field, schema in fields.items()
+        if not schema.get("description")
+    ]
+    return problems

@@ -17,19 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import msgspec
 
 from steersman_contracts.errors import SteersmanError
-
-
-class Secret(str):
-    """A string that does not show itself in logs and tracebacks. `str.__str__` gives the value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def reveal(self) -> str:
-        """The value, as a plain string."""
-        return str.__str__(self)
+from steersman_contracts.secret import Secret as Secret
 
 
 class BadSettings(SteersmanError):

@@ -30,7 +30,9 @@ def nats() -> Iterator[NatsServer]:
 
 
 class StartTools(Protocol):
-    async def __call__(self, *sources: PluginSource, **settings: Any) -> Service: ...
+    async def __call__(
+        self, *sources: PluginSource, installed: bool = False, **settings: Any
+    ) -> Service: ...
 
 
 @pytest.fixture
@@ -38,9 +40,18 @@ async def start_tools(nats: NatsServer, tmp_path: Path) -> AsyncGenerator[StartT
     """Starts a replica of the service with these plugins."""
     async with AsyncExitStack() as stack:
 
-        async def start(*sources: PluginSource, **settings: Any) -> Service:
-            settings = {"workspaces_dir": str(tmp_path / "workspaces"), **settings}
-            return await stack.enter_async_context(tools_service(nats.url(), sources, settings))
+        async def start(
+            *sources: PluginSource, installed: bool = False, **settings: Any
+        ) -> Service:
+            settings = {
+                "workspaces_dir": str(tmp_path / "workspaces"),
+                "ledger": "memory",
+                "toolset_patience_s": 0.0,
+                **settings,
+            }
+            return await stack.enter_async_context(
+                tools_service(nats.url(), None if installed else sources, settings)
+            )
 
         yield start
 

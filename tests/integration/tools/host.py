@@ -112,7 +112,12 @@ class Caller:
             timeout_s=timeout_s,
         )
         stream = self.rpc.stream(CALL_TOOL, request, CallProgress)
-        return await last_reply(stream, CallResult, on_progress)
+
+        def on_frame(frame: CallProgress) -> None:
+            if frame.seq:  # the first frame only says which replica has the call
+                on_progress(frame)
+
+        return await last_reply(stream, CallResult, on_frame)
 
     async def cancel(self, call_id: str) -> None:
         await self.rpc.call(CANCEL_CALL, CancelCall(self.chat_id, call_id))
@@ -134,7 +139,7 @@ class Service:
 
 @asynccontextmanager
 async def tools_service(
-    nats_url: str, sources: Iterable[PluginSource], settings: Mapping[str, Any]
+    nats_url: str, sources: Iterable[PluginSource] | None, settings: Mapping[str, Any]
 ) -> AsyncGenerator[Service]:
     runtime_settings = Settings(nats_url=Secret(nats_url), **settings)
     runtime = Runtime("tools", runtime_settings)

@@ -43,14 +43,14 @@ def result(text: str = "done") -> CallResult:
 async def test_a_call_is_given_out_once_and_then_its_result(clock: Clock) -> None:
     calls = ledger(clock)
 
-    assert await calls.reserve(A, "f") is None
+    assert await calls.reserve(A, "f", running=True, repeatable=False) is None
     with pytest.raises(Conflict):
-        await calls.reserve(A, "f")
+        await calls.reserve(A, "f", running=True, repeatable=False)
     await calls.finish(A, result())
 
-    assert await calls.reserve(A, "f") == result()
+    assert await calls.reserve(A, "f", running=True, repeatable=False) == result()
     with pytest.raises(Conflict):
-        await calls.reserve(A, "other")
+        await calls.reserve(A, "other", running=True, repeatable=False)
 
 
 async def test_a_refused_call_has_its_result_whatever_it_would_have_been(clock: Clock) -> None:
@@ -58,34 +58,36 @@ async def test_a_refused_call_has_its_result_whatever_it_would_have_been(clock: 
 
     await calls.refuse(A, result("cancelled"))
 
-    assert await calls.reserve(A, "anything") == result("cancelled")
-    assert await calls.reserve(A, "something else") == result("cancelled")
+    assert await calls.reserve(A, "anything", running=True, repeatable=False) == result("cancelled")
+    assert await calls.reserve(A, "something else", running=True, repeatable=False) == result(
+        "cancelled"
+    )
 
 
 async def test_refusing_changes_nothing_once_a_call_was_taken(clock: Clock) -> None:
     calls = ledger(clock)
-    await calls.reserve(A, "f")
+    await calls.reserve(A, "f", running=True, repeatable=False)
 
     await calls.refuse(A, result("cancelled"))
     await calls.finish(A, result())
     await calls.refuse(A, result("cancelled"))
 
-    assert await calls.reserve(A, "f") == result()
+    assert await calls.reserve(A, "f", running=True, repeatable=False) == result()
 
 
 async def test_the_oldest_results_go_first_and_all_go_in_time(clock: Clock) -> None:
     calls = ledger(clock)
     for number in range(5):
         clock.now = number
-        await calls.reserve(key(number), "f")
+        await calls.reserve(key(number), "f", running=True, repeatable=False)
         await calls.finish(key(number), result())
 
     assert len(calls) == 3
     clock.now = 62
-    assert await calls.reserve(key(4), "f") == result()
+    assert await calls.reserve(key(4), "f", running=True, repeatable=False) == result()
     assert len(calls) == 2
     clock.now = 64
-    assert await calls.reserve(key(4), "f") is None
+    assert await calls.reserve(key(4), "f", running=True, repeatable=False) is None
 
 
 async def test_too_many_bytes_cost_the_content_but_not_the_memory_of_the_call(
@@ -93,10 +95,13 @@ async def test_too_many_bytes_cost_the_content_but_not_the_memory_of_the_call(
 ) -> None:
     calls = ledger(clock, kept=100, kept_bytes=2_500)
     for number in range(10):
-        await calls.reserve(key(number), "f")
+        await calls.reserve(key(number), "f", running=True, repeatable=False)
         await calls.finish(key(number), result("x" * 1000))
 
-    results = [await calls.reserve(key(number), "f") for number in range(10)]
+    results = [
+        await calls.reserve(key(number), "f", running=True, repeatable=False)
+        for number in range(10)
+    ]
 
     assert results == [FORGOTTEN] * 8 + [result("x" * 1000)] * 2
     assert FORGOTTEN.is_error
@@ -114,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.running: set[CallKey] = set()
 
     def drive(self, key: CallKey) -> CallResult | None:
-        step = self.calls.reserve(key, "f")
+        step = self.calls.reserve(key, "f", running=True, repeatable=False)
         try:
             step.send(None)
         except StopIteration as stop:

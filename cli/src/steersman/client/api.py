@@ -31,7 +31,7 @@ from steersman_contracts.rest import (
 )
 from steersman_contracts.rpc.models import Model, Provider
 from steersman_contracts.rpc.providers import ServedModels
-from steersman_contracts.rpc.tools import Catalog
+from steersman_contracts.rpc.tools import Catalog, PluginList, PluginReport
 from steersman_contracts.rpc.usage import UsageReport
 from steersman_contracts.rpc.users import Account, SignIn
 
@@ -163,6 +163,17 @@ class Client(ChatCalls, LibraryCalls):
     async def new_sign_in(self, user_id: str) -> SignIn:
         """Make a new sign-in link for a person. Admins only."""
         return await self._exchange.call("POST", f"/users/{user_id}/sign-in", SignIn)
+
+    # -- plugins ---------------------------------------------------------------------------------
+
+    async def list_plugins(self) -> tuple[PluginReport, ...]:
+        """Every plugin and tool host that was found. Admins only."""
+        return (await self._exchange.get("/plugins", PluginList)).plugins
+
+    async def reload_plugins(self) -> tuple[PluginReport, ...]:
+        """Load all plugins anew; running calls finish on the old code. Admins only."""
+        reply = await self._exchange.call("POST", "/plugins/reload", PluginList, repeatable=True)
+        return reply.plugins
 
     # -- events ----------------------------------------------------------------------------------
 

@@ -27,6 +27,10 @@ from steersman_contracts.subjects import (
     RELAY_NUDGES,
     ROOT,
     TOOL_CANCELS,
+    TOOL_RELOADS,
+    TOOLSET_BEATS,
+    TOOLSET_CALLS,
+    TOOLSET_CATALOGS,
     UNNAMED_CHATS,
     WORK_CONSUMER,
     WORK_STREAM,
@@ -97,8 +101,10 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             rpc_group("store", "files"),
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
+            rpc_group("store", "plugins"),
             rpc_group("tools", "catalog"),
             rpc_group("chatloop", "providers"),
+            rpc_group("tools", "plugins"),
             _all_of("desktop"),
             *_READ_EVENTS,
         ),
@@ -121,7 +127,9 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         publish=(
             EVENT_SUBJECTS,
             rpc_group("store", "worker"),
-            _all_of("tools"),
+            rpc_group("tools", "catalog"),
+            rpc_group("tools", "calls"),
+            rpc_group("tools", "host"),
             _all_of("desktop"),
             TOOL_CANCELS,
             *_PULL_WORK,
@@ -137,8 +145,28 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         ),
     ),
     "tools": Permissions(
-        publish=(_all_of("desktop"), rpc_group("store", "ledger"), f"{ROOT}.tools.>"),
-        subscribe=(_all_of("tools"), TOOL_CANCELS, _inbox("tools"), _DISCOVERY),
+        publish=(
+            _all_of("desktop"),
+            rpc_group("store", "ledger"),
+            rpc_group("store", "plugin_book"),
+            f"{ROOT}.tools.>",
+            TOOLSET_CATALOGS,
+            TOOLSET_CALLS,
+        ),
+        subscribe=(
+            _all_of("tools"),
+            TOOL_CANCELS,
+            TOOL_RELOADS,
+            TOOLSET_BEATS,
+            _inbox("tools"),
+            _DISCOVERY,
+        ),
+    ),
+    # Tool hosts outside of the tools service. A deployment with several that do not trust each
+    # other gives each a user of its own, with the name of its set in place of the wildcard.
+    "toolhost": Permissions(
+        publish=(TOOLSET_BEATS,),
+        subscribe=(TOOLSET_CATALOGS, TOOLSET_CALLS, _inbox("toolhost")),
     ),
     "desktop": Permissions(
         publish=(),

@@ -43,6 +43,7 @@ class Method(Generic[Q, R]):
         reply: The type of the reply body.
         deadline_s: Seconds that a caller waits unless it says otherwise.
         safe: Asking twice is the same as asking once, so a lost request is simply asked again.
+        address: A subject in place of the usual one: the same method of one certain instance.
     """
 
     service: str
@@ -51,11 +52,12 @@ class Method(Generic[Q, R]):
     reply: type[R]
     deadline_s: float = 10.0
     safe: bool = False
+    address: str | None = None
 
     @property
     def subject(self) -> str:
         """Where requests go."""
-        return subjects.rpc(self.service, self.name)
+        return self.address or subjects.rpc(self.service, self.name)
 
 
 ERROR_HEADER: Final = "Nats-Service-Error-Code"

@@ -103,8 +103,10 @@ def decide(
     final = last.role is Role.ASSISTANT and last.stop in _FINAL_STOPS
     if calls:  # answered ones would have a message after them
         return FinishTurn("completed", calls) if final else RunTools(calls)
-    finished = last.boundary == "summary-at-rest" or (
-        last.role is Role.ASSISTANT and last.stop != "pause"
+    finished = (
+        last.boundary == "summary-at-rest"
+        or (last.role is Role.ASSISTANT and last.stop != "pause")
+        or any(_ends_turn(part) for part in last.parts)
     )
     if compaction.requested and can_be_summarised(messages):
         return Compact("manual", at_rest=_rests(messages, steps=steps, finished=finished))
@@ -134,6 +136,10 @@ def _rests(messages: Sequence[Message], *, steps: int, finished: bool) -> bool:
     was never answered. A turn that had ended, however it did, stays ended.
     """
     return not unanswered(messages) and (finished or steps == 0)
+
+
+def _ends_turn(part: object) -> bool:
+    return isinstance(part, ToolResultPart) and part.ends_turn
 
 
 def after_boundary(messages: Sequence[Message]) -> Sequence[Message]:

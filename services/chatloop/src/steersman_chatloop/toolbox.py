@@ -1,27 +1,44 @@
-"""Runs the tool calls of a step: each is one RPC to a tool host, all at the same time."""
+"""Runs the tool calls of a step: each is one RPC to the tools service, all at the same time.
+
+Asking again is always safe: the service books every call under (chat, call id, epoch). So whatever
+goes wrong on the way (a host that dies, a connection that is lost), the answer is to ask again, and
+the book says whether the call runs elsewhere, has a result, or was lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import structlog
 
 from steersman_chatloop.decide import error_result
-from steersman_contracts.errors import SteersmanError, Unavailable
+from steersman_contracts import subjects
+from steersman_contracts.errors import (
+    CallElsewhere,
+    DeadlineExceeded,
+    SteersmanError,
+    Unavailable,
+)
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.rpc import Method
 from steersman_contracts.rpc.tools import (
     CALL_TOOL,
     CANCEL_CALL,
     LIST_TOOLS,
+    PING_HOST,
     CallProgress,
     CallResult,
     CallTool,
     CancelCall,
     ListTools,
+    PingHost,
+    PluginPrompt,
     ToolSpec,
 )
 from steersman_runtime.rpc import RpcClient, last_reply
@@ -29,9 +46,25 @@ from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 
+_LOST: Final = "interrupted: the tools service stopped during the call, effect unknown"
 _CATALOG_S: Final = 5.0
 _GRACE_S: Final = 15.0
 _WAIT_FOR_HOST_S: Final = 20.0
+_PING_S: Final = 1.0
+"""How often hosts that run calls are looked after."""
+
+
+class _HostLost(Unavailable):
+    """The host that runs a call does not answer any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """One request, while it is on its way."""
+
+    host: str = ""
+    """Who has the call, once that is known."""
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Toolbox:
@@ -40,9 +73,12 @@ class Toolbox:
     def __init__(self, rpc: RpcClient) -> None:
         self._rpc = rpc
         self._catalog: tuple[ToolSpec, ...] = ()
+        self._prompts: tuple[PluginPrompt, ...] = ()
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._background = TaskGroup("toolbox")
+        self._asks: set[_Ask] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     async def catalog(self) -> tuple[ToolSpec, ...]:
         """All tools, by name: as they were known a few seconds ago, read anew meanwhile.
@@ -55,10 +91,15 @@ class Toolbox:
             await asyncio.wait((self._reading,))
         return self._catalog
 
+    @property
+    def prompts(self) -> tuple[PluginPrompt, ...]:
+        """What the plugins have to say to models, as old as the catalog; by plugin name."""
+        return self._prompts
+
     async def _read(self) -> None:
         try:
             catalog = await self._rpc.call(LIST_TOOLS, ListTools(), deadline_s=3)
-            self._catalog = catalog.tools
+            self._catalog, self._prompts = catalog.tools, catalog.prompts
         except SteersmanError as error:
             # Asked again in a while: not every turn is to wait for a host that is away.
             log.warning("tools.catalog_unavailable", error_code=error.code)
@@ -80,6 +121,7 @@ class Toolbox:
         chat_id: ChatId,
         calls: Sequence[ToolCallPart],
         *,
+        epoch: int = 0,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> None:
@@ -88,26 +130,35 @@ class Toolbox:
         Args:
             chat_id: The chat.
             calls: Local calls, not yet answered.
+            epoch: The id of the message that holds them: providers use call ids again.
             finished: Gets each result as it arrives: what is there when this is cancelled, is what
                 was finished.
             on_progress: Called for each progress report.
         """
+        turns = _Turns()
         async with asyncio.TaskGroup() as group:
             for call in calls:
-                group.create_task(self._run(chat_id, call, finished, on_progress))
+                # In call order: a call is held up by those before it alone.
+                spec = None if call.invalid is not None else await self._spec(call.tool)
+                turn = turns.take(spec)
+                work = self._run(chat_id, call, epoch, spec, finished, on_progress)
+                group.create_task(_in_turn(turn, work))
 
     async def _run(
         self,
         chat_id: ChatId,
         call: ToolCallPart,
+        epoch: int,
+        spec: ToolSpec | None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> None:
         try:
-            finished[call.call_id] = await self._result(chat_id, call, on_progress)
+            finished[call.call_id] = await self._result(chat_id, call, epoch, spec, on_progress)
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
-            cancel = self._rpc.call(CANCEL_CALL, CancelCall(chat_id, call.call_id), deadline_s=5)
+            request = CancelCall(chat_id, call.call_id, epoch)
+            cancel = self._rpc.call(CANCEL_CALL, request, deadline_s=5)
             self._background.start(_quietly(cancel))
             raise
 
@@ -115,26 +166,30 @@ class Toolbox:
         self,
         chat_id: ChatId,
         call: ToolCallPart,
+        epoch: int,
+        spec: ToolSpec | None,
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> ToolResultPart:
         if call.invalid is not None:
             return error_result(call, f"the arguments are not a JSON object: {call.invalid[:500]}")
-        spec = await self._spec(call.tool)
         if spec is None:
             names = ", ".join(tool.name for tool in self._catalog) or "none"
             return error_result(call, f"there is no tool {call.tool!r}; there are: {names}")
-        request = CallTool(chat_id, call.call_id, call.tool, call.arguments)
+        request = CallTool(chat_id, call.call_id, call.tool, call.arguments, epoch)
         try:
             result = await self._ask(request, spec, lambda frame: on_progress(call, frame))
         except SteersmanError as error:
             log.warning("tool.failed", tool=call.tool, error_code=error.code)
-            if error.details.get("started"):
-                return error_result(
-                    call, "interrupted: the tools service stopped during the call, effect unknown"
-                )
+            if error.details.get("started") or isinstance(error, DeadlineExceeded):
+                return error_result(call, _LOST)
             return error_result(call, f"the call could not be made: {error}")
         return ToolResultPart(
-            call.call_id, call.tool, result.content, result.is_error, duration_ms=result.duration_ms
+            call.call_id,
+            call.tool,
+            result.content,
+            result.is_error,
+            duration_ms=result.duration_ms,
+            ends_turn=result.ends_turn,
         )
 
     async def _spec(self, name: str) -> ToolSpec | None:
@@ -150,20 +205,141 @@ class Toolbox:
     async def _ask(
         self, request: CallTool, spec: ToolSpec, on_progress: Callable[[CallProgress], None]
     ) -> CallResult:
+        """Ask until there is a result, or nobody has answered for a while."""
+        method = CALL_TOOL
+        started = False
+        end = time.monotonic() + spec.timeout_s + _GRACE_S
         until = time.monotonic() + _WAIT_FOR_HOST_S
         pause = 0.05
         while True:
-            stream = self._rpc.stream(
-                CALL_TOOL, request, CallProgress, deadline_s=spec.timeout_s + _GRACE_S
-            )
             try:
-                return await last_reply(stream, CallResult, on_progress)
+                left_s = max(1.0, end - time.monotonic())
+                return await self._ask_once(method, request, left_s, on_progress)
+            except CallElsewhere as error:
+                # A host that has died keeps its calls until its lease ends: seconds.
+                host = error.details.get("host")
+                address = subjects.tool_host(host, CALL_TOOL.name) if host else None
+                method, started = replace(CALL_TOOL, address=address), True
             except Unavailable as error:
-                # Nobody took it: asking again cannot run it twice.
-                if error.details.get("started") or time.monotonic() + pause > until:
-                    raise
+                method = CALL_TOOL
+                if error.details.get("started"):
+                    started = True
+                    until = time.monotonic() + _WAIT_FOR_HOST_S
+            if time.monotonic() + pause > min(until, end):
+                raise Unavailable("no tools service answers", started=started)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
+            pause = min(pause * 2, 0.5)
+
+    async def _ask_once(
+        self,
+        method: Method[CallTool, CallResult],
+        request: CallTool,
+        deadline_s: float,
+        on_progress: Callable[[CallProgress], None],
+    ) -> CallResult:
+        ask = _Ask()
+
+        def on_frame(frame: CallProgress) -> None:
+            if frame.host:
+                ask.host = frame.host
+            if frame.seq:
+                on_progress(frame)
+
+        stream = self._rpc.stream(method, request, CallProgress, deadline_s=deadline_s)
+        async with self._looked_after(ask):
+            reply = asyncio.ensure_future(last_reply(stream, CallResult, on_frame))
+            lost = asyncio.ensure_future(ask.lost.wait())
+            try:
+                await asyncio.wait({reply, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if reply.done():
+                    return reply.result()
+                raise _HostLost("the host of the call does not answer", started=True)
+            finally:
+                lost.cancel()
+                reply.cancel()
+                with suppress(asyncio.CancelledError, SteersmanError):
+                    await reply
+
+    @asynccontextmanager
+    async def _looked_after(self, ask: _Ask) -> AsyncGenerator[None]:
+        self._asks.add(ask)
+        if self._watching is None:
+            self._watching = self._background.start(self._watch(), name="tool-hosts")
+        try:
+            yield
+        finally:
+            self._asks.discard(ask)
+
+    async def _watch(self) -> None:
+        """Ping the hosts that run calls: a stream alone would tell after ten seconds of silence."""
+        try:
+            while self._asks:
+                await asyncio.sleep(_PING_S)
+                hosts = {ask.host for ask in self._asks if ask.host}
+                await asyncio.gather(*(self._ping(host) for host in hosts))
+        finally:
+            self._watching = None
+
+    async def _ping(self, host: str) -> None:
+        method = replace(PING_HOST, address=subjects.tool_host(host, PING_HOST.name))
+        try:
+            await self._rpc.call(method, PingHost())
+        except SteersmanError as error:
+            log.warning("tools.host_lost", host=host, error_code=error.code)
+            for ask in self._asks:
+                if ask.host == host:
+                    ask.lost.set()
+
+
+class _Turns:
+    """The order of the calls of one step: exclusive ones alone, and no more of a tool than may.
+
+    The chat has one owner, so this holds over all hosts; a host keeps to it among its own as well.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[asyncio.Event] = []
+        self._exclusive: asyncio.Event | None = None
+        self._limits: dict[str, asyncio.Semaphore] = {}
+
+    def take(self, spec: ToolSpec | None) -> _Turn:
+        """The turn of the next call."""
+        done = asyncio.Event()
+        if spec is None:
+            done.set()
+            return _Turn((), None, done)
+        before: tuple[asyncio.Event, ...] = ()
+        if spec.exclusive:
+            before = tuple(self._all)
+            self._exclusive = done
+        elif self._exclusive is not None:
+            before = (self._exclusive,)
+        self._all.append(done)
+        limit: asyncio.Semaphore | None = None
+        if spec.max_per_chat is not None:
+            limit = self._limits.setdefault(spec.name, asyncio.Semaphore(spec.max_per_chat))
+        return _Turn(before, limit, done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    before: tuple[asyncio.Event, ...]
+    limit: asyncio.Semaphore | None
+    done: asyncio.Event
+
+
+async def _in_turn(turn: _Turn, work: Awaitable[Any]) -> None:
+    try:
+        for event in turn.before:
+            await event.wait()
+        async with AsyncExitStack() as stack:
+            if turn.limit is not None:
+                await stack.enter_async_context(turn.limit)
+            await work
+    finally:
+        turn.done.set()
+        if asyncio.iscoroutine(work):
+            work.close()  # cancelled before its turn came
 
 
 async def _quietly(call: Awaitable[object]) -> None:

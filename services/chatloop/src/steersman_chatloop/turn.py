@@ -36,6 +36,7 @@ from steersman_chatloop.decide import (
     RunTools,
     after_boundary,
     decide,
+    is_for_model,
     local_calls,
 )
 from steersman_chatloop.episode import Episode
@@ -323,7 +324,11 @@ class ChatRun:
         sorted_ = await self._sorted_out(ours)
         results |= {result.call_id: result for result in sorted_.refused}
         work = self._around.toolbox.run(
-            self.chat.chat_id, sorted_.allowed, finished=results, on_progress=on_progress
+            self.chat.chat_id,
+            sorted_.allowed,
+            epoch=self._calls_message(),
+            finished=results,
+            on_progress=on_progress,
         )
         if await self._interruptible(work):
             if len(ours) < len(open_) or sorted_.asked:
@@ -346,6 +351,11 @@ class ChatRun:
             approved=frozenset(chat.approved),
             circumstances=Circumstances(chat.chat_id, chat.steps),
         )
+
+    def _calls_message(self) -> int:
+        """The message whose calls are open: the same for every worker that runs them."""
+        messages = reversed(self._for_model())
+        return next((m.id for m in messages if m.role is Role.ASSISTANT and is_for_model(m)), 0)
 
     def _publish_progress(self, call: ToolCallPart, text: str, seq: int) -> None:
         chat_id = self.chat.chat_id

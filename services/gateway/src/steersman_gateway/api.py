@@ -17,6 +17,7 @@ from steersman_gateway.imports import ImportController
 from steersman_gateway.library import LibraryController
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController, refresh_prices
+from steersman_gateway.plugins import PluginController
 from steersman_gateway.policies import PolicyController
 from steersman_gateway.queue import QueueController
 from steersman_gateway.usage import usage
@@ -46,6 +47,7 @@ def api_router() -> Router:
             UserController,
             refresh_prices,
             usage,
+            PluginController,
             about.me,
             about.tools,
             about.desktop,

@@ -38,6 +38,7 @@ STATUS: Final[Mapping[str, int]] = {
     "transition_refused": 409,
     "stale_fence": 409,
     "already_owned": 409,
+    "call_elsewhere": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "queue_full": 429,

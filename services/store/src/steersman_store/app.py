@@ -21,8 +21,10 @@ from steersman_store.drops import Drops
 from steersman_store.files import Files
 from steersman_store.identity import Identities
 from steersman_store.imports import Imports
+from steersman_store.ledger import Ledger
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
+from steersman_store.plugins import PluginBook
 from steersman_store.policies import Policies
 from steersman_store.presets import presets, write_presets
 from steersman_store.price_list import PriceList
@@ -78,7 +80,12 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             )
             announcer = Announcer(client, publisher, relay.nudge)
             sweep = Sweep(database, client, announcer, settings)
-            for work, name in ((relay.run, "relay"), (sweep.run, "sweep")):
+            ledger = Ledger(database)
+            for work, name in (
+                (relay.run, "relay"),
+                (sweep.run, "sweep"),
+                (ledger.run, "ledger"),
+            ):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
             if settings.nats_system_url is not None:
                 drops = await stack.enter_async_context(
@@ -104,6 +111,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             models.serve(server)
             Usage(database).serve(server)
             Users(database).serve(server)
+            ledger.serve(server)
+            PluginBook(database, vault).serve(server)
             await server.start()
             once = TaskGroup("prices")
             stack.push_async_callback(once.cancel)

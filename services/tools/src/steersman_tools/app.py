@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
 from litestar import Litestar
 
-from steersman_contracts import subjects
-from steersman_contracts.rpc import Nothing
-from steersman_contracts.rpc.tools import (
-    CALL_TOOL,
-    CANCEL_CALL,
-    LIST_TOOLS,
-    CancelCall,
-    Catalog,
-    ListTools,
-)
+from steersman_contracts.errors import SteersmanError
 from steersman_runtime.nats_client import NatsClient
-from steersman_runtime.rpc import RpcServer
+from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime, create_service
-from steersman_runtime.tasks import TaskGroup
+from steersman_runtime.tasks import running
 from steersman_tools.calls import Calls
+from steersman_tools.catalog import Tools
 from steersman_tools.execution import Executor
-from steersman_tools.ledger import MemoryLedger
-from steersman_tools.plugins import Plugins, PluginSource, installed_plugins
+from steersman_tools.ledger import Ledger, MemoryLedger
+from steersman_tools.plugin_book import EmptyBook, StoreBook
+from steersman_tools.plugins import (
+    PluginSource,
+    Registry,
+    Surroundings,
+    installed_plugins,
+)
 from steersman_tools.results import Limits
 from steersman_tools.sandbox import sandboxed
-from steersman_tools.settings import Settings
+from steersman_tools.service import Server
+from steersman_tools.settings import Settings, plugin_environment
+from steersman_tools.store_ledger import StoreLedger
+from steersman_tools.toolsets import Toolsets
 from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
 
-_OTHER_REQUESTS: Final = 256
-"""RPC requests beside the calls: repeated ones, cancels, catalogs."""
+_LONGEST_PAUSE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What runs: `app.state.service`."""
+
+    host: str
+    registry: Registry
+    tools: Tools
 
 
 def create_app(
@@ -53,33 +63,88 @@ def create_app(
         sources: The plugins to host; None is those of the installed packages.
     """
 
+    def find() -> Iterable[PluginSource]:
+        return installed_plugins() if sources is None else sources
+
     @asynccontextmanager
-    async def lifespan(runtime: Runtime) -> AsyncGenerator[Plugins]:
+    async def lifespan(runtime: Runtime) -> AsyncGenerator[Service]:
+        # Another one at each start: what the last process ran must not be taken for ours.
+        host = f"{runtime.instance}-{secrets.token_hex(6)}"
         workspaces = Workspaces(Path(settings.workspaces_dir), uid=settings.workspace_uid)
-        plugins = Plugins(installed_plugins() if sources is None else sources)
-        async with sandboxed(workspaces, settings), runtime.nats() as client:
-            calls = _calls(settings, plugins, workspaces, client)
-            async with _serving(runtime, settings, plugins, calls, client):
-                yield plugins
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(runtime.nats(name=host))
+            rpc = RpcClient(client)
+            ledger = await stack.enter_async_context(_ledger(runtime, settings, rpc, host))
+            book = StoreBook(rpc) if settings.ledger == "store" else EmptyBook()
+            around = Surroundings(plugin_environment(), book, settings.plugin_timeout_s)
+            registry = Registry(find, around)
+            stack.push_async_callback(registry.close)
+            await stack.enter_async_context(sandboxed(workspaces, settings))
+            toolsets = Toolsets(client, rpc)
+            await stack.enter_async_context(
+                running(toolsets.run, name="toolsets", on_failure=runtime.fail)
+            )
+            await registry.load()
+            tools = Tools(registry, toolsets, patience_s=settings.toolset_patience_s)
+            calls = _calls(settings, host, tools, ledger, workspaces, client)
+            server = Server(runtime, settings, host=host, tools=tools, calls=calls, client=client)
+            await stack.enter_async_context(server.serving())
+            yield Service(host, registry, tools)
 
     return create_service(runtime, lifespan)
 
 
-def _calls(
-    settings: Settings, plugins: Plugins, workspaces: Workspaces, client: NatsClient
-) -> Calls:
-    return Calls(
-        plugins=plugins,
-        executor=Executor(plugins, cancel_grace_s=settings.cancel_grace_s),
-        ledger=MemoryLedger(
+@asynccontextmanager
+async def _ledger(
+    runtime: Runtime, settings: Settings, rpc: RpcClient, host: str
+) -> AsyncGenerator[Ledger]:
+    if settings.ledger == "memory":
+        yield MemoryLedger(
             kept=settings.results_kept,
             kept_s=settings.results_kept_s,
             kept_bytes=settings.results_kept_bytes,
             clock=time.monotonic,
-        ),
+        )
+        return
+    ledger = StoreLedger(rpc, host, lease_s=settings.host_lease_s)
+    await _enlist(ledger, runtime)
+    runtime.health.add("ledger", lambda: None if ledger.alive else "the store does not answer")
+    async with running(ledger.renew, name="host-lease", on_failure=runtime.fail):
+        yield ledger
+    await ledger.leave()
+
+
+async def _enlist(ledger: StoreLedger, runtime: Runtime) -> None:
+    """Wait for the store: services start in any order."""
+    pause = 0.05
+    while not runtime.stopping.is_set():
+        try:
+            await ledger.enlist()
+        except SteersmanError as error:
+            log.info("host.waits_for_store", error_code=error.code)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            continue
+        return
+
+
+def _calls(
+    settings: Settings,
+    host: str,
+    tools: Tools,
+    ledger: Ledger,
+    workspaces: Workspaces,
+    client: NatsClient,
+) -> Calls:
+    return Calls(
+        host=host,
+        tools=tools,
+        executor=Executor(cancel_grace_s=settings.cancel_grace_s),
+        ledger=ledger,
         workspaces=workspaces,
         limits=_limits(settings, client.max_payload),
         max_concurrent=settings.max_concurrent_calls,
+        max_per_chat=settings.max_calls_per_chat,
         max_waiting=settings.max_waiting_calls,
     )
 
@@ -88,58 +153,3 @@ def _limits(settings: Settings, max_payload: int) -> Limits:
     """What fits into one message: text may grow sixfold by JSON escapes, files by base64."""
     room = (max_payload - 6 * settings.max_result_bytes - (16 << 10)) * 3 // 4
     return Limits(settings.max_result_bytes, max(0, min(settings.max_file_bytes, room)))
-
-
-@asynccontextmanager
-async def _serving(
-    runtime: Runtime, settings: Settings, plugins: Plugins, calls: Calls, client: NatsClient
-) -> AsyncGenerator[None]:
-    cancels = TaskGroup("cancel")
-    broadcast = subjects.tool_cancel(subjects.ALL_TOOL_HOSTS)
-
-    async def list_tools(_: ListTools) -> Catalog:
-        return Catalog(runtime.instance, plugins.specs, plugins.reports)
-
-    async def cancel_call(request: CancelCall) -> Nothing:
-        # The queue group chose one host at random; the call may run on another.
-        if not calls.cancel(request):
-            client.send(broadcast, msgspec.json.encode(request))
-        return Nothing()
-
-    def on_broadcast(_: bytes, __: bytes, ___: bytes, payload: bytes) -> None:
-        try:
-            request = msgspec.json.decode(payload, type=CancelCall)
-        except msgspec.DecodeError:
-            log.warning("cancel.unreadable")
-            return
-        cancels.start(calls.cancel_early(request))
-
-    rpc = RpcServer(
-        client,
-        "tools",
-        version=runtime.version,
-        concurrency=settings.max_concurrent_calls + settings.max_waiting_calls + _OTHER_REQUESTS,
-    )
-    rpc.add(LIST_TOOLS, list_tools)
-    rpc.add_stream(CALL_TOOL, calls.run)
-    rpc.add(CANCEL_CALL, cancel_call)
-    listening = client.listen(broadcast, on_broadcast)
-    await rpc.start()
-    try:
-        yield
-    finally:
-        await _stop(settings, calls, rpc)
-        client.unlisten(listening)
-        await cancels.cancel()
-
-
-async def _stop(settings: Settings, calls: Calls, rpc: RpcServer) -> None:
-    """Take nothing new, let calls finish, end the rest: everybody who waits gets a result."""
-    # Of the time that the whole process has, the end is for cancelled tools and their results.
-    ending_s = min(settings.cancel_grace_s + 1.0, settings.shutdown_timeout_s / 2)
-    patience_s = settings.shutdown_timeout_s - ending_s
-    draining = asyncio.get_running_loop().create_task(rpc.drain(settings.shutdown_timeout_s))
-    if not await calls.finish(patience_s):
-        calls.interrupt()
-        await calls.finish(ending_s)
-    await draining

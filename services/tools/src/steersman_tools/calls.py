@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -31,9 +33,10 @@ from steersman_contracts.rpc.tools import (
 )
 from steersman_runtime.rpc import Frames
 from steersman_runtime.tasks import TaskGroup
+from steersman_tools.admission import Admission
+from steersman_tools.catalog import Tools
 from steersman_tools.context import CallContext, Progress
-from steersman_tools.exclusive import ChatTurnstile
-from steersman_tools.execution import Executor
+from steersman_tools.execution import Executor, Runnable
 from steersman_tools.ledger import CallKey, Ledger
 from steersman_tools.plugins import Plugins
 from steersman_tools.results import BadResult, Limits, to_call_result
@@ -102,22 +105,24 @@ class Calls:
     def __init__(
         self,
         *,
-        plugins: Plugins,
+        host: str,
+        tools: Tools,
         executor: Executor,
         ledger: Ledger,
         workspaces: Workspaces,
         limits: Limits,
         max_concurrent: int,
+        max_per_chat: int,
         max_waiting: int,
     ) -> None:
-        self._plugins = plugins
+        self._accepted = CallProgress(0, "", host)
+        self._tools = tools
         self._executor = executor
         self._ledger = ledger
         self._workspaces = workspaces
         self._limits = limits
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._admission = Admission(slots=max_concurrent, per_chat=max_per_chat)
         self._most = max_concurrent + max_waiting
-        self._turnstile = ChatTurnstile()
         self._running: dict[CallKey, _Call] = {}
         self._tasks = TaskGroup("call")
 
@@ -129,11 +134,12 @@ class Calls:
         Raises:
             InvalidRequest: The chat id is malformed.
             Conflict: The same key was asked for with another tool or other arguments.
+            CallElsewhere: Another replica runs it.
             TooManyRequests: More calls wait than may.
         """
         if not is_chat_id(request.chat_id):
             raise InvalidRequest(f"not a chat id: {request.chat_id!r:.80}", field="chat_id")
-        key = CallKey(request.chat_id, request.call_id)
+        key = CallKey(request.chat_id, request.call_id, request.epoch)
         fingerprint = _fingerprint(request)
         call = self._running.get(key)
         if call is None:
@@ -143,11 +149,13 @@ class Calls:
                 f"call {key.call_id!r} runs with another tool or other arguments",
                 call_id=key.call_id,
             )
+        # Who asks can look after this host from now on: frames would tell too late that it died.
+        _send(frames, self._accepted)
         return await call.watch(frames)
 
     def cancel(self, request: CancelCall) -> bool:
         """Stop a call if this process runs it; say whether it does."""
-        call = self._running.get(CallKey(request.chat_id, request.call_id))
+        call = self._running.get(CallKey(request.chat_id, request.call_id, request.epoch))
         if call is None:
             return False
         call.stop(CANCELLED)
@@ -157,7 +165,8 @@ class Calls:
         """Stop a call, also one whose request is still on its way: it will not run here."""
         if not self.cancel(request):
             result = CallResult((TextPart(CANCELLED),), is_error=True)
-            await self._ledger.refuse(CallKey(request.chat_id, request.call_id), result)
+            key = CallKey(request.chat_id, request.call_id, request.epoch)
+            await self._ledger.refuse(key, result)
 
     async def finish(self, timeout_s: float) -> bool:
         """Wait for the running calls; say whether they ended in time."""
@@ -182,11 +191,7 @@ class Calls:
             chat_id=key.chat_id, call_id=key.call_id, tool=call.request.tool
         )
         try:
-            result = await self._ledger.reserve(key, call.fingerprint)
-            if result is None:
-                result = await self._perform(call)
-                await self._ledger.finish(key, result)
-            call.result.set_result(result)
+            call.result.set_result(await self._answer(key, call))
         except SteersmanError as error:
             call.result.set_exception(error)
         except Exception:  # whatever happened, those who wait get an answer
@@ -199,10 +204,33 @@ class Calls:
             if not call.result.cancelled():
                 call.result.exception()  # looked at, also when nobody waits any more
 
-    async def _perform(self, call: _Call) -> CallResult:
+    async def _answer(self, key: CallKey, call: _Call) -> CallResult:
+        tool = await self._tools.find(call.request.tool)
+        plugins = self._tools.registry.current
+        with plugins.in_use():  # until the result is there, also while the call waits for its turn
+            if tool is None or tool.spec.read_only:
+                # Nothing happens that must not happen twice: no book is kept.
+                return await self._perform(call, plugins, tool, _nothing)
+            begins = self._admission.is_open(call.request.chat_id, tool.spec)
+            result = await self._ledger.reserve(
+                key, call.fingerprint, running=begins, repeatable=tool.spec.idempotent
+            )
+            if result is None:
+                start = _nothing if begins else partial(self._ledger.start, key)
+                result = await self._perform(call, plugins, tool, start)
+                await self._ledger.finish(key, result)
+            return result
+
+    async def _perform(
+        self,
+        call: _Call,
+        plugins: Plugins,
+        tool: Runnable | None,
+        start: Callable[[], Awaitable[None]],
+    ) -> CallResult:
         started = time.monotonic()
         log.info("call.started")
-        work = asyncio.get_running_loop().create_task(self._work(call))
+        work = asyncio.get_running_loop().create_task(self._work(call, plugins, tool, start))
         stopped = asyncio.get_running_loop().create_task(call.stopped.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -221,29 +249,39 @@ class Calls:
                 duration_ms=int(seconds * 1000),
                 limits=self._limits,
             )
-        known = call.request.tool if self._plugins.find(call.request.tool) else "unknown"
+        if tool is not None and tool.spec.ends_turn and not kept.is_error:
+            kept = msgspec.structs.replace(kept, ends_turn=True)
+        known = "unknown" if tool is None else tool.spec.name
         CALLS.labels(known, outcome).inc()
         SECONDS.labels(known).observe(seconds)
         log.info("call.finished", outcome=outcome, duration_ms=kept.duration_ms)
         return kept
 
-    async def _work(self, call: _Call) -> ToolResult:
+    async def _work(
+        self,
+        call: _Call,
+        plugins: Plugins,
+        tool: Runnable | None,
+        start: Callable[[], Awaitable[None]],
+    ) -> ToolResult:
         request = call.request
-        hosted = self._plugins.find(request.tool)
-        if hosted is None:
-            names = ", ".join(spec.name for spec in self._plugins.specs) or "none"
+        if tool is None:
+            names = ", ".join(spec.name for spec in self._tools.specs) or "none"
             return ToolResult.error(f"there is no tool {request.tool!r}; the tools are: {names}")
         context = CallContext(
             chat_id=request.chat_id,
             call_id=request.call_id,
-            timeout_s=min(request.timeout_s or hosted.spec.timeout_s, MAX_TIMEOUT_S),
+            timeout_s=min(request.timeout_s or tool.spec.timeout_s, MAX_TIMEOUT_S),
             workspaces=self._workspaces,
             progress=call.progress,
         )
-        exclusive = hosted.spec.exclusive
-        # The chat first: a call that waits for its chat must not hold a slot.
-        async with self._turnstile.enter(request.chat_id, exclusive=exclusive), self._slots:
-            return await self._executor.execute(hosted, request, context)
+        async with self._admission.enter(request.chat_id, tool.spec):
+            await start()
+            return await self._executor.execute(plugins, tool, request, context)
+
+
+async def _nothing() -> None:
+    """The ledger knows already that the call runs, or does not have to."""
 
 
 def _outcome(work: asyncio.Task[ToolResult], call: _Call) -> tuple[str, ToolResult]:

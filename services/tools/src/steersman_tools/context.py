@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from steersman_contracts.ids import ChatId
+from steersman_contracts.plugin import LoadedPlugin
 from steersman_contracts.rpc.tools import CallProgress
 from steersman_contracts.sandbox import Sandbox
 from steersman_tools.results import cut
@@ -73,6 +74,8 @@ class CallContext:
         workspaces: Workspaces,
         progress: Progress,
     ) -> None:
+        self.plugin: LoadedPlugin | None = None
+        """Whose tool runs; None for one of another host."""
         self.chat_id = chat_id
         self.call_id = call_id
         self.timeout_s = timeout_s
@@ -88,5 +91,11 @@ class CallContext:
     def sandbox(self) -> Sandbox:
         return self._workspaces.sandbox
 
+    def settings(self) -> Any:
+        return None if self.plugin is None else self.plugin.settings
+
     def progress(self, text: str) -> None:
         self._progress.report(text)
+
+    async def secret(self, name: str) -> str | None:
+        return None if self.plugin is None else await self.plugin.secret(name)

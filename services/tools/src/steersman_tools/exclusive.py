@@ -30,6 +30,11 @@ class ChatTurnstile:
             if turnstile.idle:
                 self._chats.pop(chat_id, None)
 
+    def is_open(self, chat_id: ChatId, *, exclusive: bool) -> bool:
+        """Whether a call would be let in at once."""
+        turnstile = self._chats.get(chat_id)
+        return turnstile is None or turnstile.is_open(exclusive=exclusive)
+
     def __len__(self) -> int:
         return len(self._chats)
 
@@ -43,6 +48,9 @@ class _Turnstile:
     @property
     def idle(self) -> bool:
         return not self._inside and not self._waiting
+
+    def is_open(self, *, exclusive: bool) -> bool:
+        return not self._waiting and not self._alone and not (exclusive and self._inside)
 
     async def enter(self, *, exclusive: bool) -> None:
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()

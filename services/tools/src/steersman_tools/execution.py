@@ -4,23 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from steersman_contracts.hooks import PendingCall, ToolResult
-from steersman_contracts.rpc.tools import CallTool
+from steersman_contracts.hooks import Denied, PendingCall, ToolResult
+from steersman_contracts.parts import JsonObject
+from steersman_contracts.plugin import HostedTool
+from steersman_contracts.rpc.tools import CallTool, ToolSpec
+from steersman_contracts.tool_schema import unknown_fields
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.context import CallContext
-from steersman_tools.plugins import HostedTool, Plugins
-from steersman_tools.schemas import unknown_fields
+from steersman_tools.plugins import Plugins
 
 log = structlog.stdlib.get_logger()
 
 
 class BadArguments(ValueError):
     """The arguments are not what the tool declares; the text is for the model."""
+
+
+class Runnable(Protocol):
+    """A tool that can be run, wherever it lives."""
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What everybody may know about it."""
+        ...
+
+    def decode(self, arguments: JsonObject) -> Any:
+        """Turn the model's arguments into what the tool takes.
+
+        Raises:
+            BadArguments: They are not what it declares.
+        """
+        ...
+
+    async def run(self, request: CallTool, context: CallContext, arguments: Any) -> ToolResult:
+        """Run it. Whatever it raises is an error result."""
+        ...
+
+
+class LocalTool:
+    """A tool of a plugin in this process."""
+
+    def __init__(self, hosted: HostedTool) -> None:
+        self._hosted = hosted
+
+    @property
+    def spec(self) -> ToolSpec:
+        return self._hosted.spec
+
+    def decode(self, arguments: JsonObject) -> msgspec.Struct:
+        return decode_arguments(self._hosted, arguments)
+
+    async def run(self, request: CallTool, context: CallContext, arguments: Any) -> ToolResult:
+        del request  # the context has all of it
+        context.plugin = self._hosted.plugin
+        return await self._hosted.tool.handler(context, arguments)
 
 
 def decode_arguments(hosted: HostedTool, arguments: dict[str, Any]) -> msgspec.Struct:
@@ -46,39 +88,40 @@ def decode_arguments(hosted: HostedTool, arguments: dict[str, Any]) -> msgspec.S
 class Executor:
     """Runs calls of one host's tools."""
 
-    def __init__(self, plugins: Plugins, *, cancel_grace_s: float) -> None:
-        """Use these plugins.
+    def __init__(self, *, cancel_grace_s: float) -> None:
+        """Set how patient to be.
 
         Args:
-            plugins: The tools.
             cancel_grace_s: Seconds that a tool gets to end once it was cancelled.
         """
-        self._plugins = plugins
         self._grace_s = cancel_grace_s
         self._handlers = TaskGroup("tool")
 
     async def execute(
-        self, hosted: HostedTool, request: CallTool, context: CallContext
+        self, plugins: Plugins, tool: Runnable, request: CallTool, context: CallContext
     ) -> ToolResult:
         """Run a call, hooks included. Cancelling this cancels the tool and waits for it a while."""
         try:
-            arguments = decode_arguments(hosted, request.arguments)
+            arguments = tool.decode(request.arguments)
+            pending = PendingCall(request.chat_id, request.call_id, request.tool, request.arguments)
+            allowed = await plugins.before_call(pending)
+            if isinstance(allowed, Denied):
+                return ToolResult.error(f"denied: {allowed.reason}")
+            if allowed is not pending:
+                request = msgspec.structs.replace(request, arguments=allowed.arguments)
+                arguments = tool.decode(allowed.arguments)
         except BadArguments as error:
             return ToolResult.error(f"invalid arguments: {error}")
-        pending = PendingCall(request.chat_id, request.call_id, request.tool, request.arguments)
-        denied = self._plugins.before_call(pending)
-        if denied is not None:
-            return ToolResult.error(f"denied: {denied.reason}")
-        result = await self._run(hosted, context, arguments)
-        self._plugins.after_call(pending, result)
-        return result
+        result = await self._run(tool, request, context, arguments)
+        return await plugins.after_call(allowed, result)
 
     async def _run(
-        self, hosted: HostedTool, context: CallContext, arguments: msgspec.Struct
+        self, tool: Runnable, request: CallTool, context: CallContext, arguments: Any
     ) -> ToolResult:
         started = time.monotonic()
         # A task of its own: a tool that ignores its cancellation is left behind, not waited for.
-        task = self._handlers.start(_guarded(hosted, context, arguments), name=hosted.spec.name)
+        work = _guarded(tool, request, context, arguments)
+        task = self._handlers.start(work, name=tool.spec.name)
         try:
             await asyncio.wait({task}, timeout=context.timeout_s)
         except asyncio.CancelledError:
@@ -90,7 +133,7 @@ class Executor:
         log.warning("tool.timed_out", timeout_s=context.timeout_s)
         ran_s = time.monotonic() - started
         return ToolResult(
-            text=f"timed out: {hosted.spec.name} ran for {ran_s:.1f} s and was stopped; "
+            text=f"timed out: {tool.spec.name} ran for {ran_s:.1f} s and was stopped; "
             f"its limit was {context.timeout_s:g} s",
             content=last_words.parts() if last_words else (),
             is_error=True,
@@ -110,10 +153,10 @@ class Executor:
 
 
 async def _guarded(
-    hosted: HostedTool, context: CallContext, arguments: msgspec.Struct
+    tool: Runnable, request: CallTool, context: CallContext, arguments: Any
 ) -> ToolResult:
     try:
-        result = await hosted.tool.handler(context, arguments)
+        result = await tool.run(request, context, arguments)
     except asyncio.CancelledError:
         if context.cancelled:
             raise

@@ -20,6 +20,7 @@ class CallKey(NamedTuple):
 
     chat_id: ChatId
     call_id: str
+    epoch: int = 0
 
 
 class Ledger(Protocol):
@@ -29,18 +30,32 @@ class Ledger(Protocol):
     requests attach to what runs in this process. A durable ledger decides between processes.
     """
 
-    async def reserve(self, key: CallKey, fingerprint: str) -> CallResult | None:
+    async def reserve(
+        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+    ) -> CallResult | None:
         """Take a call.
 
         Args:
             key: The call.
             fingerprint: Of the tool and its arguments.
+            running: It begins at once. Otherwise `start` says when, and until then nothing is lost
+                if this host dies.
+            repeatable: It may be run again if the host that runs it has died.
 
         Returns:
             None: it is the caller's to run, and to `finish`. Otherwise the result that it has.
 
         Raises:
             Conflict: The key was taken with another fingerprint.
+            CallElsewhere: It runs on another host, which lives.
+        """
+        ...
+
+    async def start(self, key: CallKey) -> None:
+        """A call that was reserved begins.
+
+        Raises:
+            CallElsewhere: It is no longer the caller's.
         """
         ...
 
@@ -90,7 +105,9 @@ class MemoryLedger:
         self._with_content: OrderedDict[CallKey, int] = OrderedDict()
         self._bytes = 0
 
-    async def reserve(self, key: CallKey, fingerprint: str) -> CallResult | None:
+    async def reserve(
+        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+    ) -> CallResult | None:
         self._expire()
         known = self._finished.get(key)
         taken_with = self._reserved.get(key) if known is None else known.fingerprint
@@ -105,6 +122,9 @@ class MemoryLedger:
             raise Conflict(f"call {key.call_id!r} is running", call_id=key.call_id)
         self._reserved[key] = fingerprint
         return None
+
+    async def start(self, key: CallKey) -> None:
+        pass  # nobody else could have taken it
 
     async def finish(self, key: CallKey, result: CallResult) -> None:
         self._keep(key, self._reserved.pop(key), result)

@@ -1,44 +1,47 @@
-"""The plugins of this host: loads them, checks what they offer, and calls their hooks.
+"""The plugins of this host: loads them, and calls their hooks around tool calls.
 
 A plugin that is broken in any way is reported and skipped, whole; the others stay.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import asyncio
+import importlib
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from itertools import islice
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final
 
-import msgspec
-import pluggy
 import structlog
-from pluggy import HookCaller, PluginManager
 
 from steersman_contracts.hooks import (
     ENTRY_POINT_GROUP,
-    PROJECT,
+    Changed,
     Denied,
     PendingCall,
-    Tool,
-    ToolHooks,
+    PluginOff,
     ToolResult,
 )
-from steersman_contracts.ids import TOOL_NAME_PATTERN
-from steersman_contracts.parts import JsonObject
-from steersman_contracts.rpc.tools import MAX_TIMEOUT_S, PluginReport, ToolSpec
-from steersman_tools.schemas import BadSchema, input_schema
+from steersman_contracts.plugin import (
+    BadPlugin,
+    HostedTool,
+    LoadedPlugin,
+    off_loop,
+    read_plugin,
+    why,
+)
+from steersman_contracts.plugin_settings import Book
+from steersman_contracts.rpc.tools import PluginPrompt, PluginReport, ToolSpec
+from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 
-MAX_TOOLS: Final = 500
-"""Tools of one plugin."""
-
-
-class BadPlugin(ValueError):
-    """What is wrong with a plugin, in words for its author."""
+GUARD_S: Final = 10.0
+"""Seconds that a plugin may look at a call, or at its result."""
+_NEVER_PURGED: Final = ("steersman_contracts", "steersman_runtime", "steersman_tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +53,6 @@ class PluginSource:
     load: Callable[[], object]
 
 
-@dataclass(frozen=True, slots=True)
-class HostedTool:
-    """A tool that can be called."""
-
-    tool: Tool[Any]
-    spec: ToolSpec
-
-    @property
-    def schema(self) -> JsonObject:
-        """Of the arguments."""
-        return self.spec.input_schema
-
-
 def installed_plugins() -> list[PluginSource]:
     """The plugins of all installed packages, by name."""
     found = [
@@ -72,162 +62,248 @@ def installed_plugins() -> list[PluginSource]:
     return sorted(found, key=lambda source: source.name)
 
 
-class Plugins:
-    """The plugins that are in use, and why the others are not."""
+def forget_modules() -> None:
+    """Let the next import read the code of all plugins anew; who has the old one keeps it."""
+    importlib.invalidate_caches()
+    roots = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+    for name in list(sys.modules):
+        root = name.partition(".")[0]
+        if root in roots and root not in _NEVER_PURGED:
+            del sys.modules[name]
 
-    def __init__(self, sources: Iterable[PluginSource]) -> None:
-        """Load what is there. Never fails: a broken plugin is one report with an `error`."""
-        self._manager = PluginManager(PROJECT)
-        self._manager.add_hookspecs(ToolHooks)
-        self._tools: dict[str, HostedTool] = {}
-        # By name, so that a clash always has the same winner.
-        self.reports = tuple(
-            self._load(source) for source in sorted(sources, key=lambda source: source.name)
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What plugins are loaded with."""
+
+    environment: Mapping[str, str]
+    """Of it, only what begins with `STEERSMAN_PLUGIN_`."""
+    book: Book
+    timeout_s: float
+    """Seconds for each of a plugin's import, `settings`, `start`, `tools`, `prompt` and `stop`."""
+
+
+@dataclass(slots=True)
+class Plugins:
+    """The plugins as they were loaded at one time, and why others are not in use."""
+
+    loaded: tuple[LoadedPlugin, ...] = ()
+    reports: tuple[PluginReport, ...] = ()
+    _tools: dict[str, HostedTool] = field(default_factory=dict[str, HostedTool])
+    _calls: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._idle.set()
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The tools by name."""
+        return tuple(self._tools[name].spec for name in sorted(self._tools))
+
+    @property
+    def prompts(self) -> tuple[PluginPrompt, ...]:
+        """What plugins have to say to models, by plugin name."""
+        return tuple(
+            PluginPrompt(plugin.name, plugin.prompt) for plugin in self.loaded if plugin.prompt
         )
-        self.specs = tuple(self._tools[name].spec for name in sorted(self._tools))
 
     def find(self, name: str) -> HostedTool | None:
         """The tool of that name."""
         return self._tools.get(name)
 
-    def before_call(self, call: PendingCall) -> Denied | None:
+    @contextmanager
+    def in_use(self) -> Generator[None]:
+        """Keep the plugins from being stopped for the length of a call."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def before_call(self, call: PendingCall) -> PendingCall | Denied:
         """Ask the plugins, in the order of their names; the first that objects wins."""
-        for plugin, hook in _each(self._manager.hook.before_call):
+        for plugin in self.loaded:
+            if not plugin.has("before_call"):
+                continue
             try:
-                answer = hook(call=call)
+                answer = await _soon(plugin.call("before_call", call=call))
             except Exception as error:  # a guard that fails must not let the call through
-                log.exception("plugin.failed", plugin=plugin, hook="before_call")
-                return Denied(f"plugin {plugin!r} failed: {type(error).__name__}")
+                log.exception("plugin.failed", plugin=plugin.name, hook="before_call")
+                return Denied(f"plugin {plugin.name!r} failed: {type(error).__name__}")
             if answer is None:
                 continue
             if isinstance(answer, Denied):
                 return answer
-            log.error("plugin.failed", plugin=plugin, hook="before_call", returned=type(answer))
-            return Denied(f"plugin {plugin!r} gave an answer that is neither None nor Denied")
-        return None
+            if not isinstance(answer, Changed):
+                log.error(
+                    "plugin.failed",
+                    plugin=plugin.name,
+                    hook="before_call",
+                    returned=type(answer).__name__,
+                )
+                return Denied(
+                    f"plugin {plugin.name!r} answered with neither None, Denied nor Changed"
+                )
+            log.info("call.changed", plugin=plugin.name)
+            call = PendingCall(call.chat_id, call.call_id, call.tool, answer.arguments)
+        return call
 
-    def after_call(self, call: PendingCall, result: ToolResult) -> None:
-        """Show the plugins how a call ended."""
-        for plugin, hook in _each(self._manager.hook.after_call):
+    async def after_call(self, call: PendingCall, result: ToolResult) -> ToolResult:
+        """Show the plugins how a call ended; each sees what those before made of it."""
+        for plugin in self.loaded:
+            if not plugin.has("after_call"):
+                continue
             try:
-                hook(call=call, result=result)
+                answer = await _soon(plugin.call("after_call", call=call, result=result))
             except Exception:  # by contract it changes nothing
-                log.exception("plugin.failed", plugin=plugin, hook="after_call")
+                log.exception("plugin.failed", plugin=plugin.name, hook="after_call")
+                continue
+            if isinstance(answer, ToolResult):
+                result = answer
+            elif answer is not None:
+                log.error(
+                    "plugin.failed",
+                    plugin=plugin.name,
+                    hook="after_call",
+                    returned=type(answer).__name__,
+                )
+        return result
 
-    def _load(self, source: PluginSource) -> PluginReport:
+    async def close(self, timeout_s: float) -> None:
+        """Stop the plugins once no call uses them any more, the last one first."""
+        await self._idle.wait()
+        for plugin in reversed(self.loaded):
+            await _stop(plugin, timeout_s)
+
+
+async def _soon(answer: Any) -> Any:
+    if not inspect.isawaitable(answer):
+        return answer
+    async with asyncio.timeout(GUARD_S):
+        return await _as_coroutine(answer)
+
+
+async def _as_coroutine(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+async def _stop(plugin: LoadedPlugin, timeout_s: float) -> None:
+    try:
+        await plugin.stop(timeout_s=timeout_s)
+    except (Exception, SystemExit):  # it is on its way out; nothing depends on it
+        log.exception("plugin.failed", plugin=plugin.name, hook="stop")
+
+
+class _Loading:
+    """Loads one generation of plugins."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._loaded: list[LoadedPlugin] = []
+        self._tools: dict[str, HostedTool] = {}
+
+    async def load(self, sources: Iterable[PluginSource]) -> Plugins:
+        # By name, so that a clash always has the same winner.
+        reports = [
+            await self._load(source) for source in sorted(sources, key=lambda source: source.name)
+        ]
+        return Plugins(tuple(self._loaded), tuple(reports), self._tools)
+
+    async def _load(self, source: PluginSource) -> PluginReport:
+        plugin: LoadedPlugin | None = None
         try:
-            tools = self._accept(source)
-        # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.
-        except (Exception, SystemExit) as error:
-            expected = isinstance(error, BadPlugin | pluggy.PluginValidationError)
-            why = str(error) if expected else f"{type(error).__name__}: {error}"
-            log.warning(
-                "plugin.skipped",
-                plugin=source.name,
-                error=why,
-                exc_info=None if expected else error,
+            self._check_name(source.name)
+            found = await off_loop(source.load, self._around.timeout_s, "its import")
+            self._check_identity(found)
+            plugin = read_plugin(source.name, found)
+            await plugin.start(
+                environment=self._around.environment,
+                book=self._around.book,
+                timeout_s=self._around.timeout_s,
             )
-            return PluginReport(source.name, source.version, error=why)
-        self._tools.update(tools)
-        log.info("plugin.loaded", plugin=source.name, version=source.version, tools=len(tools))
-        return PluginReport(source.name, source.version, tools=tuple(sorted(tools)))
+            self._check_clashes(plugin)
+        # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # reported below
+            return await self._skip(source, plugin, error)
+        names = tuple(sorted(hosted.spec.name for hosted in plugin.tools))
+        self._loaded.append(plugin)
+        self._tools |= {hosted.spec.name: hosted for hosted in plugin.tools}
+        log.info("plugin.loaded", plugin=source.name, version=source.version, tools=len(names))
+        return PluginReport(source.name, source.version, names, settings=plugin.reports)
 
-    def _accept(self, source: PluginSource) -> dict[str, HostedTool]:
-        if self._manager.has_plugin(source.name):
-            raise BadPlugin(f"another plugin is named {source.name!r} as well")
-        plugin = source.load()
-        if self._manager.is_registered(plugin):
+    def _check_name(self, name: str) -> None:
+        if any(other.name == name for other in self._loaded):
+            raise BadPlugin(f"another plugin is named {name!r} as well")
+
+    def _check_identity(self, plugin: object) -> None:
+        if any(other.plugin is plugin for other in self._loaded):
             raise BadPlugin("the same plugin is registered under another name as well")
-        try:
-            self._manager.register(plugin, name=source.name)
-            self._manager.check_pending()
-            return self._offered(plugin, source.name)
-        except BaseException:
-            if self._manager.is_registered(plugin):
-                self._manager.unregister(plugin)
-            raise
 
-    def _offered(self, plugin: object, name: str) -> dict[str, HostedTool]:
-        callers = self._manager.get_hookcallers(plugin)
-        if not callers:
-            raise BadPlugin("it has no hooks: mark its functions with @hookimpl")
-        if any(
-            hook.plugin is plugin and (hook.hookwrapper or hook.wrapper)
-            for caller in callers
-            for hook in caller.get_hookimpls()
-        ):
-            raise BadPlugin("hook wrappers are not supported")
-        offered: dict[str, HostedTool] = {}
-        for tool in _tools_of(self._manager.hook.tools, plugin):
-            hosted = _host(tool, name)
-            if hosted.spec.name in offered:
-                raise BadPlugin(f"it offers the tool {hosted.spec.name!r} twice")
+    def _check_clashes(self, plugin: LoadedPlugin) -> None:
+        for hosted in plugin.tools:
             if (other := self._tools.get(hosted.spec.name)) is not None:
                 raise BadPlugin(
                     f"its tool {hosted.spec.name!r} is offered by plugin {other.spec.plugin!r}"
                 )
-            offered[hosted.spec.name] = hosted
-        return offered
 
-
-def _each(caller: HookCaller) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The implementations of a hook, one by one, so that one that raises does not hide the rest."""
-    for hook in sorted(caller.get_hookimpls(), key=lambda hook: hook.plugin_name):
-
-        def call(_hook: pluggy.HookImpl = hook, **values: Any) -> Any:
-            return _hook.function(*(values[name] for name in _hook.argnames))
-
-        yield hook.plugin_name, call
-
-
-def _tools_of(caller: HookCaller, plugin: object) -> list[Any]:
-    for hook in caller.get_hookimpls():
-        if hook.plugin is plugin:
-            offered = cast("Iterable[Any]", hook.function())  # iterating tells whether it is
-            tools = list(islice(offered, MAX_TOOLS + 1))
-            if len(tools) > MAX_TOOLS:
-                raise BadPlugin(f"it offers more than {MAX_TOOLS} tools")
-            return tools
-    return []
-
-
-def _is_tool(value: Any) -> TypeGuard[Tool[Any]]:
-    return isinstance(value, Tool)
-
-
-def _host(tool: Any, plugin: str) -> HostedTool:
-    if not _is_tool(tool):
-        raise BadPlugin(f"tools() gave {tool!r:.100}, which is not a Tool")
-    try:
-        schema = input_schema(tool.arguments)
-    except BadSchema as error:
-        raise BadPlugin(f"tool {tool.name!r}: {error}") from error
-    if not callable(tool.handler):
-        raise BadPlugin(f"tool {tool.name!r}: the handler cannot be called")
-    values = {name: getattr(tool, name) for name in _SPEC_FIELDS}
-    try:
-        spec = msgspec.convert(
-            values | {"plugin": plugin, "input_schema": schema}, ToolSpec, strict=True
+    async def _skip(
+        self, source: PluginSource, plugin: LoadedPlugin | None, error: BaseException
+    ) -> PluginReport:
+        reason = why(error)
+        settings = () if plugin is None else plugin.reports
+        if plugin is not None:
+            await _stop(plugin, self._around.timeout_s)
+        if isinstance(error, PluginOff):
+            log.info("plugin.off", plugin=source.name, reason=reason)
+            return PluginReport(source.name, source.version, off=reason, settings=settings)
+        expected = isinstance(error, BadPlugin)
+        log.warning(
+            "plugin.skipped",
+            plugin=source.name,
+            error=reason,
+            exc_info=None if expected else error,
         )
-    except msgspec.ValidationError as error:
-        raise BadPlugin(f"tool {tool.name!r}: {error}") from error
-    if not re.fullmatch(TOOL_NAME_PATTERN, spec.name):  # msgspec lets a last line break pass
-        raise BadPlugin(f"tool {spec.name!r}: the name does not match {TOOL_NAME_PATTERN}")
-    if not spec.description.strip():
-        raise BadPlugin(f"tool {spec.name!r}: it has no description")
-    if not 0 < spec.timeout_s <= MAX_TIMEOUT_S:
-        raise BadPlugin(
-            f"tool {spec.name!r}: timeout_s must be above 0 and at most {MAX_TIMEOUT_S:g}"
-        )
-    return HostedTool(tool, spec)
+        return PluginReport(source.name, source.version, error=reason, settings=settings)
 
 
-_SPEC_FIELDS: Final = (
-    "name",
-    "description",
-    "timeout_s",
-    "idempotent",
-    "exclusive",
-    "needs_workspace",
-    "needs_approval",
-)
+class Registry:
+    """The plugins that are in use now; loading them anew leaves running calls with the old ones."""
+
+    def __init__(self, find: Callable[[], Iterable[PluginSource]], around: Surroundings) -> None:
+        """Begin without plugins.
+
+        Args:
+            find: Finds what is there to load; asked at every load.
+            around: What plugins are loaded with.
+        """
+        self._find = find
+        self._around = around
+        self._loading = asyncio.Lock()
+        self._old = TaskGroup("old-plugins")
+        self.current = Plugins()
+
+    async def load(self) -> Plugins:
+        """Load what is there, and use it from now on. A broken plugin is one report."""
+        async with self._loading:
+            old = self.current
+            self.current = await _Loading(self._around).load(self._find())
+            # The new ones are in use before the old ones end: no call finds its tool missing.
+            self._old.start(old.close(self._around.timeout_s))
+            return self.current
+
+    async def reload(self) -> Plugins:
+        """Load the code of installed plugins anew, and those that were installed meanwhile."""
+        forget_modules()
+        plugins = await self.load()
+        log.info("plugins.reloaded", plugins=len(plugins.loaded))
+        return plugins
+
+    async def close(self) -> None:
+        """Stop all plugins; calls that still run are not waited for."""
+        self._old.start(self.current.close(self._around.timeout_s))
+        await self._old.finish(self._around.timeout_s)
+        await self._old.cancel()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from steersman_runtime.settings import ServiceSettings
+from steersman_runtime.settings import BadSettings, ServiceSettings
+
+PLUGIN_PREFIX: Final = "STEERSMAN_PLUGIN_"
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -19,13 +24,24 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     workspace_uid: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Who owns the workspaces when the service runs as root; None is the user `nobody`."""
     max_concurrent_calls: Count = 64
+    max_calls_per_chat: Count = 16
+    """Calls of one chat at the same time; more wait."""
     max_waiting_calls: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """Calls over the limit of concurrent ones that may wait; more are refused for the moment."""
     max_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 68 << 10
     """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it."""
     max_file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 2 << 20
     """Bytes of inline files in one result; less when NATS takes smaller messages."""
+    ledger: Literal["store", "memory"] = "store"
+    """Where calls are booked. In memory only for one replica alone, without a store."""
+    host_lease_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 5.0
+    """Seconds of silence after which this process counts as dead, and its calls as lost."""
+    plugin_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
+    """Seconds for each of a plugin's import, start and stop; one that takes longer is skipped."""
+    toolset_patience_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 2.5
+    """Seconds that a call waits for a tool whose host may be about to appear."""
     results_kept: Count = 10_000
+    """Results in memory; this and the next two are for the ledger in memory alone."""
     results_kept_s: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
     results_kept_bytes: Count = 64 << 20
     """Above that the oldest results lose their content; their calls are still not run again."""
@@ -48,3 +64,23 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Of each file that a command writes."""
     disk_reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
     """When less is free on the disk of the workspaces, running commands are ended."""
+
+
+def plugin_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The part of the environment that is for plugins; `…_FILE` names a file with the value.
+
+    Raises:
+        BadSettings: Such a file cannot be read.
+    """
+    found: dict[str, str] = {}
+    for name, value in (os.environ if environment is None else environment).items():
+        if not name.startswith(PLUGIN_PREFIX):
+            continue
+        if not name.endswith("_FILE"):
+            found[name] = value
+            continue
+        try:
+            found[name.removesuffix("_FILE")] = Path(value).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings(f"{name}: cannot read {value!r}: {type(error).__name__}") from error
+    return found

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman_tools.schemas import BadSchema, input_schema, unknown_fields
+from steersman_contracts.tool_schema import BadSchema, input_schema, unknown_fields
 
 
 class Cat(msgspec.Struct, tag="cat"):

@@ -1,0 +1,292 @@
+"""Several replicas, one book: whoever is asked, a call runs once, also when hosts die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+from integration.toolhosts.conftest import StartTools
+from integration.tools.host import Text, new_chat, plugin, tool, tools_service
+from support.services import running_store
+from support.toolhosts import Replica, words, write_plugin
+
+from steersman.embedded.nats import NatsServer
+from steersman_chatloop.toolbox import Toolbox
+from steersman_contracts.hooks import ToolContext, ToolResult
+from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.rpc.tools import LIST_TOOLS, ListTools
+from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.rpc import RpcClient
+
+NewToolbox = Callable[[], Awaitable[Toolbox]]
+
+
+class Counting:
+    """A tool that counts how often each of its texts was run, and waits until it may end."""
+
+    def __init__(self, *, opened: bool = True) -> None:
+        self.runs: Counter[str] = Counter()
+        self.began = asyncio.Event()
+        self.opened = asyncio.Event()
+        if opened:
+            self.opened.set()
+
+    async def count(self, context: ToolContext, args: Text) -> ToolResult:
+        del context
+        self.runs[args.text] += 1
+        self.began.set()
+        await self.opened.wait()
+        return ToolResult(f"{args.text} {self.runs[args.text]}")
+
+
+async def run(toolbox: Toolbox, chat_id: ChatId, *calls: ToolCallPart, epoch: int = 1) -> list[str]:
+    """What a chatloop does with the calls of a step; the texts in call order."""
+    finished: dict[str, ToolResultPart] = {}
+    await toolbox.run(
+        chat_id, calls, epoch=epoch, finished=finished, on_progress=lambda _, __: None
+    )
+    return [words(finished[call.call_id]) for call in calls]
+
+
+async def test_each_call_runs_once_however_often_and_wherever_it_is_asked_for(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting()
+    source = plugin("p", tool(counting.count, arguments=Text))
+    await start_tools(source)
+    await start_tools(source)
+    toolboxes = [await new_toolbox() for _ in range(3)]
+    chat = new_chat()
+    calls = [ToolCallPart(f"c{n}", "count", {"text": f"t{n}"}) for n in range(10)]
+
+    async with asyncio.timeout(40):
+        at_once = await asyncio.gather(*(run(box, chat, *calls) for box in toolboxes))
+        later = [await run(box, chat, *calls) for box in toolboxes]
+
+    assert at_once + later == [[f"t{n} 1" for n in range(10)]] * 6
+    assert set(counting.runs.values()) == {1}
+
+
+async def test_another_epoch_of_the_same_id_is_another_call(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting()
+    await start_tools(plugin("p", tool(counting.count, arguments=Text)))
+    toolbox, chat = await new_toolbox(), new_chat()
+    call = ToolCallPart("same", "count", {"text": "t"})
+
+    assert await run(toolbox, chat, call, epoch=1) == ["t 1"]
+    assert await run(toolbox, chat, call, epoch=2) == ["t 2"]
+    assert await run(toolbox, chat, call, epoch=1) == ["t 1"]
+
+
+async def test_a_successor_attaches_to_a_call_wherever_it_runs(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting(opened=False)
+    source = plugin("p", tool(counting.count, arguments=Text))
+    for _ in range(3):
+        await start_tools(source)
+    chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
+
+    async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+        first = group.create_task(run(await new_toolbox(), chat, call))
+        await counting.began.wait()
+        # By chance some of these reach the host that runs it, and some another.
+        others = [group.create_task(run(await new_toolbox(), chat, call)) for _ in range(8)]
+        await (await new_toolbox()).catalog()
+        counting.opened.set()
+
+    assert [task.result() for task in (first, *others)] == [["t 1"]] * 9
+    assert counting.runs == {"t": 1}
+
+
+async def test_what_only_reads_is_not_booked(
+    start_tools: StartTools, new_toolbox: NewToolbox, booked: str
+) -> None:
+    counting = Counting()
+    await start_tools(
+        plugin(
+            "p",
+            tool(counting.count, name="look", arguments=Text, read_only=True),
+            tool(counting.count, arguments=Text),
+        )
+    )
+    toolbox, chat = await new_toolbox(), new_chat()
+
+    await run(toolbox, chat, ToolCallPart("c1", "look", {"text": "t"}))
+    await run(toolbox, chat, ToolCallPart("c2", "count", {"text": "t"}))
+
+    connection = await asyncpg.connect(booked)
+    try:
+        rows = await connection.fetch("SELECT call_id, state FROM tool_calls")
+    finally:
+        await connection.close()
+    assert [tuple(row) for row in rows] == [("c2", "done")]
+
+
+async def test_a_host_that_stops_in_order_gives_its_lease_up(
+    start_tools: StartTools, new_toolbox: NewToolbox, booked: str
+) -> None:
+    counting = Counting()
+    service = await start_tools(plugin("p", tool(counting.count, arguments=Text)))
+    await run(await new_toolbox(), new_chat(), ToolCallPart("c", "count", {"text": "t"}))
+
+    await service.stop()
+
+    connection = await asyncpg.connect(booked)
+    try:
+        alive = await connection.fetchval(
+            "SELECT count(*) FROM tool_hosts WHERE expires_at > now()"
+        )
+    finally:
+        await connection.close()
+    assert alive == 0
+
+
+class Alone:
+    """A tool that notes who is in it together with whom."""
+
+    def __init__(self) -> None:
+        self.inside: set[str] = set()
+        self.met: list[tuple[str, frozenset[str]]] = []
+
+    async def be(self, context: ToolContext, args: Text) -> ToolResult:
+        del context
+        self.met.append((args.text, frozenset(self.inside)))
+        self.inside.add(args.text)
+        await asyncio.sleep(0)  # let others in, if they may
+        self.inside.remove(args.text)
+        return ToolResult(args.text)
+
+
+async def test_exclusive_calls_are_alone_over_all_hosts_and_in_call_order(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    rooms = Alone()
+    source = plugin(
+        "p",
+        tool(rooms.be, name="shared", arguments=Text),
+        tool(rooms.be, name="alone", arguments=Text, exclusive=True),
+    )
+    for _ in range(3):
+        await start_tools(source)
+    order = ["shared", "shared", "alone", "shared", "alone", "alone", "shared"]
+    calls = [ToolCallPart(f"c{n}", name, {"text": f"{n} {name}"}) for n, name in enumerate(order)]
+
+    async with asyncio.timeout(40):
+        results = await run(await new_toolbox(), new_chat(), *calls)
+
+    assert results == [f"{n} {name}" for n, name in enumerate(order)]
+    began = [text for text, _ in rooms.met]
+    for position, (text, others) in enumerate(rooms.met):
+        if text.endswith("alone"):
+            assert others == frozenset()
+            assert position == int(text[0]), began
+
+
+async def test_a_result_waits_for_a_store_that_is_away(
+    nats: NatsServer, database_url: str, tmp_path: Path, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting(opened=False)
+    source = plugin("p", tool(counting.count, arguments=Text))
+    settings = {"workspaces_dir": str(tmp_path / "workspaces")}
+    chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
+
+    async with AsyncExitStack() as stack:
+        async with running_store(nats.url(), database_url):
+            await stack.enter_async_context(tools_service(nats.url(), [source], settings))
+            toolbox = await new_toolbox()
+            calling = asyncio.create_task(run(toolbox, chat, call))
+            await counting.began.wait()
+        counting.opened.set()
+        async with asyncio.timeout(50), running_store(nats.url(), database_url):
+            assert await calling == ["t 1"]
+            assert await run(toolbox, chat, call) == ["t 1"]
+    assert counting.runs == {"t": 1}
+
+
+KILLABLE = """
+    import asyncio, os, pathlib
+    import msgspec
+    from steersman_contracts.hooks import Tool, ToolResult, hookimpl
+
+    class Where(msgspec.Struct, frozen=True):
+        book: str
+
+    async def work(context, args):
+        book = pathlib.Path(args.book)
+        with book.open("a") as lines:
+            lines.write(f"{os.getpid()}\\n")
+        context.progress(str(os.getpid()))
+        if len(book.read_text().split()) == 1:  # the first one hangs until it is killed
+            await asyncio.Event().wait()
+        return ToolResult("done by the second")
+
+    @hookimpl
+    def tools():
+        return [
+            Tool("once", "Must not run twice.", Where, work),
+            Tool("again", "May run twice.", Where, work, idempotent=True),
+        ]
+"""
+
+
+@pytest.fixture
+async def replicas(
+    nats: NatsServer, booked: str, tmp_path: Path, client: NatsClient
+) -> AsyncGenerator[dict[int, Replica]]:
+    """Two processes by their ids."""
+    del booked  # it only has to be there
+    plugins = write_plugin(tmp_path, "killable", KILLABLE)
+    async with AsyncExitStack() as stack:
+        started = [Replica(nats.url(), tmp_path / "workspaces", plugins) for _ in range(2)]
+        for replica in started:
+            stack.push_async_callback(replica.end)
+        patient = RpcClient(client, wait_for_service_s=30)
+        await patient.call(LIST_TOOLS, ListTools(), deadline_s=30)
+        yield {replica.pid: replica for replica in started}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "runs"),
+    [
+        ("once", "interrupted: the tools service stopped during the call, effect unknown", 1),
+        ("again", "done by the second", 2),
+    ],
+)
+async def test_a_host_that_is_killed_costs_one_result_and_nothing_runs_twice_that_must_not(
+    replicas: dict[int, Replica],
+    new_toolbox: NewToolbox,
+    tmp_path: Path,
+    name: str,
+    answer: str,
+    runs: int,
+) -> None:
+    toolbox, chat, book = await new_toolbox(), new_chat(), tmp_path / "book"
+    running: asyncio.Queue[int] = asyncio.Queue()
+    finished: dict[str, ToolResultPart] = {}
+    call = ToolCallPart("c", name, {"book": str(book)})
+
+    async with asyncio.timeout(50), asyncio.TaskGroup() as group:
+        group.create_task(
+            toolbox.run(
+                chat,
+                (call,),
+                epoch=1,
+                finished=finished,
+                on_progress=lambda _, frame: running.put_nowait(int(frame.text)),
+            )
+        )
+        await replicas[await running.get()].kill()
+
+    result = finished["c"]
+    assert (words(result), result.is_error) == (answer, runs == 1)
+    assert len(book.read_text().split()) == runs
+    assert await run(await new_toolbox(), chat, call) == [answer], "and so it stays"
