@@ -27,6 +27,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.deltas import Delta
 from steersman_contracts.ids import ChatId, MessageId, ModelName
+from steersman_contracts.rpc.desktop import DesktopControl
 
 EventName: TypeAlias = Literal[
     "chat.created",
@@ -49,6 +50,7 @@ EventName: TypeAlias = Literal[
     "compaction.started",
     "compaction.finished",
     "usage.recorded",
+    "desktop.control_changed",
     "stream.sync",
     "stream.gap",
 ]
@@ -229,6 +231,13 @@ class UsageRecorded(DurableEvent, frozen=True, kw_only=True):
     usage: Usage
 
 
+class DesktopControlChanged(Event, frozen=True, omit_defaults=True, kw_only=True):
+    """Another one holds the input of the chat's desktop: a person, or again the agent."""
+
+    name = "desktop.control_changed"
+    control: DesktopControl
+
+
 class StreamSync(Event, frozen=True, omit_defaults=True, kw_only=True):
     """First on every SSE stream, and again after a gap. Never in the log.
 
@@ -274,6 +283,7 @@ CHAT_EVENTS: Final[tuple[type[Event], ...]] = (
     CompactionStarted,
     CompactionFinished,
     UsageRecorded,
+    DesktopControlChanged,
     StreamSync,
     StreamGap,
 )
