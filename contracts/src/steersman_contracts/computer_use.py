@@ -101,7 +101,7 @@ _MODIFIERS: Final[Mapping[str, Modifier]] = {
 DEFAULT_SCROLL: Final = 3
 
 
-def refused(field: str, value: object, bound: str) -> InvalidRequest:
+def refused(field: str, value: Any, bound: str) -> InvalidRequest:
     """The error for a field: its name, what it was, and what would do."""
     shown = "missing" if value is None else f"{value!r:.100}"
     return InvalidRequest(f"{field} is {shown}; it must be {bound}", field=field, bound=bound)
@@ -126,17 +126,16 @@ def to_action(given: ComputerArguments | Mapping[str, Any]) -> Action:
     return read(fields)
 
 
-def point(field: str, value: object) -> Point:
+def point(field: str, value: Any) -> Point:
     """Two whole numbers.
 
     Raises:
         InvalidRequest: Something else, also `True` and `1.0`: those are mistakes.
     """
-    if isinstance(value, list | tuple):
-        items: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType]  # JSON
-        if len(items) == 2 and all(_is_int(item) for item in items):
-            return items[0], items[1]
-    raise refused(field, value, "[x, y], two whole numbers")
+    items = _numbers(value, 2)
+    if items is None:
+        raise refused(field, value, "[x, y], two whole numbers")
+    return items[0], items[1]
 
 
 def whole(field: str, value: object, low: int, high: int) -> int:
@@ -194,6 +193,14 @@ def modifiers(value: object) -> tuple[Modifier, ...]:
     return tuple(found)
 
 
+def _numbers(value: Any, count: int) -> list[int] | None:
+    """Exactly `count` whole numbers; None for everything else."""
+    if not isinstance(value, list | tuple) or len(value) != count:  # pyright: ignore[reportUnknownArgumentType]  # JSON
+        return None
+    items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]  # JSON
+    return items if all(map(_is_int, items)) else None
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
 
@@ -205,11 +212,10 @@ def _optional_point(fields: Mapping[str, Any]) -> Point | None:
 
 def _zoom(fields: JsonObject) -> Action:
     value = fields.get("region")
-    if isinstance(value, list | tuple):
-        items: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType]  # JSON
-        if len(items) == 4 and all(_is_int(item) for item in items):
-            return desktop.Zoom((items[0], items[1], items[2], items[3]))
-    raise refused("region", value, "[left, top, right, bottom], four whole numbers")
+    items = _numbers(value, 4)
+    if items is None:
+        raise refused("region", value, "[left, top, right, bottom], four whole numbers")
+    return desktop.Zoom((items[0], items[1], items[2], items[3]))
 
 
 def _drag(fields: JsonObject) -> Action:
@@ -219,16 +225,14 @@ def _drag(fields: JsonObject) -> Action:
 
 
 def _scroll(fields: JsonObject) -> Action:
-    direction = fields.get("scroll_direction")
+    direction: Any = fields.get("scroll_direction")
     if direction not in get_args(Direction):
         raise refused("scroll_direction", direction, "up, down, left or right")
     amount = fields.get("scroll_amount")
     clicks = (
         DEFAULT_SCROLL if amount is None else whole("scroll_amount", amount, 1, desktop.MAX_CLICKS)
     )
-    return desktop.Scroll(
-        direction, clicks, _optional_point(fields), modifiers(fields.get("text"))
-    )
+    return desktop.Scroll(direction, clicks, _optional_point(fields), modifiers(fields.get("text")))
 
 
 def _key(fields: JsonObject) -> Action:

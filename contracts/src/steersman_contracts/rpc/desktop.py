@@ -14,9 +14,9 @@ import msgspec
 
 from steersman_contracts.desktop import Action
 from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.rpc import Actor, Method
+from steersman_contracts.rpc import Actor, Method, Nothing
 
-DesktopState: TypeAlias = Literal["absent", "starting", "ready", "stopping", "failed"]
+DesktopState: TypeAlias = Literal["absent", "starting", "ready", "stopping", "gone", "failed"]
 ViewMode: TypeAlias = Literal["view", "control"]
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -113,6 +113,13 @@ class PerformAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the picture that the caller has; an equal one is not sent again."""
 
 
+class CancelAction(msgspec.Struct, frozen=True):
+    """What an action gives is no longer wanted: end it, and let go of what it holds."""
+
+    chat_id: ChatId
+    key: CallKey
+
+
 class ActionReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of an action."""
 
@@ -186,6 +193,7 @@ GET_SCREENSHOT: Final = Method(
 PERFORM_ACTION: Final = Method(
     "desktop", "screen.act", PerformAction, ActionReply, deadline_s=400.0, safe=True
 )
+CANCEL_ACTION: Final = Method("desktop", "screen.cancel", CancelAction, Nothing, safe=True)
 TAKE_CONTROL: Final = Method("desktop", "control.take", TakeControl, Desktop, safe=True)
 RETURN_CONTROL: Final = Method("desktop", "control.give_back", ReturnControl, Desktop, safe=True)
 MAKE_TICKET: Final = Method("desktop", "view.ticket", MakeTicket, DesktopTicket, deadline_s=45.0)

@@ -33,9 +33,7 @@ def take(lease: Lease, person: UserId, *, private: bool, now: datetime) -> Lease
     if holder == person and lease.control.private == private:
         return msgspec.structs.replace(lease, used_at=now)
     since = lease.control.since if holder == person else now
-    control = DesktopControl(
-        lease.control.revision + 1, person, private, since, "taken"
-    )
+    control = DesktopControl(lease.control.revision + 1, person, private, since, "taken")
     return Lease(control, now, agent_must_look=True)
 
 

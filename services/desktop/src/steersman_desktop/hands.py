@@ -240,7 +240,7 @@ class Hands:
 
 
 def _is_foreign(keysym: int) -> bool:
-    return bool(keysym & 0x1000000) and keysym < 0x2000000 or 0xA0 <= keysym <= 0xFF
+    return (bool(keysym & 0x1000000) and keysym < 0x2000000) or 0xA0 <= keysym <= 0xFF
 
 
 def _character(keysym: int) -> str:

@@ -39,7 +39,7 @@ MODIFIERS: Final = {
     "windows": 0xFFEB,
 }
 
-_NAMES: Final = {
+_NAMED: Final = {
     "backspace": 0xFF08,
     "tab": TAB,
     "linefeed": 0xFF0A,
@@ -156,17 +156,21 @@ _NAMES: Final = {
     "xf86audioraisevolume": 0x1008FF13,
     "xf86audiolowervolume": 0x1008FF11,
 }
-_NAMES |= {f"f{number}": 0xFFBD + number for number in range(1, 25)}
-_NAMES |= {f"kp_{number}": 0xFFB0 + number for number in range(10)}
+_NAMES: Final = (
+    _NAMED
+    | {f"f{number}": 0xFFBD + number for number in range(1, 25)}
+    | {f"kp_{number}": 0xFFB0 + number for number in range(10)}
+)
 
 # What Shift makes of the keys of a US keyboard, which is the one that the desktop has.
 _PLAIN: Final = "`1234567890-=[]\\;',./"
 _SHIFTED: Final = '~!@#$%^&*()_+{}|:"<>?'
 _WITH_SHIFT: Final = frozenset(_SHIFTED)
-_TO_SHIFTED: Final = dict(zip(map(ord, _PLAIN), map(ord, _SHIFTED), strict=True)) | {
-    ord(letter): ord(letter.upper()) for letter in "abcdefghijklmnopqrstuvwxyz"
-}
-_TO_SHIFTED |= {TAB: 0xFE20}
+_TO_SHIFTED: Final = (
+    dict(zip(map(ord, _PLAIN), map(ord, _SHIFTED), strict=True))
+    | {ord(letter): ord(letter.upper()) for letter in "abcdefghijklmnopqrstuvwxyz"}
+    | {TAB: 0xFE20}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,7 @@ def combinations(text: str) -> tuple[Combination, ...]:
 
 def _combination(text: str) -> Combination:
     # `+` separates, and is a key itself: alone, or after another `+`.
-    names = text[:-2].split("+") + ["plus"] if text.endswith("++") else text.split("+")
+    names = [*text[:-2].split("+"), "plus"] if text.endswith("++") else text.split("+")
     if text == "+":
         names = ["plus"]
     *before, last = names
@@ -292,13 +296,15 @@ def _is_control(character: str) -> bool:
 
 def batches(text: str, slots: int) -> Iterable[str]:
     """Cut text so that each piece has at most `slots` different characters off the keyboard."""
-    start, seen = 0, set[str]()
+    start = 0
+    seen: set[str] = set()
     for index, character in enumerate(text):
         if on_keyboard(character) or character in seen:
             continue
         if len(seen) == slots:
             yield text[start:index]
-            start, seen = index, set()
+            start = index
+            seen = set[str]()
         seen.add(character)
     if start < len(text):
         yield text[start:]

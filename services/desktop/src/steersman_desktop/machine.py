@@ -153,7 +153,9 @@ class LocalMachine:
         ours, its = os.pipe()
         try:
             argv = _xvnc(self.place, size, authority, its)
-            xvnc = start(argv, _environment(self.place, authority, None), self.place, pass_fds=[its])
+            xvnc = start(
+                argv, _environment(self.place, authority, None), self.place, pass_fds=[its]
+            )
             self.processes.append(xvnc)
         except BaseException:
             os.close(ours)
@@ -274,4 +276,3 @@ def _tail(place: Place) -> str:
     with suppress(OSError):
         return (place.folder / "log").read_text(errors="replace")[-500:]
     return ""
-

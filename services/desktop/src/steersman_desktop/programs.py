@@ -21,9 +21,7 @@ def missing_programs(found: Callable[[str], str | None] = shutil.which) -> tuple
     return tuple(sorted(program for program in PACKAGES if found(program) is None))
 
 
-def first_of(
-    names: Iterable[str], found: Callable[[str], str | None] = shutil.which
-) -> str | None:
+def first_of(names: Iterable[str], found: Callable[[str], str | None] = shutil.which) -> str | None:
     """Where the first program is that this machine has."""
     return next((path for name in names if (path := found(name)) is not None), None)
 

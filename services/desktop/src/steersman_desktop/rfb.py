@@ -74,7 +74,13 @@ class RfbClient:
             struct.pack(">B3xBBBBHHHBBB3x", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
             + struct.pack(
                 # Not the extended size: TigerVNC would answer every full request with it alone.
-                ">BxH4i", 2, 4, _COPY, _RAW, _DESKTOP_SIZE, _LED_STATE
+                ">BxH4i",
+                2,
+                4,
+                _COPY,
+                _RAW,
+                _DESKTOP_SIZE,
+                _LED_STATE,
             )
         )
         self._reading = asyncio.get_running_loop().create_task(self._read(), name="rfb")

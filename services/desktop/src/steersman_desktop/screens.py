@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
@@ -26,12 +26,14 @@ def whole(pixels: bytes, size: tuple[int, int], declared: tuple[int, int], unlik
         declared: The size that is wanted.
         unlike: A digest; a picture that has it comes without its bytes.
     """
-    digest = hashlib.blake2b(pixels, digest_size=16, key=repr((size, declared)).encode()).hexdigest()
+    digest = hashlib.blake2b(
+        pixels, digest_size=16, key=repr((size, declared)).encode()
+    ).hexdigest()
     if digest == unlike:
         return Picture("image/png", b"", *declared, digest)
     image = Image.frombuffer("RGB", size, pixels, "raw", "BGRX", 0, 1)
     if declared != size:
-        image = image.resize(declared, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        image = _scaled(image, declared)
     return _encoded(image, digest)
 
 
@@ -45,8 +47,13 @@ def part(
     image = Image.frombuffer("RGB", size, pixels, "raw", "BGRX", 0, 1).crop(region)
     scale = min(fit[0] / image.width, fit[1] / image.height)
     target = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    image = image.resize(target, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    image = _scaled(image, target)
     return _encoded(image, hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest())
+
+
+def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    resize: Any = image.resize  # its types mention arrays of a library that is not here
+    return resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def _encoded(image: Image.Image, digest: str) -> Picture:

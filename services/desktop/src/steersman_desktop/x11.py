@@ -123,7 +123,9 @@ class XClient:
             return False
         token = next(self._tokens)
         answered = self._pings[token] = asyncio.get_running_loop().create_future()
-        event = struct.pack("<BBHII5I", _CLIENT_MESSAGE, 32, 0, window, protocols, ping, token, window, 0, 0)
+        event = struct.pack(
+            "<BBHII5I", _CLIENT_MESSAGE, 32, 0, window, protocols, ping, token, window, 0, 0
+        )
         self._send(25, 0, struct.pack("<II", window, 0) + event)
         try:
             async with asyncio.timeout(timeout_s):

@@ -24,7 +24,7 @@ from steersman_contracts.rpc.tools import (
     ListTools,
 )
 from steersman_runtime.nats_client import NatsClient
-from steersman_runtime.rpc import RpcServer
+from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
@@ -80,6 +80,7 @@ def _calls(
         limits=_limits(settings, client.max_payload),
         max_concurrent=settings.max_concurrent_calls,
         max_waiting=settings.max_waiting_calls,
+        rpc=RpcClient(client),
     )
 
 

@@ -22,6 +22,7 @@ from steersman_contracts.errors import (
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.ids import is_chat_id
 from steersman_contracts.parts import TextPart
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import (
     MAX_TIMEOUT_S,
     CallProgress,
@@ -109,7 +110,9 @@ class Calls:
         limits: Limits,
         max_concurrent: int,
         max_waiting: int,
+        rpc: Caller | None = None,
     ) -> None:
+        self._rpc = rpc
         self._plugins = plugins
         self._executor = executor
         self._ledger = ledger
@@ -239,6 +242,7 @@ class Calls:
             timeout_s=min(request.timeout_s or hosted.spec.timeout_s, MAX_TIMEOUT_S),
             workspaces=self._workspaces,
             progress=call.progress,
+            rpc=self._rpc,
         )
         exclusive = hosted.spec.exclusive
         # The chat first: a call that waits for its chat must not hold a slot.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import CallProgress
 from steersman_tools.results import cut
 from steersman_tools.workspaces import Workspaces
@@ -71,7 +72,9 @@ class CallContext:
         timeout_s: float,
         workspaces: Workspaces,
         progress: Progress,
+        rpc: Caller | None = None,
     ) -> None:
+        self.rpc = rpc
         self.chat_id = chat_id
         self.call_id = call_id
         self.timeout_s = timeout_s
