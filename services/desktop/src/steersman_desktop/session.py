@@ -160,12 +160,14 @@ class Session:
         started = asyncio.get_running_loop().time()
         try:
             machine = await self._open(self._size)
+            operator = Operator(machine.rfb, machine.x)
+            await operator.settle()  # the first picture is to show more than half a taskbar
         except SteersmanError as error:
             log.warning("desktop.not_started", error=str(error), **error.details)
             self._go("fail", str(error))
             self._starting = None
             return
-        self._machine, self._operator = machine, Operator(machine.rfb, machine.x)
+        self._machine, self._operator = machine, operator
         self._generation += 1
         self._starting = None
         self._go("started")

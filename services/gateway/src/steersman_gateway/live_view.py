@@ -32,7 +32,7 @@ from steersman_contracts.rpc.chats import GET, GetChat
 from steersman_contracts.rpc.desktop import REDEEM_TICKET, RedeemTicket, ViewGrant
 from steersman_gateway.auth import digest, same_origin
 from steersman_gateway.backend import Backend
-from steersman_gateway.ids import known_chat_id
+from steersman_gateway.ids import ChatIdText, known_chat_id
 from steersman_gateway.problems import MEDIA_TYPE, to_problem
 from steersman_gateway.settings import Settings
 
@@ -56,7 +56,7 @@ class Ended(NamedTuple):
 
 
 @websocket("/api/v1/chats/{chat_id:str}/desktop", opt={"public": True})
-async def live_view(socket: WebSocket[Any, Any, Any], chat_id: str) -> None:
+async def live_view(socket: WebSocket[Any, Any, Any], chat_id: ChatIdText) -> None:
     """Carry the RFB bytes of one viewer, who comes with a ticket that is good once."""
     backend: Backend = socket.app.state.service.backend
     settings: Settings = socket.app.state.runtime.settings
