@@ -116,13 +116,14 @@ def to_action(given: ComputerArguments | Mapping[str, Any]) -> Action:
     fields: Mapping[str, Any] = (
         msgspec.structs.asdict(given) if isinstance(given, ComputerArguments) else given
     )
-    name = fields.get("action")
+    given_name: Any = fields.get("action")
+    name = given_name if isinstance(given_name, str) else ""
     if name in _CLICKS:
         button, count = _CLICKS[name]
         return desktop.Click(button, count, _optional_point(fields), modifiers(fields.get("text")))
-    read = _READERS.get(name) if isinstance(name, str) else None
+    read = _READERS.get(name)
     if read is None:
-        raise refused("action", name, f"one of {', '.join(get_args(ActionName))}")
+        raise refused("action", given_name, f"one of {', '.join(get_args(ActionName))}")
     return read(fields)
 
 

@@ -7,7 +7,7 @@ import itertools
 import shutil
 import socket
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,15 +159,30 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110  # see above
+            await asyncio.sleep(0.02)
+
+
 async def until_gone(folder: Path) -> None:
     """Wait until no process of a folder of places lives."""
-    async with asyncio.timeout(PATIENCE_S):
-        while processes_of(folder):
-            await asyncio.sleep(0.02)  # the kernel tells nobody about grandchildren
+    await until(lambda: not processes_of(folder))  # the kernel tells nobody about grandchildren
 
 
 async def acting(desktop: RunningDesktop, caller: Caller) -> None:
     """Wait until the agent is in the middle of an action."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not desktop.service.sessions[caller.chat_id].acting:
-            await asyncio.sleep(0.01)
+    await until(lambda: desktop.service.sessions[caller.chat_id].acting)
+
+
+@asynccontextmanager
+async def alone(
+    nats_url: str, run_dir: Path, uid_base: int, **settings: Any
+) -> AsyncGenerator[tuple[RunningDesktop, RpcClient]]:
+    """A service of a test's own, and a way to call it."""
+    async with (
+        running_desktop(nats_url, run_dir=str(run_dir), uid_base=uid_base, **settings) as service,
+        calling(nats_url) as client,
+    ):
+        yield service, client

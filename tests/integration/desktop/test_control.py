@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,8 +15,9 @@ from integration.desktop.harness import (
     Caller,
     RunningDesktop,
     acting,
+    alone,
     needs_xvnc,
-    running_desktop,
+    until,
 )
 from integration.gateway.stand_in import make_log
 
@@ -27,7 +29,6 @@ from steersman_contracts.events import DesktopControlChanged
 from steersman_desktop.session import CANCELLED, TAKEN
 from steersman_runtime.jetstream import StoredMessage, read_subject
 from steersman_runtime.nats_client import close, connect
-from steersman_runtime.rpc import RpcClient
 
 pytestmark = needs_xvnc
 KEY = actions.PressKeys("a")
@@ -91,18 +92,16 @@ async def test_in_private_the_agent_does_not_see_the_screen(caller: Caller) -> N
 
 
 async def test_who_does_nothing_loses_control(
-    nats: NatsServer, rpc: RpcClient, run_dir: object, uid_base: int
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    async with running_desktop(
-        nats.url(), run_dir=str(run_dir), uid_base=uid_base, control_idle_s=0.6
-    ):
+    async with alone(own_nats.url(), run_dir, own_uid_base, control_idle_s=0.6) as (service, rpc):
         caller = Caller(rpc)
         await caller.start((640, 480))
         await caller.take(ANN)
 
-        async with asyncio.timeout(PATIENCE_S):
-            while (state := await caller.get()).control.holder is not None:
-                await asyncio.sleep(0.05)
+        session = service.service.sessions[caller.chat_id]
+        await until(lambda: session.lease.control.holder is None)
+        state = await caller.get()
 
     assert state.control.reason == "timeout"
 

@@ -14,9 +14,11 @@ from integration.desktop.harness import (
     Caller,
     RunningDesktop,
     acting,
+    alone,
+    calling,
     needs_xvnc,
     processes_of,
-    running_desktop,
+    until,
     until_gone,
 )
 
@@ -26,18 +28,18 @@ from steersman_contracts.errors import DesktopUnavailable, InvalidRequest, TooMa
 from steersman_desktop.app import create_app
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.settings import Settings
-from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime
 from steersman_runtime.settings import Secret
 
 
 async def test_what_is_missing_is_named_with_its_package(
-    nats: NatsServer, rpc: RpcClient, run_dir: Path
+    own_nats: NatsServer, run_dir: Path
 ) -> None:
-    settings = Settings(nats_url=Secret(nats.url()), run_dir=str(run_dir))
+    settings = Settings(nats_url=Secret(own_nats.url()), run_dir=str(run_dir))
     runtime = Runtime("desktop", settings)
-    caller = Caller(rpc)
-    async with create_app(runtime, settings, missing=lambda: ("Xvnc",)).lifespan():
+    app = create_app(runtime, settings, missing=lambda: ("Xvnc",))
+    async with app.lifespan(), calling(own_nats.url()) as rpc:
+        caller = Caller(rpc)
         assert runtime.health.problems() == {}
         answers = await asyncio.gather(
             caller.get(), caller.start(), caller.act(LOOK), return_exceptions=True
@@ -55,39 +57,59 @@ def test_programs_are_looked_for_on_the_path() -> None:
 
 
 @needs_xvnc
-async def test_a_desktop_starts_once_and_leaves_nothing(caller: Caller, run_dir: Path) -> None:
-    assert (await caller.get()).state == "absent"
+async def test_a_desktop_starts_once_and_leaves_nothing(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    async with alone(own_nats.url(), run_dir, own_uid_base) as (_, rpc):
+        caller = Caller(rpc)
+        assert (await caller.get()).state == "absent"
 
-    first, second = await asyncio.gather(caller.start(), caller.start())
-    again = await caller.start()
+        first, second = await asyncio.gather(caller.start(), caller.start())
+        again = await caller.start()
 
-    assert first == second == again
-    assert (first.state, first.width, first.height, first.generation) == ("ready", 1280, 800, 1)
-    assert len(processes_of(run_dir)) == 2  # Xvnc and its window manager
+        assert first == second == again
+        assert (first.state, first.width, first.height, first.generation) == ("ready", 1280, 800, 1)
+        assert len(processes_of(run_dir)) == 2  # Xvnc and its window manager
 
-    assert (await caller.stop()).state == "gone"
-    assert (await caller.stop()).state == "absent"
-    await until_gone(run_dir)
-    assert [path.name for path in run_dir.iterdir() if path.is_dir()] == []
+        assert (await caller.stop()).state == "gone"
+        assert (await caller.stop()).state == "absent"
+        await until_gone(run_dir)
+        assert list(run_dir.glob("[0-9]/")) == []  # noqa: ASYNC240  # one small folder
 
 
 @needs_xvnc
 async def test_nobody_else_on_the_host_can_open_it(
-    caller: Caller, run_dir: Path, as_root: None
+    caller: Caller, shared_dir: Path, as_root: None
 ) -> None:
     await caller.start()
 
-    place = run_dir / "0"
-    mode = (place / "rfb").stat()
-    assert stat.S_IMODE(mode.st_mode) == 0o600
-    assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    assert mode.st_uid not in {0, 65534}
-    xvnc = next(pid for pid in processes_of(run_dir) if "Xvnc" in _command(pid))
-    assert os.stat(f"/proc/{xvnc}").st_uid == mode.st_uid  # noqa: PTH116  # of /proc
-    sockets = {os.readlink(f"/proc/{xvnc}/fd/{n}") for n in os.listdir(f"/proc/{xvnc}/fd")}  # noqa: PTH115, PTH208  # of /proc
-    inodes = {name[8:-1] for name in sockets if name.startswith("socket:")}
-    tcp = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-    assert not inodes & {line.split()[9] for line in tcp.splitlines() if "inode" not in line}
+    xvnc = next(pid for pid in processes_of(shared_dir) if "Xvnc" in _command(pid))
+    folder, unix = _modes(xvnc)
+
+    assert folder == (unix[0], 0o700)
+    assert unix[1] == 0o600
+    assert unix[0] not in {0, 65534}
+    assert not _sockets(xvnc) & _tcp_sockets()
+
+
+def _modes(pid: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Owner and mode of the folder that a process is in, and of its RFB socket."""
+    place = Path(f"/proc/{pid}/cwd").readlink()
+    states = place.stat(), (place / "rfb").stat()
+    assert Path(f"/proc/{pid}").stat().st_uid == states[0].st_uid
+    folder, unix = ((state.st_uid, stat.S_IMODE(state.st_mode)) for state in states)
+    return folder, unix
+
+
+def _sockets(pid: int) -> set[str]:
+    names = (str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return {name[8:-1] for name in names if name.startswith("socket:")}
+
+
+def _tcp_sockets() -> set[str]:
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+    lines = tables.splitlines()
+    return {line.split()[9] for line in lines if "inode" not in line}
 
 
 def _command(pid: int) -> str:
@@ -96,21 +118,21 @@ def _command(pid: int) -> str:
 
 @needs_xvnc
 async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
-    desktop: RunningDesktop, caller: Caller, run_dir: Path
+    desktop: RunningDesktop, caller: Caller, shared_dir: Path
 ) -> None:
     await caller.start()
     await caller.act(LOOK)
     holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
     await acting(desktop, caller)
 
-    for pid in processes_of(run_dir):
+    for pid in processes_of(shared_dir):
         if "Xvnc" in _command(pid):
             os.kill(pid, 9)
 
-    async with asyncio.timeout(30):
-        ended = await holding
-        while (now := await caller.get()).state != "ready":
-            await asyncio.sleep(0.05)
+    ended = await holding
+    session = desktop.service.sessions[caller.chat_id]
+    await until(lambda: session.state == "ready")
+    now = await caller.get()
     refused = await caller.act(actions.PressKeys("a"))
     seen = await caller.act(LOOK)
     pressed = await caller.act(actions.PressKeys("a"))
@@ -123,10 +145,8 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
 
 
 @needs_xvnc
-async def test_limits_are_named(
-    nats: NatsServer, rpc: RpcClient, run_dir: Path, uid_base: int
-) -> None:
-    async with running_desktop(nats.url(), run_dir=str(run_dir), uid_base=uid_base, max_desktops=1):
+async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
+    async with alone(own_nats.url(), run_dir, own_uid_base, max_desktops=1) as (_, rpc):
         with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
             await Caller(rpc).start((5000, 800))
         await Caller(rpc).start((640, 480))
@@ -138,28 +158,30 @@ async def test_limits_are_named(
 
 @needs_xvnc
 async def test_two_hosts_share_the_chats(
-    desktop: RunningDesktop, nats: NatsServer, rpc: RpcClient, run_dir: Path, uid_base: int
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    callers = [Caller(rpc) for _ in range(3)]
-    async with running_desktop(nats.url(), run_dir=str(run_dir), uid_base=uid_base) as other:
+    url = own_nats.url()
+    async with (
+        alone(url, run_dir, own_uid_base) as (one, rpc),
+        alone(url, run_dir, own_uid_base) as (other, _),
+    ):
+        callers = [Caller(rpc) for _ in range(3)]
         await asyncio.gather(*(caller.start((640, 480)) for caller in callers))
         # Whoever takes a request, the one that has the desktop answers it.
         for caller in callers:
             for _ in range(6):
                 assert (await caller.get()).generation == 1
                 assert (await caller.act(actions.CursorPosition())).text == "X=320,Y=240"
-        spread = len(other.service.sessions) + len(desktop.service.sessions)
+        spread = len(other.service.sessions) + len(one.service.sessions)
 
     assert spread == 3
 
 
 @needs_xvnc
 async def test_an_idle_desktop_stops(
-    nats: NatsServer, rpc: RpcClient, run_dir: Path, uid_base: int
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    async with running_desktop(
-        nats.url(), run_dir=str(run_dir), uid_base=uid_base, idle_stop_s=0.5
-    ):
+    async with alone(own_nats.url(), run_dir, own_uid_base, idle_stop_s=0.5) as (_, rpc):
         caller = Caller(rpc)
         await caller.start((640, 480), ANN)
         await until_gone(run_dir)

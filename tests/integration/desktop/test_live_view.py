@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 import websockets
-from integration.desktop.harness import PATIENCE_S, RunningDesktop, needs_xvnc, running_desktop
+from integration.desktop.harness import PATIENCE_S, RunningDesktop, needs_xvnc, until
 from integration.gateway.driver import RunningGateway, running_gateway
 from integration.gateway.stand_in import StandInStore, stand_in_store
 from websockets.asyncio.client import ClientConnection, connect
@@ -54,22 +54,42 @@ class Site:
         return reply.json()["text"]
 
 
-@pytest_asyncio.fixture
-async def site(desktop: RunningDesktop, nats: NatsServer) -> AsyncGenerator[Site]:
-    del desktop
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def store(nats: NatsServer) -> AsyncGenerator[StandInStore]:
+    async with stand_in_store(nats.url(), ("store", "tools")) as store:
+        yield store
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def gateways(
+    nats: NatsServer, store: StandInStore
+) -> AsyncGenerator[tuple[RunningGateway, RunningGateway]]:
+    del store
     async with (
-        stand_in_store(nats.url(), ("store", "tools")) as store,
         running_gateway(nats.url()) as first,
         running_gateway(nats.url(), recheck_interval_s=0.1) as second,
-        first.client("token-ann") as ann,
-        first.client("token-zoe") as stranger,
+    ):
+        yield first, second
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(
+    desktop: RunningDesktop,
+    store: StandInStore,
+    gateways: tuple[RunningGateway, RunningGateway],
+) -> AsyncGenerator[Site]:
+    del desktop
+    async with (
+        gateways[0].client("token-ann") as ann,
+        gateways[0].client("token-zoe") as stranger,
     ):
         owner = store.add_user("token-ann")
         store.add_user("token-zoe")
-        site = Site((first, second), store, store.add_chat(owner), ann, stranger)
+        site = Site(gateways, store, store.add_chat(owner), ann, stranger)
         started = await ann.put(site.path, json={"width": 640, "height": 480})
         assert (started.status_code, started.json()["state"]) == (200, "ready")
         yield site
+        await ann.delete(site.path)
 
 
 @asynccontextmanager
@@ -137,10 +157,11 @@ async def in_order(viewer: Bytes) -> None:
 
 
 async def test_the_view_shows_byte_for_byte_what_the_server_sends(
-    site: Site, run_dir: Path
+    site: Site, shared_dir: Path
 ) -> None:
     await site.ann.post(f"{site.path}/actions", json={"action": "screenshot"})
-    reader, writer = await asyncio.open_unix_connection(str(run_dir / "0" / "rfb"))
+    (place,) = shared_dir.glob("[0-9]/")  # noqa: ASYNC240  # one small folder
+    reader, writer = await asyncio.open_unix_connection(str(place / "rfb"))
     direct = RfbClient(reader, writer)
     await direct.open()
     await direct.refresh()
@@ -200,24 +221,6 @@ async def test_who_has_no_right_gets_in_nowhere(site: Site) -> None:
     assert refused.value.response.status_code == 403
 
 
-async def test_an_old_ticket_is_worth_nothing(
-    nats: NatsServer, site: Site, run_dir: Path, uid_base: int
-) -> None:
-    await site.ann.delete(site.path)
-    async with running_desktop(
-        nats.url(), run_dir=str(run_dir), uid_base=uid_base, ticket_s=0.001
-    ) as short:
-        # Until the short-lived one has taken the chat.
-        while site.chat_id not in short.service.sessions:
-            await site.ann.delete(site.path)
-            await site.ann.put(site.path, json={})
-        with pytest.raises(websockets.InvalidStatus) as refused:
-            async with watching(site, await site.ticket()):
-                pass
-
-    assert refused.value.response.status_code == 404
-
-
 async def test_only_who_has_control_reaches_the_desktop(site: Site) -> None:
     before = await site.position()
     async with (
@@ -253,9 +256,7 @@ async def test_either_side_closes_the_other(site: Site, desktop: RunningDesktop)
     async with watching(site, await site.ticket()) as socket:
         await Bytes(socket).enter()
         assert len(session.views) == 1
-    async with asyncio.timeout(PATIENCE_S):
-        while len(session.views):
-            await asyncio.sleep(0.01)
+    await until(lambda: len(session.views) == 0)
 
     async with watching(site, await site.ticket()) as socket:
         viewer = Bytes(socket)

@@ -32,9 +32,12 @@ class OneTime(Generic[T]):
     def make(self, value: T) -> tuple[str, datetime]:
         """A new secret for `value`, and until when it is good."""
         now = self._clock()
-        self._open = {key: entry for key, entry in self._open.items() if entry[0] > now}
-        while len(self._open) >= MAX_OPEN:
-            del self._open[next(iter(self._open))]
+        # All are good for equally long: the oldest are the first to end.
+        while self._open:
+            oldest = next(iter(self._open))
+            if self._open[oldest][0] > now and len(self._open) < MAX_OPEN:
+                break
+            del self._open[oldest]
         secret = secrets.token_urlsafe(32)
         expires = now + self._good
         self._open[digest(secret)] = (expires, value)
