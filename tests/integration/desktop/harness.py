@@ -139,7 +139,7 @@ async def calling(nats_url: str) -> AsyncGenerator[RpcClient]:
         nats_url, name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
     )
     try:
-        yield RpcClient(client, wait_for_service_s=10)
+        yield RpcClient(client, wait_for_service_s=60)
     finally:
         await close(client)
 

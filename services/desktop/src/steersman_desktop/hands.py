@@ -24,10 +24,9 @@ from steersman_desktop.x11 import SLOTS, XClient
 
 PAUSE_S: Final = 0.015
 """Between pointer events: without it double clicks are not seen, and modifiers come too late."""
-_MAPPED_S: Final = 0.06
-"""Programs read a changed keyboard map some time after they hear of it."""
-_ANSWER_S: Final = 3.0
+_ANSWER_S: Final = 20.0
 _NO_ANSWER_S: Final = 0.2
+"""What windows that cannot be asked get to read a changed keyboard map, or what was typed."""
 _FOREIGN_SYMBOLS: Final = 15
 """New characters that a foreign VNC server takes before it silently loses the next ones."""
 _BURST: Final = 200
@@ -182,7 +181,8 @@ class Hands:
         assert self._x is not None
         keysyms = map(character_keysym, characters)
         await self._x.map_slots(dict(zip(SLOTS, keysyms, strict=False)))
-        await asyncio.sleep(_MAPPED_S)
+        # A busy program has heard of the new map long before it has read it.
+        await self._answered()
 
     async def _answered(self) -> None:
         assert self._x is not None

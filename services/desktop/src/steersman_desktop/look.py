@@ -17,6 +17,7 @@ TaskBarShowNetStatus=0
 TaskBarShowAPMStatus=0
 TaskBarShowMailboxStatus=0
 TaskBarShowWorkspaces=0
+TaskBarFullscreenAutoShow=0
 ShowLogoutMenu=0
 ShowSettingsMenu=0
 ShowHelp=0

@@ -114,7 +114,10 @@ class XClient:
         """Wait until the active window has worked off its events.
 
         Returns:
-            Whether there was an answer; windows of old programs never give one.
+            Whether it has; windows of old programs do not know how to answer.
+
+        Raises:
+            XError: It knows how to, and has not within the time.
         """
         window = (await self._property(self.root, "_NET_ACTIVE_WINDOW") or [0])[0]
         protocols = await self._atom("WM_PROTOCOLS")
@@ -130,8 +133,8 @@ class XClient:
         try:
             async with asyncio.timeout(timeout_s):
                 await answered
-        except TimeoutError:
-            return False
+        except TimeoutError as error:
+            raise XError("the active window does not answer") from error
         finally:
             del self._pings[token]
         return True
