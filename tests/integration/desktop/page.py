@@ -26,7 +26,8 @@ needs_chromium = pytest.mark.skipif(
 )
 
 PAGE = """<!doctype html><meta charset=utf-8><title>sink</title>
-<style>html,body{margin:0;width:100%;height:100%;overflow:hidden;background:#0a64c8}</style>
+<style>html,body{margin:0;width:100%;height:100%;overflow:hidden;background:#0a64c8}
+textarea{position:absolute;opacity:0;pointer-events:none}</style><textarea></textarea>
 <script>
 const r = devicePixelRatio, socket = new WebSocket('ws://' + location.host + '/sink');
 const send = value => socket.send(JSON.stringify(value));
@@ -49,11 +50,17 @@ addEventListener('wheel', e => {
 }, {capture: true, passive: false});
 for (const type of ['keydown', 'keyup'])
   addEventListener(type, e => {
-    e.preventDefault();
     const one = [...e.key].length === 1 && !e.ctrlKey && !e.altKey;
+    if (!one && e.key !== 'Enter') e.preventDefault();
     if (!one && e.key !== 'Shift') send({type, key: e.key, held: held(e)});
-    if (type === 'keydown' && (one || e.key === 'Enter')) text += one ? e.key : '\\n';
   }, true);
+// Not `key`: Chromium cuts characters beyond 16 bits there, and only there.
+const area = document.querySelector('textarea');
+area.addEventListener('beforeinput', e => {
+  e.preventDefault();
+  text += e.inputType === 'insertLineBreak' ? '\\n' : e.data;
+});
+area.focus();
 const look = () => innerWidth === screen.width && innerHeight === screen.height
   && document.hasFocus() && socket.readyState === 1
   ? send({type: 'ready'}) : requestAnimationFrame(look);

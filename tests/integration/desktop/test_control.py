@@ -109,7 +109,9 @@ async def test_who_does_nothing_loses_control(
 async def test_every_change_of_control_is_in_the_log_of_the_chat(
     nats: NatsServer, caller: Caller
 ) -> None:
-    client = await connect(nats.url(), name="log", inbox_prefix="_INBOX_log", on_closed=str)
+    client = await connect(
+        nats.url(), name="log", inbox_prefix="_INBOX_log", on_closed=lambda: None
+    )
     await make_log(client)
     await caller.start((640, 480))
 

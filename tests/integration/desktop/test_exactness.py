@@ -31,11 +31,11 @@ def mixed(length: int) -> str:
     dice = random.Random(7)
     found = ""
     while len(found) < length:
-        if dice.random() < 0.06:
+        if dice.random() < 0.3:
             alphabet = dice.choice(ALPHABETS)
             found += "".join(dice.choices(alphabet, k=dice.randint(2, 9))) + " "
         else:
-            found += "".join(dice.choices(PRINTABLE, k=dice.randint(3, 60)))
+            found += "".join(dice.choices(PRINTABLE, k=dice.randint(3, 20)))
             found += dice.choice(" \n")
     return found[:length]
 

@@ -52,8 +52,8 @@ def part(
 
 
 def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    resize: Any = image.resize  # its types mention arrays of a library that is not here
-    return resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    scale: Any = image  # the types of `resize` mention arrays of a library that is not here
+    return scale.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def _encoded(image: Image.Image, digest: str) -> Picture:
