@@ -12,6 +12,7 @@ from bench.context import Bench
 from bench.figures import Row
 from bench.scenarios import (
     deltas,
+    desktop,
     first_token,
     history,
     many_chats,
@@ -35,6 +36,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "paced64": many_chats.paced_64,
     "paced256": many_chats.paced_256,
     "short": short_turns.measure,
+    "desktop": desktop.measure,
     "tool": tool_turn.measure,
     "history": history.measure,
     "chat": new_chat.measure,
