@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+from integration.desktop.harness import PATIENCE_S, RunningDesktop, needs_xvnc
 from integration.desktop.harness import Caller as DesktopCaller
-from integration.desktop.harness import RunningDesktop, needs_xvnc
 from integration.tools.host import Caller, new_chat, text_of, tools_service
 
 import steersman_plugin_computer
@@ -23,6 +24,15 @@ def pictures(result: CallResult) -> list[FilePart]:
     return [part for part in result.content if isinstance(part, FilePart)]
 
 
+async def until_still(caller: Caller) -> CallResult:
+    """Wait until nothing paints any more, as the window manager does for a moment at the start."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            result = await caller.call("computer", {"action": "wait", "duration": 0})
+            if not pictures(result):
+                return result
+
+
 @needs_xvnc
 async def test_a_model_sees_and_uses_the_desktop(
     desktop: RunningDesktop, nats: NatsServer, tmp_path: Path
@@ -37,7 +47,7 @@ async def test_a_model_sees_and_uses_the_desktop(
 
         seen = await caller.call("computer", {"action": "screenshot"})
         moved = await caller.call("computer", {"action": "mouse_move", "coordinate": [10, 20]})
-        still = await caller.call("computer", {"action": "wait", "duration": 0})
+        still = await until_still(caller)
         outside = await caller.call("computer", {"action": "left_click", "coordinate": [1280, 0]})
         missing = await caller.call("computer", {"action": "type"})
         await DesktopCaller(caller.rpc, caller.chat_id).stop()

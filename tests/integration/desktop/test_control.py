@@ -163,11 +163,15 @@ async def test_an_action_runs_once_and_can_be_cancelled(
 
 async def test_an_equal_screen_is_not_sent_again(caller: Caller) -> None:
     await caller.start((640, 480))
-    seen = await caller.act(LOOK)
-    assert seen.picture is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while True:  # the window manager paints for a moment
+            seen = await caller.act(LOOK)
+            assert seen.picture is not None
+            same = await caller.act(actions.Wait(0.0), last_digest=seen.picture.digest)
+            if same.unchanged:
+                break
 
-    same = await caller.act(actions.Wait(0.0), last_digest=seen.picture.digest)
     asked = await caller.act(LOOK, last_digest=seen.picture.digest)
 
-    assert (same.picture, same.unchanged) == (None, True)
+    assert same.picture is None
     assert asked.picture == seen.picture
