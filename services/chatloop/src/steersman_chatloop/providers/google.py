@@ -52,7 +52,7 @@ class Google:
             "automatic_continuation": False,
         }
         async with self._clients.lease(request.model) as client:
-            stream = await client.api.aio.models.generate_content_stream(  # pyright: ignore[reportUnknownMemberType]  # PIL's types, not installed
+            stream = await client.api.aio.models.generate_content_stream(
                 model=request.model.model_id,
                 contents="-",  # replaced by those of the body
                 config=cast("types.GenerateContentConfigDict", config),
