@@ -38,7 +38,7 @@ RUN uv pip install --no-cache --require-hashes -r requirements/tools.txt \
     && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/workspaces
 COPY services/tools services/tools
 COPY plugins plugins
-RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec ./plugins/computer
 USER steersman
 ENV STEERSMAN_LISTEN=0.0.0.0:8080 STEERSMAN_WORKSPACES_DIR=/var/lib/steersman/workspaces
 VOLUME /var/lib/steersman/workspaces
@@ -47,6 +47,11 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["pyth
 CMD ["python", "-m", "steersman_tools"]
 
 FROM base AS desktop
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tigervnc-standalone-server icewm xterm chromium \
+       x11-xkb-utils xkb-data xauth fonts-dejavu-core fonts-noto-cjk fonts-noto-color-emoji tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -m 1777 /tmp/.X11-unix
 COPY requirements/desktop.txt requirements/desktop.txt
 RUN uv pip install --no-cache --require-hashes -r requirements/desktop.txt
 COPY services/desktop services/desktop
@@ -55,6 +60,8 @@ USER steersman
 ENV STEERSMAN_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
+# Programs on desktops leave orphans to process 1, which has to reap them.
+ENTRYPOINT ["tini", "--"]
 CMD ["python", "-m", "steersman_desktop"]
 
 FROM base AS gateway

@@ -13,6 +13,7 @@ from bench.figures import Row
 from bench.scenarios import (
     adapters,
     deltas,
+    desktop,
     files,
     first_token,
     history,
@@ -39,6 +40,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "paced64": many_chats.paced_64,
     "paced256": many_chats.paced_256,
     "short": short_turns.measure,
+    "desktop": desktop.measure,
     "tool": tool_turn.measure,
     "calls": tool_calls.measure,
     "history": history.measure,

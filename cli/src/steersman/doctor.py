@@ -66,9 +66,9 @@ PROGRAMS: Final = (
     ),
     Wanted(
         "window manager",
-        ("openbox", "xfwm4", "fluxbox", "icewm", "matchbox-window-manager"),
+        ("icewm", "openbox"),
         "windows with a frame on virtual desktops",
-        "apt install openbox",
+        "apt install icewm",
     ),
     Wanted(
         "Chromium",

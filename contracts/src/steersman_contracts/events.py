@@ -28,6 +28,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.deltas import Delta
 from steersman_contracts.ids import ChatId, MessageId, ModelName
+from steersman_contracts.rpc.desktop import DesktopControl
 
 EventName: TypeAlias = Literal[
     "chat.created",
@@ -50,6 +51,7 @@ EventName: TypeAlias = Literal[
     "compaction.started",
     "compaction.finished",
     "usage.recorded",
+    "desktop.control_changed",
     "stream.sync",
     "stream.gap",
 ]
@@ -246,6 +248,13 @@ class UsageRecorded(DurableEvent, frozen=True, omit_defaults=True, kw_only=True)
     """As of `Message`."""
 
 
+class DesktopControlChanged(Event, frozen=True, omit_defaults=True, kw_only=True):
+    """Another one holds the input of the chat's desktop: a person, or again the agent."""
+
+    name = "desktop.control_changed"
+    control: DesktopControl
+
+
 class StreamSync(Event, frozen=True, omit_defaults=True, kw_only=True):
     """First on every SSE stream, and again after a gap. Never in the log.
 
@@ -291,6 +300,7 @@ CHAT_EVENTS: Final[tuple[type[Event], ...]] = (
     CompactionStarted,
     CompactionFinished,
     UsageRecorded,
+    DesktopControlChanged,
     StreamSync,
     StreamGap,
 )

@@ -28,6 +28,10 @@ WORK_STREAM: Final = "WORK"
 WORK_SUBJECTS: Final = f"{ROOT}.work.*.*"
 WORK_CONSUMER: Final = "turns"
 
+DESKTOP_STREAM: Final = "DESKTOPS"
+"""Which host has the desktop of a chat: at most one message per chat, which expires."""
+DESKTOP_SUBJECTS: Final = f"{ROOT}.desk.*.*"
+
 CONTROL_SUBJECTS: Final = f"{ROOT}.ctl.*"
 RELAY_NUDGES: Final = f"{ROOT}.relay.nudge.*"
 TOOL_CANCELS: Final = f"{ROOT}.tools.cancel.*"
@@ -78,6 +82,11 @@ def chat_live(chat_id: ChatId) -> str:
 def chat_work(chat_id: ChatId) -> str:
     """The work hint of a chat."""
     return _chat("work", chat_id)
+
+
+def chat_desktop(chat_id: ChatId) -> str:
+    """Who has the desktop of a chat."""
+    return _chat("desk", chat_id)
 
 
 def chat_of(subject: str) -> ChatId:

@@ -32,6 +32,8 @@ log = structlog.stdlib.get_logger()
 S = TypeVar("S", bound=ServiceSettings)
 
 BACKLOG = 1024
+WEBSOCKET_MESSAGE = 1 << 20
+"""Bytes of one message from a client."""
 
 
 class Runtime:
@@ -43,6 +45,8 @@ class Runtime:
         self.instance = settings.instance or f"{service}-{os.getpid()}"
         self.version = package_version(f"steersman-{service}")
         self.health = Health()
+        self.address = ("127.0.0.1", 0)
+        """Host and port where HTTP is served; known before the application is built."""
         self.stopping = asyncio.Event()
         """Set when the process was told to end: stop taking work, end streams."""
         self._on_stop: list[Callable[[], None]] = []
@@ -180,9 +184,12 @@ async def _serve(
     settings: S,
     create_app: Callable[[Runtime, S], Litestar],
     tune_socket: Callable[[socket.socket], None] | None,
+    *,
+    websockets: bool,
 ) -> bool:
     runtime = Runtime(service, settings)
     sock = listening_socket(settings.listen)
+    runtime.address = sock.getsockname()[:2]
     if tune_socket is not None:
         tune_socket(sock)
     config = uvicorn.Config(
@@ -192,7 +199,10 @@ async def _serve(
         lifespan="on",
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
         server_header=False,
-        ws="none",
+        # Compression would cost a core per live view and saves nothing that images have to save.
+        ws="websockets-sansio" if websockets else "none",
+        ws_per_message_deflate=False,
+        ws_max_size=WEBSOCKET_MESSAGE,
         backlog=BACKLOG,
     )
     server = _Server(config, runtime)
@@ -206,8 +216,11 @@ def run_service(
     create_app: Callable[[Runtime, S], Litestar],
     *,
     tune_socket: Callable[[socket.socket], None] | None = None,
+    websockets: bool = False,
 ) -> None:
     """Run a service until it is told to end: the body of `python -m steersman_<service>`.
+
+    With `websockets` it also serves those; its package must then depend on the library.
 
     Exits with status 2 for bad settings, 1 when it could not start.
     """
@@ -230,7 +243,9 @@ def run_service(
         runner = asyncio.Runner()
     with runner:
         try:
-            started = runner.run(_serve(service, settings, create_app, tune_socket))
+            started = runner.run(
+                _serve(service, settings, create_app, tune_socket, websockets=websockets)
+            )
         except SteersmanError as error:
             log.error("service.not_started", error=str(error))  # noqa: TRY400  # the message says it all
             sys.exit(2 if isinstance(error, BadSettings) else 1)

@@ -7,7 +7,14 @@ import pytest
 from steersman_contracts import events
 from steersman_contracts.events import CHAT_EVENTS, EVENTS, DurableEvent, Event, EventName
 
-DURABLE_NOT = {"part.delta", "preview.reset", "tool.progress", "stream.sync", "stream.gap"}
+DURABLE_NOT = {
+    "part.delta",
+    "preview.reset",
+    "tool.progress",
+    "desktop.control_changed",
+    "stream.sync",
+    "stream.gap",
+}
 
 
 def test_every_name_has_one_type_and_every_type_a_name() -> None:

@@ -10,7 +10,7 @@ from contract.contracts.structs import instances, modules, structs_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steersman_contracts import chats, deltas, events, hooks, parts, rest, rpc
+from steersman_contracts import chats, deltas, events, hooks, parts, rest, rest_desktop, rpc
 
 WIRE = [
     struct
@@ -54,8 +54,14 @@ def test_a_struct_round_trips_and_ignores_what_newer_versions_add(
 
 
 def test_only_what_clients_send_is_closed() -> None:
-    assert {struct.__module__ for struct in CLOSED} == {rest.__name__}
-    bodies = {struct for struct in structs_of(rest) if struct.__name__.endswith(("Body", "Input"))}
+    public = (rest, rest_desktop)
+    assert {struct.__module__ for struct in CLOSED} == {module.__name__ for module in public}
+    bodies = {
+        struct
+        for module in public
+        for struct in structs_of(module)
+        if struct.__name__.endswith(("Body", "Input"))
+    }
     assert bodies == CLOSED
 
 

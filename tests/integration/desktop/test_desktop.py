@@ -1,81 +1,188 @@
-"""There are no desktops yet, and the service says why."""
+"""Without Xvnc the service says what to install; with it a desktop lives and ends as it should."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+import os
+import stat
+from pathlib import Path
 
 import pytest
+from integration.desktop.harness import (
+    ANN,
+    LOOK,
+    Caller,
+    RunningDesktop,
+    acting,
+    alone,
+    calling,
+    needs_xvnc,
+    processes_of,
+    until,
+    until_gone,
+)
 
 from steersman.embedded.nats import NatsServer
-from steersman_contracts.errors import DesktopUnavailable
-from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.rpc import Actor
-from steersman_contracts.rpc.desktop import GET_DESKTOP, GetDesktop
+from steersman_contracts import desktop as actions
+from steersman_contracts.errors import DesktopUnavailable, InvalidRequest, TooManyRequests
 from steersman_desktop.app import create_app
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.settings import Settings
-from steersman_runtime.nats_client import close, connect
-from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime
 from steersman_runtime.settings import Secret
 
-ASK = GetDesktop(Actor(UserId("u")), ChatId("0190a0a0-0000-7000-8000-000000000001"))
 
-
-@pytest.fixture(scope="module")
-def nats() -> Iterator[NatsServer]:
-    with NatsServer() as server:
-        yield server
-
-
-@asynccontextmanager
-async def desktop(nats: NatsServer, *missing: str) -> AsyncGenerator[tuple[Runtime, RpcClient]]:
-    settings = Settings(nats_url=Secret(nats.url()))
-    runtime = Runtime("desktop", settings)
-    client = await connect(
-        nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-    )
-    try:
-        async with create_app(runtime, settings, missing=lambda: missing).lifespan():
-            yield runtime, RpcClient(client)
-    finally:
-        await close(client)
-
-
-async def test_what_is_missing_is_named_with_its_package(nats: NatsServer) -> None:
-    async with desktop(nats, "Xvnc") as (runtime, rpc):
-        assert runtime.health.problems() == {}
-
-        with pytest.raises(DesktopUnavailable) as refused:
-            await rpc.call(GET_DESKTOP, ASK)
-
-    assert refused.value.details == {"missing": ["Xvnc"]}
-    assert "Xvnc" in str(refused.value)
-    assert "apt-get install tigervnc-standalone-server" in str(refused.value)
-
-
-async def test_with_everything_installed_it_says_that_it_is_not_built_yet(
-    nats: NatsServer,
+async def test_what_is_missing_is_named_with_its_package(
+    own_nats: NatsServer, run_dir: Path
 ) -> None:
-    async with desktop(nats) as (_, rpc):
-        with pytest.raises(DesktopUnavailable) as refused:
-            await rpc.call(GET_DESKTOP, ASK)
-
-    assert refused.value.details == {"missing": []}
-    assert str(refused.value) == "virtual desktops are not built yet in this version of Steersman"
-
-
-async def test_many_may_ask_at_once(nats: NatsServer) -> None:
-    async with desktop(nats) as (_, rpc):
+    settings = Settings(nats_url=Secret(own_nats.url()), run_dir=str(run_dir))
+    runtime = Runtime("desktop", settings)
+    app = create_app(runtime, settings, missing=lambda: ("Xvnc",))
+    async with app.lifespan(), calling(own_nats.url()) as rpc:
+        caller = Caller(rpc)
+        assert runtime.health.problems() == {}
         answers = await asyncio.gather(
-            *(rpc.call(GET_DESKTOP, ASK) for _ in range(50)), return_exceptions=True
+            caller.get(), caller.start(), caller.act(LOOK), return_exceptions=True
         )
 
-    assert {type(answer) for answer in answers} == {DesktopUnavailable}
+    for answer in answers:
+        assert isinstance(answer, DesktopUnavailable)
+        assert answer.details == {"missing": ["Xvnc"]}
+        assert "apt-get install tigervnc-standalone-server" in str(answer)
 
 
 def test_programs_are_looked_for_on_the_path() -> None:
-    assert missing_programs(lambda _: None) == ("Xvnc",)
+    assert missing_programs(lambda _: None) == ("Xvnc", "setpriv")
     assert missing_programs(lambda name: f"/usr/bin/{name}") == ()
+
+
+@needs_xvnc
+async def test_a_desktop_starts_once_and_leaves_nothing(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    async with alone(own_nats.url(), run_dir, own_uid_base) as (_, rpc):
+        caller = Caller(rpc)
+        assert (await caller.get()).state == "absent"
+
+        first, second = await asyncio.gather(caller.start(), caller.start())
+        again = await caller.start()
+
+        assert first == second == again
+        assert (first.state, first.width, first.height, first.generation) == ("ready", 1280, 800, 1)
+        assert len(processes_of(run_dir)) == 2  # Xvnc and its window manager
+
+        assert (await caller.stop()).state == "gone"
+        assert (await caller.stop()).state == "absent"
+        await until_gone(run_dir)
+        assert list(run_dir.glob("[0-9]/")) == []  # noqa: ASYNC240  # one small folder
+
+
+@needs_xvnc
+async def test_nobody_else_on_the_host_can_open_it(
+    caller: Caller, shared_dir: Path, as_root: None
+) -> None:
+    await caller.start()
+
+    xvnc = next(pid for pid in processes_of(shared_dir) if "Xvnc" in _command(pid))
+    folder, unix = _modes(xvnc)
+
+    assert folder == (unix[0], 0o700)
+    assert unix[1] == 0o600
+    assert unix[0] not in {0, 65534}
+    assert not _sockets(xvnc) & _tcp_sockets()
+
+
+def _modes(pid: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Owner and mode of the folder that a process is in, and of its RFB socket."""
+    place = Path(f"/proc/{pid}/cwd").readlink()
+    states = place.stat(), (place / "rfb").stat()
+    assert Path(f"/proc/{pid}").stat().st_uid == states[0].st_uid
+    folder, unix = ((state.st_uid, stat.S_IMODE(state.st_mode)) for state in states)
+    return folder, unix
+
+
+def _sockets(pid: int) -> set[str]:
+    names = (str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return {name[8:-1] for name in names if name.startswith("socket:")}
+
+
+def _tcp_sockets() -> set[str]:
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+    lines = tables.splitlines()
+    return {line.split()[9] for line in lines if "inode" not in line}
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+@needs_xvnc
+async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
+    desktop: RunningDesktop, caller: Caller, shared_dir: Path
+) -> None:
+    await caller.start()
+    await caller.act(LOOK)
+    holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
+    await acting(desktop, caller)
+
+    for pid in processes_of(shared_dir):
+        if "Xvnc" in _command(pid):
+            os.kill(pid, 9)
+
+    ended = await holding
+    session = desktop.service.sessions[caller.chat_id]
+    await until(lambda: session.state == "ready")
+    now = await caller.get()
+    refused = await caller.act(actions.PressKeys("a"))
+    seen = await caller.act(LOOK)
+    pressed = await caller.act(actions.PressKeys("a"))
+
+    assert (ended.is_error, now.generation) == (True, 2)
+    assert refused.is_error
+    assert refused.text == "The desktop restarted; its windows are gone. Take a screenshot."
+    assert seen.picture is not None
+    assert not pressed.is_error
+
+
+@needs_xvnc
+async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
+    async with alone(own_nats.url(), run_dir, own_uid_base, max_desktops=1) as (_, rpc):
+        with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
+            await Caller(rpc).start((5000, 800))
+        await Caller(rpc).start((640, 480))
+        with pytest.raises(TooManyRequests) as refused:
+            await Caller(rpc).start()
+
+    assert refused.value.details == {"limit": 1}
+
+
+@needs_xvnc
+async def test_two_hosts_share_the_chats(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    url = own_nats.url()
+    async with (
+        alone(url, run_dir, own_uid_base) as (one, rpc),
+        alone(url, run_dir, own_uid_base) as (other, _),
+    ):
+        callers = [Caller(rpc) for _ in range(3)]
+        await asyncio.gather(*(caller.start((640, 480)) for caller in callers))
+        # Whoever takes a request, the one that has the desktop answers it.
+        for caller in callers:
+            for _ in range(6):
+                assert (await caller.get()).generation == 1
+                assert (await caller.act(actions.CursorPosition())).text == "X=320,Y=240"
+        spread = len(other.service.sessions) + len(one.service.sessions)
+
+    assert spread == 3
+
+
+@needs_xvnc
+async def test_an_idle_desktop_stops(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    async with alone(own_nats.url(), run_dir, own_uid_base, idle_stop_s=0.5) as (_, rpc):
+        caller = Caller(rpc)
+        await caller.start((640, 480), ANN)
+        await until_gone(run_dir)
+        assert (await caller.act(LOOK)).picture is not None  # it starts again when it is used

@@ -23,6 +23,7 @@ from steersman_contracts.subjects import (
     WORK_CONSUMER,
     WORK_STREAM,
     WORK_SUBJECTS,
+    chat_desktop,
     chat_events,
     chat_live,
     chat_work,
@@ -63,6 +64,7 @@ SUBJECTS = {
     "read events": f"$JS.API.DIRECT.GET.{EVENT_STREAM}",
     "create stream": f"$JS.API.STREAM.CREATE.{EVENT_STREAM}",
     "delete stream": f"$JS.API.STREAM.DELETE.{EVENT_STREAM}",
+    "desktops": chat_desktop(CHAT),
     "foreign inbox": f"{inbox('somebody')}.x",
 }
 MAY_PUBLISH = {
@@ -95,7 +97,7 @@ MAY_PUBLISH = {
         "reload",
     },
     "toolhost": {"toolset beat"},
-    "desktop": set[str](),
+    "desktop": {"events", "rpc desktop", "desktops"},
     "cli": {"rpc store.admin"},
 }
 

@@ -69,7 +69,8 @@ async def running_gateway(nats_url: str, **changes: Any) -> AsyncGenerator[Runni
         log_config=None,
         access_log=False,
         lifespan="on",
-        ws="none",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
         server_header=False,
         timeout_graceful_shutdown=5,
     )

@@ -57,7 +57,8 @@ class Process:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    # With an empty PATH the service finds no Xvnc, wherever these tests run.
+    inherited = {name: os.environ[name] for name in ("HOME",) if name in os.environ} | {"PATH": ""}
     return inherited | {f"STEERSMAN_{name.upper()}": value for name, value in settings.items()}
 
 

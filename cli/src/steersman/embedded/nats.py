@@ -19,6 +19,8 @@ from steersman.ports import free_port
 from steersman.private import write_private
 from steersman_contracts.subjects import (
     CONTROL_SUBJECTS,
+    DESKTOP_STREAM,
+    DESKTOP_SUBJECTS,
     EVENT_STREAM,
     EVENT_SUBJECTS,
     FEED_LIVE_SUBJECTS,
@@ -81,6 +83,11 @@ _PULL_WORK: Final = (
     f"$JS.API.CONSUMER.MSG.NEXT.{_TURNS}",
     f"$JS.API.CONSUMER.INFO.{_TURNS}",
     f"$JS.ACK.{_TURNS}.>",
+)
+_KEEP_DESKTOPS: Final = (
+    f"$JS.API.STREAM.CREATE.{DESKTOP_STREAM}",
+    f"$JS.API.STREAM.UPDATE.{DESKTOP_STREAM}",
+    f"$JS.API.DIRECT.GET.{DESKTOP_STREAM}.>",
 )
 # Ping, info and statistics of NATS micro services.
 _DISCOVERY: Final = "$SRV.>"
@@ -169,7 +176,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         subscribe=(TOOLSET_CATALOGS, TOOLSET_CALLS, _inbox("toolhost")),
     ),
     "desktop": Permissions(
-        publish=(),
+        publish=(EVENT_SUBJECTS, DESKTOP_SUBJECTS, _all_of("desktop"), *_KEEP_DESKTOPS),
         subscribe=(_all_of("desktop"), _inbox("desktop"), _DISCOVERY),
     ),
     "cli": Permissions(

@@ -7,4 +7,4 @@ from steersman_desktop.settings import Settings
 from steersman_runtime.service import run_service
 
 if __name__ == "__main__":
-    run_service("desktop", Settings, create_app)
+    run_service("desktop", Settings, create_app, websockets=True)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import structlog
 from litestar import Litestar
 
-from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
-from steersman_desktop.programs import missing_programs, unavailable
+from steersman_contracts import subjects
+from steersman_contracts.events import EVENT_HEADER, DesktopControlChanged
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc.desktop import DesktopControl
+from steersman_desktop.desktops import Desktops
+from steersman_desktop.hosts import Hosts
+from steersman_desktop.programs import missing_programs
+from steersman_desktop.relay import view
 from steersman_desktop.settings import Settings
-from steersman_runtime.rpc import RpcServer
+from steersman_runtime.jetstream import Publisher
+from steersman_runtime.nats_client import encode_headers
+from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, create_service
+from steersman_runtime.tasks import running
 
 log = structlog.stdlib.get_logger()
+
+_REQUESTS = 512
 
 
 def create_app(
@@ -32,19 +47,67 @@ def create_app(
             administrator may install them meanwhile.
     """
 
-    async def get_desktop(_: GetDesktop) -> Desktop:
-        raise unavailable(missing())
-
     @asynccontextmanager
-    async def lifespan(runtime: Runtime) -> AsyncGenerator[None]:
-        log.info("desktops.unavailable", missing=missing())
+    async def lifespan(runtime: Runtime) -> AsyncGenerator[Desktops]:
+        if lacking := missing():
+            log.info("desktops.unavailable", missing=lacking)
         async with runtime.nats() as client:
-            rpc = RpcServer(client, "desktop", version=runtime.version)
-            rpc.add(GET_DESKTOP, get_desktop)
+            publisher = Publisher(client, deadline_s=5.0)
+            desktops = Desktops(
+                settings,
+                # Instances may share a name; what they have they do not.
+                Hosts(client, f"{runtime.instance}-{secrets.token_hex(4)}"),
+                RpcClient(client),
+                address=settings.advertise or _address(runtime),
+                missing=missing,
+                on_control=lambda chat, control: _announce(publisher, chat, control),
+            )
+            await asyncio.to_thread(desktops.sweep)
+            rpc = RpcServer(client, "desktop", version=runtime.version, concurrency=_REQUESTS)
+            desktops.serve(rpc)
             await rpc.start()
             try:
-                yield
+                async with running(desktops.run, name="desktops", on_failure=runtime.fail):
+                    yield desktops
             finally:
+                await desktops.close()
                 await rpc.drain(settings.shutdown_timeout_s)
 
-    return create_service(runtime, lifespan)
+    return create_service(runtime, lifespan, route_handlers=[view])
+
+
+def _announce(publisher: Publisher, chat_id: ChatId, control: DesktopControl) -> None:
+    """Tell everybody who watches the chat; if the log is away they see it at the next change."""
+    event = DesktopControlChanged(chat_id=chat_id, control=control)
+    headers = encode_headers(
+        {
+            "ce-specversion": "1.0",
+            EVENT_HEADER: event.name,
+            "ce-source": "/steersman/desktop",
+            "Nats-Msg-Id": f"desktop-{chat_id}-{control.revision}",
+        }
+    )
+    log.info(
+        "control.changed",
+        chat_id=chat_id,
+        holder=control.holder,
+        private=control.private,
+        reason=control.reason,
+    )
+    published = publisher.publish(
+        subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers
+    )
+    published.add_done_callback(_look)
+
+
+def _look(published: asyncio.Future[int]) -> None:
+    if not published.cancelled() and (error := published.exception()) is not None:
+        log.warning("control.not_announced", error=str(error))
+
+
+def _address(runtime: Runtime) -> str:
+    """Where gateways reach this process: where it listens, by a name that others can use."""
+    host, port = runtime.address
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104, RUF100  # compared, not bound
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -8,8 +8,12 @@ from typing import Final
 
 from steersman_contracts.errors import DesktopUnavailable
 
-PACKAGES: Final = {"Xvnc": "tigervnc-standalone-server"}
+PACKAGES: Final = {"Xvnc": "tigervnc-standalone-server", "setpriv": "util-linux"}
 """Program and the Debian package that has it."""
+WINDOW_MANAGERS: Final = ("icewm", "openbox")
+"""The first that is there is used; icewm costs least and keeps the screen still."""
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+TERMINALS: Final = ("xterm",)
 
 
 def missing_programs(found: Callable[[str], str | None] = shutil.which) -> tuple[str, ...]:
@@ -17,13 +21,14 @@ def missing_programs(found: Callable[[str], str | None] = shutil.which) -> tuple
     return tuple(sorted(program for program in PACKAGES if found(program) is None))
 
 
+def first_of(names: Iterable[str], found: Callable[[str], str | None] = shutil.which) -> str | None:
+    """Where the first program is that this machine has."""
+    return next((path for name in names if (path := found(name)) is not None), None)
+
+
 def unavailable(missing: Iterable[str]) -> DesktopUnavailable:
     """Why there is no desktop, for a person and, in the details, for programs."""
     names = list(missing)
-    if not names:
-        return DesktopUnavailable(
-            "virtual desktops are not built yet in this version of Steersman", missing=[]
-        )
     packages = " ".join(PACKAGES[name] for name in names)
     return DesktopUnavailable(
         f"virtual desktops need {', '.join(names)} on the machine of the desktop service; "

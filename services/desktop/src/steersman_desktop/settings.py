@@ -2,8 +2,45 @@
 
 from __future__ import annotations
 
-from steersman_runtime.settings import ServiceSettings
+from typing import Annotated
+
+import msgspec
+
+from steersman_runtime.settings import Secret, ServiceSettings
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+GEOMETRY_PATTERN = r"^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$"
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
-    """Read once, from the environment and the configuration file. Nothing of its own yet."""
+    """Read once, from the environment and the configuration file."""
+
+    geometry: Annotated[str, msgspec.Meta(pattern=GEOMETRY_PATTERN)] = "1280x800"
+    """Native size of new desktops: 640x480 to 4096x2304."""
+    max_desktops: Count = 8
+    """Desktops on this host; each needs about 55 MB, with a browser 330."""
+    max_desktops_per_user: Count = 4
+    """Of those that people have started; what models start counts for the host alone."""
+    max_viewers: Count = 8
+    """Of one desktop."""
+    idle_stop_s: Seconds = 900.0
+    """A desktop that nobody used or watched for so long is stopped."""
+    control_idle_s: Seconds = 60.0
+    """A person who does nothing for so long loses control."""
+    control_absent_s: Seconds = 15.0
+    """A person whose last view is gone for so long loses control."""
+    ticket_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 30.0
+    """How long a ticket for the live view is good."""
+    start_timeout_s: Seconds = 20.0
+    run_dir: str = ""
+    """Sockets, cookies and home directories of desktops; empty is a folder in the temporary one."""
+    uid_base: Annotated[int, msgspec.Meta(ge=1000, le=2**31 - 2000)] = 61_200
+    """As root, each desktop runs as a user of its own: this number plus that of its place."""
+    browser_sandbox: bool = True
+    """False only where a container forbids user namespaces: pages then run without a sandbox."""
+    advertise: str = ""
+    """`host:port` under which gateways reach this instance; empty finds it out."""
+    vnc_address: str = ""
+    """`host:port` or `unix:/path` of a VNC server to use in place of desktops of our own."""
+    vnc_password: Secret = Secret("")

@@ -1,4 +1,4 @@
-"""What this deployment is and has: version, tools, desktops, and who is asking."""
+"""What this deployment is and has: version, tools, and who is asking."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from litestar import Request, get
 from litestar.datastructures import State
 
 from steersman_contracts.rest import Me, Version
-from steersman_contracts.rpc.chats import GET, GetChat
-from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
 from steersman_contracts.rpc.identity import Identity
 from steersman_contracts.rpc.tools import LIST_TOOLS, Catalog, ListTools
-from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Services
-from steersman_gateway.ids import ChatInPath
 
 
 @get(
@@ -40,15 +36,3 @@ def me(request: Request[Identity, Any, State]) -> Me:
 async def tools(backend: Services) -> Catalog:
     """The tools that models may call, and every plugin that was found."""
     return await backend.call(LIST_TOOLS, ListTools())
-
-
-@get(
-    "/chats/{chat_id:str}/desktop",
-    operation_id="getDesktop",
-    summary="Get the desktop",
-    tags=["Tools"],
-)
-async def desktop(chat: ChatInPath, actor: CurrentActor, backend: Services) -> Desktop:
-    """The chat's virtual desktop."""
-    await backend.call(GET, GetChat(actor, chat))  # it knows whose chat it is; desktop does not
-    return await backend.call(GET_DESKTOP, GetDesktop(actor, chat))

@@ -10,6 +10,7 @@ from steersman_gateway import about
 from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
+from steersman_gateway.desktop import DesktopController
 from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
@@ -50,7 +51,7 @@ def api_router() -> Router:
             PluginController,
             about.me,
             about.tools,
-            about.desktop,
+            DesktopController,
             watch_chat,
             watch_chats,
         ],

@@ -22,6 +22,7 @@ from steersman_gateway.docs import HANDLERS, DocumentCache
 from steersman_gateway.edge import Edge
 from steersman_gateway.event_log import NatsEventLog
 from steersman_gateway.feeds import Feeds
+from steersman_gateway.live_view import live_view
 from steersman_gateway.problems import handle
 from steersman_gateway.settings import Settings
 from steersman_gateway.streams import Streams
@@ -81,6 +82,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             sign_in.redeem,
             *HANDLERS,
             about.version,
+            live_view,
             api_router(),
         ],
         configure=configure,

@@ -142,7 +142,7 @@ def _complete(operation: Document, path: str, method: str) -> None:
         statuses.add(404)
     if method != "get":
         statuses |= {403, 409}
-    if path.endswith("/desktop"):
+    if "/desktop" in path:
         statuses.add(501)
     responses: Document = {
         status: response | {"description": _DONE[status]}

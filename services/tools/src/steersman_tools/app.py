@@ -146,6 +146,7 @@ def _calls(
         max_concurrent=settings.max_concurrent_calls,
         max_per_chat=settings.max_calls_per_chat,
         max_waiting=settings.max_waiting_calls,
+        rpc=RpcClient(client),
     )
 
 

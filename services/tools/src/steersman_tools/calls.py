@@ -24,6 +24,7 @@ from steersman_contracts.errors import (
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.ids import is_chat_id
 from steersman_contracts.parts import TextPart
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import (
     MAX_TIMEOUT_S,
     CallProgress,
@@ -114,9 +115,11 @@ class Calls:
         max_concurrent: int,
         max_per_chat: int,
         max_waiting: int,
+        rpc: Caller | None = None,
     ) -> None:
         self._accepted = CallProgress(0, "", host)
         self._tools = tools
+        self._rpc = rpc
         self._executor = executor
         self._ledger = ledger
         self._workspaces = workspaces
@@ -274,6 +277,7 @@ class Calls:
             timeout_s=min(request.timeout_s or tool.spec.timeout_s, MAX_TIMEOUT_S),
             workspaces=self._workspaces,
             progress=call.progress,
+            rpc=self._rpc,
         )
         async with self._admission.enter(request.chat_id, tool.spec):
             await start()

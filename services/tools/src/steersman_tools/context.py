@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from steersman_contracts.ids import ChatId
 from steersman_contracts.plugin import LoadedPlugin
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import CallProgress
 from steersman_contracts.sandbox import Sandbox
 from steersman_tools.results import cut
@@ -73,9 +74,11 @@ class CallContext:
         timeout_s: float,
         workspaces: Workspaces,
         progress: Progress,
+        rpc: Caller | None = None,
     ) -> None:
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""
+        self.rpc = rpc
         self.chat_id = chat_id
         self.call_id = call_id
         self.timeout_s = timeout_s

@@ -1,0 +1,39 @@
+"""Bodies of the REST API of desktops."""
+
+from __future__ import annotations
+
+import msgspec
+
+from steersman_contracts.computer_use import ComputerArguments
+from steersman_contracts.rpc.desktop import ViewMode
+
+
+class StartDesktopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The native size of a desktop that is yet to start; left out it is the deployment's."""
+
+    width: int | None = None
+    height: int | None = None
+
+
+class TakeControlBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How control is taken."""
+
+    private: bool = False
+    """Also hide the screen from the model."""
+
+
+class DesktopTicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the live view is for."""
+
+    mode: ViewMode = "view"
+
+
+class DesktopActionBody(ComputerArguments, frozen=True, forbid_unknown_fields=True):
+    """An action in the words of the `computer` tool."""
+
+
+class DesktopActionResult(msgspec.Struct, frozen=True):
+    """What came of an action."""
+
+    text: str
+    is_error: bool = False

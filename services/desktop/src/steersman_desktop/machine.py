@@ -1,0 +1,278 @@
+"""What a desktop runs on: an Xvnc of our own, or the VNC server of somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from steersman_contracts.errors import Unavailable
+from steersman_desktop import look
+from steersman_desktop.places import MARK, Place
+from steersman_desktop.processes import Process, start
+from steersman_desktop.programs import WINDOW_MANAGERS, first_of
+from steersman_desktop.rfb import RfbClient, dial
+from steersman_desktop.x11 import XClient
+
+log = structlog.stdlib.get_logger()
+
+Size = tuple[int, int]
+_FAMILY_WILD: Final = 0xFFFF
+_FAMILY_LOCAL: Final = 256
+_STOP_S: Final = 3.0
+
+
+class Machine(Protocol):
+    """A screen that can be reached by RFB."""
+
+    @property
+    def address(self) -> str:
+        """For `dial`."""
+        ...
+
+    @property
+    def password(self) -> str:
+        """Of the VNC server; empty if it wants none."""
+        ...
+
+    @property
+    def rfb(self) -> RfbClient:
+        """Our own connection."""
+        ...
+
+    @property
+    def x(self) -> XClient | None:
+        """The X server behind it, if it is ours."""
+        ...
+
+    async def stop(self) -> None:
+        """End it."""
+        ...
+
+
+@dataclass
+class ForeignMachine:
+    """The VNC server of somebody else, which goes on when we leave."""
+
+    address: str
+    password: str
+    rfb: RfbClient
+    x: None = None
+
+    @classmethod
+    async def open(cls, address: str, password: str) -> ForeignMachine:
+        """Log in.
+
+        Raises:
+            Unavailable: It does not answer, or does not let us in.
+        """
+        return cls(address, password, await _connected(address, password))
+
+    async def stop(self) -> None:
+        await self.rfb.close()
+
+
+@dataclass
+class LocalMachine:
+    """An Xvnc with a window manager in a place of this host."""
+
+    place: Place
+    address: str
+    password: str = ""
+    processes: list[Process] = field(default_factory=list[Process])
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    _rfb: RfbClient | None = None
+    x: XClient | None = None
+
+    @property
+    def rfb(self) -> RfbClient:
+        assert self._rfb is not None  # `open` returns no machine without
+        return self._rfb
+
+    @classmethod
+    async def open(
+        cls, place: Place, size: Size, *, sandbox: bool, timeout_s: float
+    ) -> LocalMachine:
+        """Start everything and wait until it can be used.
+
+        Raises:
+            Unavailable: It did not come up in time, or at all.
+        """
+        machine = cls(place, f"unix:{place.folder / 'rfb'}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await machine._start(size, sandbox=sandbox)
+        except TimeoutError as error:
+            await machine.stop()
+            raise Unavailable(
+                f"the desktop was not up after {timeout_s:g} s", log=_tail(place)
+            ) from error
+        except OSError as error:
+            await machine.stop()
+            raise Unavailable(f"the desktop cannot be started: {error}") from error
+        except BaseException:
+            await machine.stop()
+            raise
+        return machine
+
+    async def _start(self, size: Size, *, sandbox: bool) -> None:
+        cookie = secrets.token_bytes(16)
+        authority = self.place.folder / "cookie"
+        # The number of the display is not known yet.
+        _write(authority, _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
+        display = await self._start_xvnc(size, authority)
+        host = socket.gethostname().encode()
+        entries = _entry(_FAMILY_LOCAL, host, str(display).encode(), cookie)
+        _write(authority, entries + _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
+        self._rfb = await _connected(self.address, "")
+        self.x = await XClient.open(display, cookie)
+        self.environment = _environment(self.place, authority, display)
+        manager = first_of(WINDOW_MANAGERS)
+        if manager is not None:
+            home = Path(self.environment["HOME"])
+            for path, text in look.files(home, sandbox=sandbox).items():
+                _write(path, text.encode(), self.place)
+            self.processes.append(start([manager], self.environment, self.place))
+            while not await self.x.has_window_manager():
+                if not self.processes[-1].running:
+                    log.warning("window_manager.ended", log=_tail(self.place))
+                    break
+                await asyncio.sleep(0.02)
+        await self.rfb.refresh()
+
+    async def _start_xvnc(self, size: Size, authority: Path) -> int:
+        _x_folder()
+        ours, its = os.pipe()
+        try:
+            argv = _xvnc(self.place, size, authority, its)
+            xvnc = start(
+                argv, _environment(self.place, authority, None), self.place, pass_fds=[its]
+            )
+            self.processes.append(xvnc)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(its)
+        try:
+            text = await _line(ours)
+        finally:
+            os.close(ours)
+        if not text.strip().isdigit():
+            raise Unavailable("Xvnc did not start", log=_tail(self.place))
+        return int(text)
+
+    async def stop(self) -> None:
+        if self.x is not None:
+            await self.x.close()
+        if self._rfb is not None:
+            await self._rfb.close()
+        for process in reversed(self.processes):
+            await process.stop(_STOP_S)
+        await asyncio.to_thread(self.place.leave)
+
+
+def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[str]:
+    return [
+        "Xvnc",
+        *("-displayfd", str(display_fd)),
+        *("-rfbunixpath", str(place.folder / "rfb"), "-rfbunixmode", "0600"),
+        # Without this it would listen on all addresses besides.
+        *("-rfbport", "-1"),
+        *("-SecurityTypes", "None", "-auth", str(authority), "-nolisten", "tcp"),
+        *("-AlwaysShared", "-AcceptSetDesktopSize=0", "-noreset"),
+        *("-geometry", f"{size[0]}x{size[1]}", "-depth", "24", "-desktop", "Steersman"),
+    ]
+
+
+def _environment(place: Place, authority: Path, display: int | None) -> dict[str, str]:
+    home = place.folder / "home"
+    runtime = place.folder / "run"
+    for folder in (home, runtime):
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            _own(folder, place)
+    return {
+        "HOME": str(home),
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/games",
+        "LANG": "C.UTF-8",
+        "XAUTHORITY": str(authority),
+        "XDG_RUNTIME_DIR": str(runtime),
+        MARK: str(place.folder),
+    } | ({} if display is None else {"DISPLAY": f":{display}"})
+
+
+async def _connected(address: str, password: str) -> RfbClient:
+    reader, writer = await dial(address)
+    client = RfbClient(reader, writer)
+    try:
+        await client.open(password)
+        await client.refresh()
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def _line(descriptor: int) -> str:
+    """What is written to a pipe up to a line break or its end."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+    text = b""
+    while not text.endswith(b"\n"):
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, lambda f=readable: f.done() or f.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(descriptor)
+        with suppress(BlockingIOError):
+            more = os.read(descriptor, 100)
+            if not more:
+                break
+            text += more
+    return text.decode(errors="replace")
+
+
+def _entry(family: int, host: bytes, display: bytes, cookie: bytes) -> bytes:
+    fields = (host, display, b"MIT-MAGIC-COOKIE-1", cookie)
+    return struct.pack(">H", family) + b"".join(
+        struct.pack(">H", len(value)) + value for value in fields
+    )
+
+
+def _write(path: Path, data: bytes, place: Place) -> None:
+    for folder in reversed(path.parents):
+        if place.folder in folder.parents and not folder.exists():
+            folder.mkdir(mode=0o700)
+            _own(folder, place)
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+    _own(path, place)
+
+
+def _own(path: Path, place: Place) -> None:
+    if place.uid is not None:
+        os.chown(path, place.uid, place.uid)
+
+
+def _x_folder() -> None:
+    """Made by the first Xvnc it would belong to that one's user."""
+    folder = Path("/tmp/.X11-unix")  # noqa: S108, RUF100  # X's own place
+    if os.geteuid() == 0 and not folder.exists():
+        folder.mkdir()
+        folder.chmod(0o1777)
+
+
+def _tail(place: Place) -> str:
+    with suppress(OSError):
+        return (place.folder / "log").read_text(errors="replace")[-500:]
+    return ""

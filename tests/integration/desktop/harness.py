@@ -1,0 +1,188 @@
+"""A desktop service under test, those who call it, and somebody who watches."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import socket
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from litestar import Litestar
+
+from steersman_contracts import desktop as actions
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc import desktop as rpc
+from steersman_desktop.app import create_app
+from steersman_desktop.desktops import Desktops
+from steersman_desktop.settings import Settings
+from steersman_runtime.nats_client import close, connect
+from steersman_runtime.rpc import RpcClient
+from steersman_runtime.service import Runtime, listening_socket
+from steersman_runtime.settings import Secret
+
+PATIENCE_S = 30.0
+ANN = Actor(UserId("ann"))
+BEN = Actor(UserId("ben"))
+LOOK = actions.TakeScreenshot()
+
+needs_xvnc = pytest.mark.skipif(
+    shutil.which("Xvnc") is None or shutil.which("icewm") is None,
+    reason="needs Xvnc and icewm: apt-get install tigervnc-standalone-server icewm",
+)
+_keys = itertools.count(1)
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals of the test process alone, and says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+@dataclass
+class RunningDesktop:
+    app: Litestar
+    runtime: Runtime
+
+    @property
+    def service(self) -> Desktops:
+        return self.app.state.service
+
+
+@asynccontextmanager
+async def running_desktop(nats_url: str, **changes: Any) -> AsyncGenerator[RunningDesktop]:
+    """The service in the test's own process, with its HTTP server."""
+    settings = Settings(nats_url=Secret(nats_url), **changes)
+    runtime = Runtime("desktop", settings)
+    sock = listening_socket("127.0.0.1:0")
+    runtime.address = sock.getsockname()[:2]
+    app = create_app(runtime, settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await server.up.wait()
+        yield RunningDesktop(app, runtime)
+    finally:
+        runtime.begin_stop()
+        server.should_exit = True
+        await serving
+
+
+class Caller:
+    """A tools service or a gateway, as the desktop service sees it."""
+
+    def __init__(self, client: RpcClient, chat_id: ChatId | None = None) -> None:
+        self.rpc = client
+        self.chat_id = chat_id or ChatId(str(uuid.uuid4()))
+
+    async def get(self, actor: Actor = ANN) -> rpc.Desktop:
+        return await self.rpc.call(rpc.GET_DESKTOP, rpc.GetDesktop(actor, self.chat_id))
+
+    async def start(self, size: tuple[int, int] | None = None, actor: Actor = ANN) -> rpc.Desktop:
+        request = rpc.StartDesktop(actor, self.chat_id, *(size or (None, None)))
+        return await self.rpc.call(rpc.START_DESKTOP, request)
+
+    async def stop(self) -> rpc.Desktop:
+        return await self.rpc.call(rpc.STOP_DESKTOP, rpc.StopDesktop(ANN, self.chat_id))
+
+    async def act(
+        self,
+        action: actions.Action,
+        *,
+        actor: Actor | None = None,
+        key: str = "",
+        last_digest: str = "",
+    ) -> rpc.ActionReply:
+        request = rpc.PerformAction(
+            self.chat_id, key or f"key-{next(_keys)}", action, actor, last_digest
+        )
+        return await self.rpc.call(rpc.PERFORM_ACTION, request)
+
+    async def cancel(self, key: str) -> None:
+        await self.rpc.call(rpc.CANCEL_ACTION, rpc.CancelAction(self.chat_id, key))
+
+    async def take(self, actor: Actor = ANN, *, private: bool = False) -> rpc.Desktop:
+        request = rpc.TakeControl(actor, self.chat_id, private)
+        return await self.rpc.call(rpc.TAKE_CONTROL, request)
+
+    async def give_back(self, actor: Actor = ANN) -> rpc.Desktop:
+        return await self.rpc.call(rpc.RETURN_CONTROL, rpc.ReturnControl(actor, self.chat_id))
+
+
+@asynccontextmanager
+async def calling(nats_url: str) -> AsyncGenerator[RpcClient]:
+    client = await connect(
+        nats_url, name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
+    )
+    try:
+        yield RpcClient(client, wait_for_service_s=60)
+    finally:
+        await close(client)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes that live in a folder of places, zombies left out."""
+    mark = f"STEERSMAN_DESKTOP_PLACE={folder}/".encode()
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110  # see above
+            await asyncio.sleep(0.02)
+
+
+async def until_gone(folder: Path) -> None:
+    """Wait until no process of a folder of places lives."""
+    await until(lambda: not processes_of(folder))  # the kernel tells nobody about grandchildren
+
+
+async def acting(desktop: RunningDesktop, caller: Caller) -> None:
+    """Wait until the agent is in the middle of an action."""
+    await until(lambda: desktop.service.sessions[caller.chat_id].acting)
+
+
+@asynccontextmanager
+async def alone(
+    nats_url: str, run_dir: Path, uid_base: int, **settings: Any
+) -> AsyncGenerator[tuple[RunningDesktop, RpcClient]]:
+    """A service of a test's own, and a way to call it."""
+    async with (
+        running_desktop(nats_url, run_dir=str(run_dir), uid_base=uid_base, **settings) as service,
+        calling(nats_url) as client,
+    ):
+        yield service, client
