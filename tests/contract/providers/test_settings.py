@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -65,6 +65,7 @@ def body_of(
     *,
     effort: Effort | None = None,
     tools: tuple[ToolSpec, ...] = (ADD,),
+    tool_choice: Literal["auto", "none"] = "auto",
 ) -> JsonObject:
     kind = {
         "anthropic": "anthropic",
@@ -73,7 +74,7 @@ def body_of(
         "google": "gemini",
     }[model.provider_type]
     said = Message(MessageId(1), Role.USER, (TextPart("hi"),), 1, NOW)
-    request = StepRequest(CHAT, model, "Be brief.", prepare([said]), tools, effort)
+    request = StepRequest(CHAT, model, "Be brief.", prepare([said]), tools, effort, tool_choice)
     return BUILDERS[kind].to_request(request)
 
 
@@ -105,6 +106,23 @@ def test_sampling_goes_where_it_is_taken() -> None:
     assert not NAMES & body_of(model_of("anthropic", **SAMPLING)).keys()
     other = body_of(model_of("anthropic", base_url="http://localhost:8000", **SAMPLING))
     assert NAMES & other.keys() == {"temperature", "top_p", "top_k"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("anthropic", "tool_choice", {"type": "none"}),
+        ("responses", "tool_choice", "none"),
+        ("chat", "tool_choice", "none"),
+        ("gemini", "toolConfig", {"functionCallingConfig": {"mode": "NONE"}}),
+    ],
+)
+def test_tools_can_be_sent_and_not_be_called(kind: Kind, field: str, value: object) -> None:
+    asked = body_of(model_of(kind), tool_choice="none")
+    usual = body_of(model_of(kind))
+
+    assert asked == usual | {field: value}
+    assert not body_of(model_of(kind), tools=(), tool_choice="none").keys() & {field}
 
 
 async def test_what_an_api_does_not_take_is_said_once(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -98,9 +97,8 @@ async def _edit(person: Person) -> None:
 
 
 async def _queue(person: Person) -> None:
-    chatloop = person.deployment.pids()["chatloop"]
     assert await person.type("/queue") == ["nothing waits"]
-    os.kill(chatloop, signal.SIGSTOP)  # so that the turn cannot end
+    person.deployment.signal("chatloop", signal.SIGSTOP)  # so that the turn cannot end
     try:
         for text in ("busy", "a", "b", "c"):
             await person.client.send_message(person.chat_id, SendMessageBody(text=text))
@@ -114,7 +112,7 @@ async def _queue(person: Person) -> None:
         assert person.talk.watch
         assert await person.type("/queue") == ["  1  c", "  2  B and more"]
     finally:
-        os.kill(chatloop, signal.SIGCONT)
+        person.deployment.signal("chatloop", signal.SIGCONT)
     view = await until(person.client, person.chat_id, lambda view: view.resting and not view.queue)
     asked = [text_of(message) for message in view.messages if message.role is Role.USER]
     assert asked == ["one", "busy", "c", "B and\nmore"]

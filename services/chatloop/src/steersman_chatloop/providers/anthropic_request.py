@@ -80,7 +80,9 @@ def to_request(request: StepRequest) -> JsonObject:
         body["system"] = blocks
     if tools := list(_tools(request.tools, options)):
         body["tools"] = tools
-        if options.disable_parallel_tool_use:
+        if request.tool_choice == "none":
+            body["tool_choice"] = {"type": "none"}
+        elif options.disable_parallel_tool_use:
             body["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
     if not is_anthropic(access):
         names = ["temperature", "top_p", "top_k"]

@@ -24,10 +24,10 @@ class StepRequest(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     """Already prepared by `prompt.prepare`: paired, visible to the model, ending with input."""
     tools: tuple[ToolSpec, ...]
-    tool_choice: Literal["auto", "none"] = "auto"
-    """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
     effort: Effort | None = None
     """What the chat asks for in place of the model's own setting, which also limits it."""
+    tool_choice: Literal["auto", "none"] = "auto"
+    """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):

@@ -70,6 +70,9 @@ def to_request(request: StepRequest) -> JsonObject:
             body["toolConfig"] = {"includeServerSideToolInvocations": True}
     if tools:
         body["tools"] = tools
+    if request.tools and request.tool_choice == "none":
+        config = body.setdefault("toolConfig", {})
+        config["functionCallingConfig"] = {"mode": "NONE"}
     return body
 
 

@@ -90,6 +90,8 @@ def to_request(request: StepRequest) -> JsonObject:
     body[limit] = min(access.max_output_tokens, access.context_limit or access.max_output_tokens)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in tuning.offered(request.tools)]
+        if request.tool_choice == "none":
+            body["tool_choice"] = "none"
         if options.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = options.parallel_tool_calls
     if dialect.is_openai:

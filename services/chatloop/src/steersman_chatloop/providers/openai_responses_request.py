@@ -49,6 +49,8 @@ def to_request(request: StepRequest) -> JsonObject:
         body["instructions"] = text
     if tools := list(_tools(request, options)):
         body["tools"] = tools
+        if request.tool_choice == "none":
+            body["tool_choice"] = "none"
     if access.base_url is None or host_of(access.base_url, "") == "api.openai.com":
         # Padding against eavesdroppers who count bytes: it doubles the size of short deltas.
         body["stream_options"] = {"include_obfuscation": False}
