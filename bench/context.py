@@ -147,7 +147,7 @@ class Bench:
 
 async def _put_model(api: Api, provider: str, model: str) -> None:
     body: dict[str, object] = {"provider_id": provider, "model_id": model, "tools": True}
-    await api.call("POST", "/models", msgspec.Raw, body)
+    await api.call("PUT", "/models", msgspec.Raw, body)
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -49,7 +49,7 @@ async def results(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Play one turn of a chat; its tool results, and the roles of its messages."""
     fakes.script(model, Script(turns))
-    put = await http.post("/models", json={"provider_id": "scripted", "model_id": model})
+    put = await http.put("/models", json={"provider_id": "scripted", "model_id": model})
     assert put.status_code == 200, put.text
     made = await http.post("/chats", json={"text": "go", "model": f"scripted/{model}"})
     chat_id = made.json()["chat"]["id"]

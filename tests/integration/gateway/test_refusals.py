@@ -210,7 +210,7 @@ async def test_only_an_admin_changes_providers_and_models(
     problem(await client.put("/api/v1/providers/lab", json=put), 403, "forbidden")
     problem(await client.delete("/api/v1/providers/lab"), 403, "forbidden")
     model = {"provider_id": "lab", "model_id": "m"}
-    problem(await client.post("/api/v1/models", json=model), 403, "forbidden")
+    problem(await client.put("/api/v1/models", json=model), 403, "forbidden")
     assert nothing_was_stored(store)
 
 

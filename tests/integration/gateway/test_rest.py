@@ -223,7 +223,7 @@ async def test_an_admin_changes_providers_and_models(
     store.add_user("root", role="admin")
     async with gateway.client("root") as client:
         put = await client.put("/api/v1/providers/lab", json={"type": "openai-chat"})
-        model = await client.post(
+        model = await client.put(
             "/api/v1/models", json={"provider_id": "lab", "model_id": "org/model:1"}
         )
         gone = await client.delete("/api/v1/providers/lab")

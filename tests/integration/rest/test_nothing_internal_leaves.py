@@ -134,7 +134,7 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("get", "/api/v1/me"): (None, False),
     ("get", "/api/v1/tools"): (None, False),
     ("get", "/api/v1/models"): (None, False),
-    ("post", "/api/v1/models"): ({"provider_id": "lab", "model_id": "m"}, False),
+    ("put", "/api/v1/models"): ({"provider_id": "lab", "model_id": "m"}, False),
     ("get", "/api/v1/providers"): (None, False),
     ("put", PROVIDER): ({"type": "anthropic"}, False),
     ("delete", PROVIDER): (None, False),

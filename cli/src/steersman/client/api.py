@@ -10,12 +10,16 @@ from typing import Self
 from urllib.parse import quote
 
 from steersman.client.chat_calls import ChatCalls
+from steersman.client.desktop_calls import DesktopCalls
 from steersman.client.exchange import Exchange
+from steersman.client.file_calls import FileCalls
 from steersman.client.library_calls import LibraryCalls
 from steersman.client.list_reducer import ChatsView
 from steersman.client.problems import ApiProblem
+from steersman.client.rule_calls import RuleCalls
 from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
 from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import JsonObject
 from steersman_contracts.rest import (
     CreateUserBody,
     Me,
@@ -23,9 +27,11 @@ from steersman_contracts.rest import (
     PatchModelBody,
     PatchProviderBody,
     PatchUserBody,
+    PluginSettingsBody,
     Providers,
     PutModelBody,
     PutProviderBody,
+    SecretBody,
     Users,
     Version,
 )
@@ -36,7 +42,7 @@ from steersman_contracts.rpc.usage import UsageReport
 from steersman_contracts.rpc.users import Account, SignIn
 
 
-class Client(ChatCalls, LibraryCalls):
+class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls):
     """One user's access to a Steersman.
 
     Use it as a context manager. Methods raise `ApiProblem` when the API refuses, `Unreachable` when
@@ -107,7 +113,7 @@ class Client(ChatCalls, LibraryCalls):
 
     async def put_model(self, body: PutModelBody) -> Model:
         """Add a model to a provider, or replace it. Admins only."""
-        return await self._exchange.call("POST", "/models", Model, body, repeatable=True)
+        return await self._exchange.call("PUT", "/models", Model, body, repeatable=True)
 
     async def patch_model(self, name: str, body: PatchModelBody) -> Model:
         """Change what is named in a model. Admins only."""
@@ -169,6 +175,18 @@ class Client(ChatCalls, LibraryCalls):
     async def list_plugins(self) -> tuple[PluginReport, ...]:
         """Every plugin and tool host that was found. Admins only."""
         return (await self._exchange.get("/plugins", PluginList)).plugins
+
+    async def put_plugin_settings(self, plugin: str, settings: JsonObject) -> None:
+        """Replace the stored settings of a plugin; it reads them when it is loaded. Admins only."""
+        await self._exchange.put(f"/plugins/{plugin}/settings", PluginSettingsBody(settings))
+
+    async def put_plugin_secret(self, plugin: str, key: str, value: str) -> None:
+        """Store a secret of a plugin; it is never shown again. Admins only."""
+        await self._exchange.put(f"/plugins/{plugin}/secrets/{key}", SecretBody(value))
+
+    async def delete_plugin_secret(self, plugin: str, key: str) -> None:
+        """Forget a secret of a plugin. Admins only."""
+        await self._exchange.delete(f"/plugins/{plugin}/secrets/{key}")
 
     async def reload_plugins(self) -> tuple[PluginReport, ...]:
         """Load all plugins anew; running calls finish on the old code. Admins only."""

@@ -24,7 +24,6 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rpc.chats import SendReply
-from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.imports import ImportReply
 
 
@@ -147,10 +146,6 @@ class ChatCalls:
         path = f"/chats/{chat_id}/messages/{message_id}"
         return await self._exchange.call("PATCH", path, SendReply, body)
 
-    async def get_desktop(self, chat_id: ChatId) -> Desktop:
-        """The chat's virtual desktop."""
-        return await self._exchange.get(f"/chats/{chat_id}/desktop", Desktop)
-
     # -- the queue -------------------------------------------------------------------------------
 
     async def reorder_queue(self, chat_id: ChatId, queued_ids: tuple[QueuedId, ...]) -> Chat:
@@ -189,6 +184,18 @@ class ChatCalls:
     async def clear_context(self, chat_id: ChatId) -> Chat:
         """From here on the model sees nothing of what was said before; people still do."""
         return await self._change("POST", chat_id, "clear-context")
+
+    async def compact(self, chat_id: ChatId) -> Chat:
+        """Have older history summarised for the model; people still see all of it."""
+        return await self._change("POST", chat_id, "compact")
+
+    async def undo_compaction(self, chat_id: ChatId) -> Chat:
+        """Take the last summary back; only while nothing has followed it."""
+        return await self._change("POST", chat_id, "compact/undo")
+
+    async def regenerate_title(self, chat_id: ChatId) -> Chat:
+        """Ask a model for a title; the chat has it a little later."""
+        return await self._change("POST", chat_id, "title/regenerate")
 
     async def _change(
         self,

@@ -82,6 +82,19 @@ class Exchange:
         request = self.request(method, path, body=body)
         return await self._call(request, kind, repeatable=repeatable)
 
+    async def put(self, path: str, body: msgspec.Struct) -> None:
+        """Replace something; there is no answer but that it was done."""
+        await self._send(self.request("PUT", path, body=body))
+
+    async def read(self, path: str) -> bytes:
+        """Ask for bytes."""
+        return await self._send(self.request("GET", path))
+
+    async def upload(self, path: str, kind: type[T], content: bytes, **query: str) -> T:
+        """Send bytes as they are."""
+        request = self.http.build_request("POST", path, params=query, content=content)
+        return await self._call(request, kind, repeatable=False)
+
     async def delete(self, path: str) -> None:
         """Remove something."""
         await self._send(self.request("DELETE", path))

@@ -49,30 +49,30 @@ class ModelController(Controller):
         """All models, by name. `availability` says which can be used, `reason` why not."""
         return Models((await backend.call(rpc.LIST_MODELS, rpc.ListModels(actor))).models)
 
-    @post(
+    @put(
         "/",
         operation_id="putModel",
         summary="Add or replace a model",
-        status_code=200,
         guards=[requires_admin],
     )
     async def put_model(
         self, data: JSONBody[PutModelBody], actor: CurrentActor, backend: Services
     ) -> rpc.Model:
-        """Add a model to a provider, or replace the one of that id. Admins only."""
-        return await _put_model(data, actor, backend)
-
-    @put(
-        "/",
-        operation_id="replaceModel",
-        summary="Replace a model",
-        guards=[requires_admin],
-    )
-    async def replace_model(
-        self, data: JSONBody[PutModelBody], actor: CurrentActor, backend: Services
-    ) -> rpc.Model:
-        """The same as `putModel`: all settings that are not named are taken back. Admins only."""
-        return await _put_model(data, actor, backend)
+        """Add a model to a provider, or replace it with all that is not named. Admins only."""
+        request = rpc.PutModel(
+            actor,
+            provider_id=data.provider_id,
+            model_id=data.model_id,
+            display_name=data.display_name,
+            context_limit=data.context_limit,
+            max_output_tokens=data.max_output_tokens,
+            enabled=data.enabled,
+            tools=data.tools,
+            make_default=data.make_default,
+            settings=data.settings,
+            version=data.version,
+        )
+        return (await backend.call(rpc.PUT_MODEL, request)).model
 
     @patch(
         "/{provider_id:str}/{model_id:path}",
@@ -119,23 +119,6 @@ class ModelController(Controller):
         """Remove a model. Its chats go on with the default at their next turn. Admins only."""
         name = _model_name(provider_id, model_id)
         await backend.call(rpc.DELETE_MODEL, rpc.DeleteModel(actor, name))
-
-
-async def _put_model(data: PutModelBody, actor: CurrentActor, backend: Services) -> rpc.Model:
-    request = rpc.PutModel(
-        actor,
-        provider_id=data.provider_id,
-        model_id=data.model_id,
-        display_name=data.display_name,
-        context_limit=data.context_limit,
-        max_output_tokens=data.max_output_tokens,
-        enabled=data.enabled,
-        tools=data.tools,
-        make_default=data.make_default,
-        settings=data.settings,
-        version=data.version,
-    )
-    return (await backend.call(rpc.PUT_MODEL, request)).model
 
 
 @post(

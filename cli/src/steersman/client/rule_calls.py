@@ -1,0 +1,57 @@
+"""Calls about rules for tool calls, decisions about them, and the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from steersman.client.exchange import Exchange
+from steersman_contracts.chats import Chat
+from steersman_contracts.ids import ChatId
+from steersman_contracts.policies import Level, Scope
+from steersman_contracts.rest import ApprovalBody, AuditList, PolicyBody, RuleInput
+from steersman_contracts.rpc.policies import Policy
+
+
+class RuleCalls:
+    """Part of `Client`."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def resolve_approval(
+        self,
+        chat_id: ChatId,
+        call_id: str,
+        *,
+        approved: bool,
+        scope: Scope = "once",
+        reason: str = "",
+    ) -> Chat:
+        """Allow or refuse a tool call that a chat waits for."""
+        path = f"/chats/{chat_id}/approvals/{quote(call_id, safe='')}"
+        return await self._exchange.call("POST", path, Chat, ApprovalBody(approved, scope, reason))
+
+    async def get_policy(self, level: Level, chat_id: ChatId | None = None) -> Policy:
+        """The rules of the deployment, your own, or those of a chat."""
+        return await self._exchange.get(_path(level, chat_id), Policy)
+
+    async def put_policy(
+        self,
+        level: Level,
+        rules: Sequence[RuleInput],
+        *,
+        chat_id: ChatId | None = None,
+        version: int | None = None,
+    ) -> Policy:
+        """Replace the rules of one level; with `version`, only if nobody else was faster."""
+        body = PolicyBody(tuple(rules), version)
+        return await self._exchange.call("PUT", _path(level, chat_id), Policy, body)
+
+    async def list_audit(self, *, before: int | None = None, limit: int = 50) -> AuditList:
+        """Who decided what, newest first."""
+        return await self._exchange.get("/audit", AuditList, before=before, limit=limit)
+
+
+def _path(level: Level, chat_id: ChatId | None) -> str:
+    return f"/chats/{chat_id}/policy" if level == "chat" else f"/policies/{level}"
