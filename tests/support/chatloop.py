@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fakes import FakeProviders
 
@@ -40,7 +41,9 @@ class ModelSetup:
         self._fakes = fakes
         self._admin = Actor(store.actor.user_id, "admin")
 
-    async def add(self, provider: str, model: str, *, context_limit: int | None = None) -> str:
+    async def add(
+        self, provider: str, model: str, *, context_limit: int | None = None, **settings: Any
+    ) -> str:
         """Make a model of one wire format known.
 
         Returns:
@@ -60,7 +63,9 @@ class ModelSetup:
         )
         reply = await self._store.rpc.call(
             models_rpc.PUT_MODEL,
-            models_rpc.PutModel(self._admin, provider, model, context_limit=context_limit),
+            models_rpc.PutModel(
+                self._admin, provider, model, context_limit=context_limit, settings=settings
+            ),
         )
         return reply.model.name
 

@@ -31,10 +31,12 @@ from steersman_contracts.errors import (
     TransitionRefused,
     Unavailable,
 )
+from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.worker import ModelAccess
 
 log = structlog.stdlib.get_logger()
 
@@ -159,6 +161,15 @@ class Claim:
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
             lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, approvals, expires_s),
         )
+
+    async def access_to(self, model: ModelName) -> ModelAccess | None:
+        """How to reach another model than the chat's own; None when it cannot be used."""
+        request = rpc.GetModelAccess(self.chat.chat_id, self._around.runner_id, model)
+        try:
+            access = (await self._ask(rpc.MODEL_ACCESS, request)).model
+        except StaleFence as stale:
+            raise LostError from stale
+        return access if access.disabled is None else None
 
     async def hand_over(self) -> None:
         """Give the chat back unfinished."""

@@ -16,11 +16,11 @@ from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
     EMPTY,
     Summary,
+    Window,
     asked,
     last_usage,
     replacement,
     unanswered,
-    window_of,
 )
 from steersman_chatloop.decide import Compact
 from steersman_chatloop.providers.base import StepRequest
@@ -61,6 +61,7 @@ class Summariser:
         history: Sequence[Message],
         request: StepRequest,
         stream: Streams,
+        window: Window | None,
         shrink: int,
     ) -> None:
         self._claim = claim
@@ -68,6 +69,7 @@ class Summariser:
         self._history = history
         self._request = request
         self._stream = stream
+        self._window = window
         self._shrink = shrink
         self.attempt = Attempt()
         self.text = ""
@@ -122,9 +124,9 @@ class Summariser:
         ended = self.attempt.ended
         carried = unanswered(self._history)
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, chat.model.name),
+            Summary(self.text, ended.usage if ended else None, self._request.model.name),
             source=self._wanted.source,
-            window=window_of(chat.model),
+            window=self._window,
             before=last_usage(self._history),
             carried=carried,
             at_rest=self._wanted.at_rest,

@@ -18,11 +18,13 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from steersman_chatloop import prompt
+from steersman_chatloop.answering import Answering
 from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
     can_be_summarised,
+    context_tokens,
     last_usage,
     window_of,
 )
@@ -41,6 +43,7 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
+from steersman_chatloop.instructions import system_text
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
@@ -56,12 +59,14 @@ from steersman_chatloop.summarising import Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
 from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason, Usage
+from steersman_contracts.computer_history import without_old_screenshots
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import Parts, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.tools import CallProgress, ToolSpec
+from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime.episodes import read_episode
 from steersman_runtime.nats_client import encode_headers
 
@@ -71,8 +76,6 @@ _MOST_REENTRIES: Final = 3
 """How often in one turn the model is called again after it had finished, for a summary's sake."""
 _PAUSE_STEPS: Final = 5
 """Steps after a summary that failed, before another one is tried."""
-
-DEFAULT_SYSTEM: Final = "You are a helpful assistant."
 
 TURN_SECONDS = Histogram(
     "steersman_turn_seconds",
@@ -92,6 +95,7 @@ class ChatRun:
         self._tools: tuple[ToolSpec, ...] | None = None
         self._tools_of = 0
         """The turn that `_tools` are for: they stay the same within one."""
+        self._answering = Answering(chat.model)
         self._in_turn = 0
         self._reentries = 0
         self._no_summary_before = 0
@@ -146,8 +150,11 @@ class ChatRun:
         chat, settings = self.chat, self._around.settings
         if self._in_turn != self._claim.turns_ended:
             self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
+            self._answering = Answering(chat.model)
+        elif self._answering.own != chat.model:
+            self._answering = Answering(chat.model)  # a person has chosen another one
         compaction = Compaction(
-            window_of(chat.model),
+            window_of(self._answering.model),
             chat.compaction_requested,
             may_start=chat.steps >= self._no_summary_before,
             may_reenter=self._reentries < _MOST_REENTRIES,
@@ -175,6 +182,9 @@ class ChatRun:
                 return
             failures += 1
             error = attempt.failed.error
+            if await self._another_model(error):
+                await self._claim.record_retry(attempt.number, error, 0.0)
+                continue
             if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
                 await self._compact(Compact("automatic"), overflow=attempt)
                 return
@@ -215,17 +225,29 @@ class ChatRun:
             with suppress(asyncio.CancelledError, SteersmanError, LostError):
                 await begun
 
+    async def _another_model(self, error: ChatError) -> bool:
+        """Let a fallback take over, if it is time for that and one can be reached."""
+        while (name := self._answering.after(error)) is not None:
+            access = await self._claim.access_to(name)
+            if access is not None:
+                log.info("model.switched", model=name, kind=error.kind)
+                self._answering.switch(access)
+                return True
+        return False
+
     async def _request(self) -> StepRequest:
-        model = self.chat.model
+        model = self._answering.model
         if self._tools is None or self._tools_of != self._claim.turns_ended:
             self._tools_of = self._claim.turns_ended
             self._tools = await self._offered_tools() if model.tools else ()
         return StepRequest(
             chat_id=self.chat.chat_id,
             model=model,
-            system=self.chat.system_prompt or DEFAULT_SYSTEM,
+            system=system_text(
+                self.chat.system_prompt, self._around.toolbox.prompts if self._tools else ()
+            ),
             messages=await with_bytes(
-                prompt.prepare(self._for_model()),
+                prompt.prepare(without_old_screenshots(self._for_model())),
                 self._around.files.of(self.chat.chat_id, self._around.runner_id),
             ),
             tools=self._tools,
@@ -270,7 +292,7 @@ class ChatRun:
         return rpc.NewMessage(
             Role.ASSISTANT,
             parts,
-            model=self.chat.model.name,
+            model=self._answering.model.name,
             usage=ended.usage if ended is not None else None,
             stop=stop,
         )
@@ -279,18 +301,30 @@ class ChatRun:
 
     def _is_full_after(self, usage: Usage | None) -> bool:
         """A step that reached the threshold is committed by itself; `decide` says what follows."""
-        window = window_of(self.chat.model)
+        window = window_of(self._answering.model)
         return window is not None and window.is_full(usage)
+
+    async def _writer(self) -> ModelAccess:
+        """The model that writes summaries: the one that answers, unless it names another."""
+        own = self._answering.model
+        name = own.settings.compaction_model
+        return own if name is None else await self._claim.access_to(name) or own
 
     async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
         """Summarise; without a summary the turn goes on, unless the provider had refused it."""
+        request = await self._request()
+        own = self._answering.model
+        writer = await self._writer()
+        if writer is not own:  # its cache knows nothing of this chat: no need for the same prefix
+            request = msgspec.structs.replace(request, model=writer, tools=())
         summariser = Summariser(
             self._claim,
             wanted,
             history=self._for_model(),
-            request=await self._request(),
+            request=request,
             stream=self._stream,
-            shrink=0 if overflow is None else 1,
+            window=window_of(own),
+            shrink=0 if overflow is None and _fits(self._for_model(), writer) else 1,
         )
         done = await self._interruptible(
             summariser.write(self._around.settings.compaction_timeout_s)
@@ -452,3 +486,13 @@ class ChatRun:
 def _has_ended(messages: Sequence[Message]) -> bool:
     """Whether the model had nothing more to do."""
     return isinstance(decide(messages, steps=0, max_steps=1), FinishTurn)
+
+
+def _fits(messages: Sequence[Message], model: ModelAccess) -> bool:
+    """Whether the newest step's context fits another model; unknown limits count as large."""
+    usage = last_usage(messages)
+    return (
+        usage is None
+        or model.context_limit is None
+        or (context_tokens(usage) < model.context_limit)
+    )
