@@ -128,6 +128,9 @@ STORED_CALL = {
 CHAT = "/api/v1/chats/{chat_id}"
 QUEUED = CHAT + "/queue/{queued_id}"
 PROVIDER = "/api/v1/providers/{provider_id}"
+MODEL = "/api/v1/models/{provider_id}/{model_id}"
+DESKTOP = CHAT + "/desktop"
+RULES = {"rules": [{"decision": "ask", "tool": "execute"}]}
 # (method, path) → the body, and whether the chat has to rest.
 ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("get", "/api/v1/version"): (None, False),
@@ -171,10 +174,55 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("post", "/api/v1/files"): (None, False),
     ("get", "/api/v1/files/{file_id}"): (None, False),
     ("delete", "/api/v1/files/{file_id}"): (None, False),
+    ("get", "/api/v1/events"): (None, False),  # as the events of a chat
+    ("post", CHAT + "/compact"): ({}, True),
+    ("post", CHAT + "/compact/undo"): ({}, True),
+    ("post", CHAT + "/approvals/{call_id}"): ({"approved": True}, False),
+    ("get", CHAT + "/policy"): (None, False),
+    ("put", CHAT + "/policy"): (RULES, False),
+    ("get", "/api/v1/policies/system"): (None, False),
+    ("put", "/api/v1/policies/system"): (RULES, False),
+    ("get", "/api/v1/policies/user"): (None, False),
+    ("put", "/api/v1/policies/user"): (RULES, False),
+    ("get", "/api/v1/audit"): (None, False),
+    ("get", "/api/v1/usage"): (None, False),
+    ("post", "/api/v1/prices"): (None, False),
+    ("patch", PROVIDER): ({"display_name": "Lab"}, False),
+    ("get", PROVIDER + "/models"): (None, False),
+    ("patch", MODEL): ({"tools": False}, False),
+    ("delete", MODEL): (None, False),
+    ("get", "/api/v1/users"): (None, False),
+    ("post", "/api/v1/users"): ({"name": "zoe"}, False),
+    ("patch", "/api/v1/users/{user_id}"): ({"role": "admin"}, False),
+    ("post", "/api/v1/users/{user_id}/sign-in"): (None, False),
+    ("get", "/api/v1/plugins"): (None, False),
+    ("post", "/api/v1/plugins/reload"): (None, False),
+    ("put", "/api/v1/plugins/{plugin}/settings"): ({"settings": {"a": 1}}, False),
+    ("put", "/api/v1/plugins/{plugin}/secrets/{key}"): ({"value": _KEY}, False),
+    ("delete", "/api/v1/plugins/{plugin}/secrets/{key}"): (None, False),
+    ("put", DESKTOP): ({}, False),
+    ("delete", DESKTOP): (None, False),
+    ("get", DESKTOP + "/screenshot"): (None, False),
+    ("post", DESKTOP + "/actions"): ({"action": "screenshot"}, False),
+    ("post", DESKTOP + "/control"): ({}, False),
+    ("delete", DESKTOP + "/control"): (None, False),
+    ("post", DESKTOP + "/ticket"): ({}, False),
 }
 ELSEWHERE = {
     ("get", "/api/v1/tools"): 503,  # of other services, which do not run here and know no chats
-    ("get", CHAT + "/desktop"): 503,
+    ("get", DESKTOP): 503,
+    ("put", DESKTOP): 503,
+    ("delete", DESKTOP): 503,
+    ("get", DESKTOP + "/screenshot"): 503,
+    ("post", DESKTOP + "/actions"): 503,
+    ("post", DESKTOP + "/control"): 503,
+    ("delete", DESKTOP + "/control"): 503,
+    ("post", DESKTOP + "/ticket"): 503,
+    ("get", "/api/v1/plugins"): 503,
+    ("post", "/api/v1/plugins/reload"): 503,
+    ("get", PROVIDER + "/models"): 503,
+    ("post", CHAT + "/compact/undo"): 409,  # there is no summary
+    ("post", CHAT + "/approvals/{call_id}"): 404,  # nobody is asked about this one
     ("post", CHAT + "/title/regenerate"): 409,  # the demo finds no titles
     ("post", "/api/v1/files"): 201,
 }
@@ -247,6 +295,11 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "queued_id": chat.queued_id,
             "file_id": chat.file_id,
             "provider_id": "lab",
+            "model_id": "m",
+            "user_id": store.actor.user_id,
+            "call_id": "c2",
+            "plugin": "glossary",
+            "key": "token",
         }
         content = {"content": b"hello"} if path == "/api/v1/files" else {}
         if body is not None:

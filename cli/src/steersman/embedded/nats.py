@@ -127,7 +127,6 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             *_KEEP_STREAMS,
             *_KEEP_CONSUMER,
         ),
-        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
         subscribe=(_all_of("store"), RELAY_NUDGES, _inbox("store"), _DISCOVERY),
     ),
     "chatloop": Permissions(
@@ -150,6 +149,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             _inbox("chatloop"),
             _DISCOVERY,
         ),
+        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
     ),
     "tools": Permissions(
         publish=(
@@ -177,6 +177,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     ),
     "desktop": Permissions(
         publish=(EVENT_SUBJECTS, DESKTOP_SUBJECTS, _all_of("desktop"), *_KEEP_DESKTOPS),
+        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
         subscribe=(_all_of("desktop"), _inbox("desktop"), _DISCOVERY),
     ),
     "cli": Permissions(

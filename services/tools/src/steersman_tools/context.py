@@ -94,6 +94,7 @@ class CallContext:
     def sandbox(self) -> Sandbox:
         return self._workspaces.sandbox
 
+    @property
     def settings(self) -> Any:
         return None if self.plugin is None else self.plugin.settings
 
