@@ -140,7 +140,6 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("put", "/api/v1/models"): ({"provider_id": "lab", "model_id": "m"}, False),
     ("get", "/api/v1/providers"): (None, False),
     ("put", PROVIDER): ({"type": "anthropic"}, False),
-    ("delete", PROVIDER): (None, False),
     ("get", "/api/v1/chats"): (None, False),
     ("post", "/api/v1/chats"): ({"text": "hi", "model": "demo/echo"}, False),
     ("post", "/api/v1/chats/import"): (
@@ -207,6 +206,7 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("post", DESKTOP + "/control"): ({}, False),
     ("delete", DESKTOP + "/control"): (None, False),
     ("post", DESKTOP + "/ticket"): ({}, False),
+    ("delete", PROVIDER): (None, False),
 }
 ELSEWHERE = {
     ("get", "/api/v1/tools"): 503,  # of other services, which do not run here and know no chats
