@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from integration.web.site import Answer, Request, Site, answer, fixed, head, page, serving
+
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.testing import LocalContext
@@ -85,7 +85,7 @@ async def test_a_page_comes_back_as_markdown_and_says_that_it_is_material() -> N
         ("application/problem+json", b"{}", "{}"),
         ("text/html; charset=shift_jis", "<p>海</p>".encode("shift_jis"), "海"),
         ("text/html", '<meta charset="windows-1251"><p>море'.encode("cp1251"), "море"),
-        ("text/html", "\ufeff<p>sea".encode("utf-16"), "sea"),
+        ("text/html", "<p>sea".encode("utf-16"), "sea"),
         ("application/octet-stream", b"<!doctype html><p>sniffed", "sniffed"),
     ],
 )
@@ -151,7 +151,7 @@ async def test_an_error_status_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "localhost", "[::ffff:127.0.0.1]"]
+    "host", ["127.0.0.1", "2130706433", "0x7f.1", "0177.1", "localhost", "[::ffff:7f00:1]"]
 )
 async def test_this_machine_is_refused_in_every_spelling(host: str) -> None:
     async with serving(fixed({"/": page("secret")})) as site:

@@ -23,7 +23,18 @@ CPU_S: Final = 25
 MEMORY: Final = 1024 * 1024 * 1024
 # Not `form`: some pages are one.
 _CHROME: Final = [
-    *("head", "script", "style", "noscript", "template", "nav", "footer", "aside", "dialog"),
+    *(
+        "head",
+        "title",
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "nav",
+        "footer",
+        "aside",
+        "dialog",
+    ),
     *("button", "select", "input", "textarea"),
     *("svg", "canvas", "iframe", "object", "embed", "video", "audio"),
 ]
@@ -34,7 +45,8 @@ def html_to_markdown(html: str, base: str) -> dict[str, Any]:
     from bs4 import BeautifulSoup
     from markdownify import MarkdownConverter
 
-    soup = BeautifulSoup(html[:HTML_MAX], "html.parser")
+    # Unlike the parser of the standard library, lxml knows which end tags may be left out.
+    soup = BeautifulSoup(html[:HTML_MAX], "lxml")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     base_tag = soup.find("base", href=True)
     if base_tag is not None:
@@ -50,8 +62,9 @@ def html_to_markdown(html: str, base: str) -> dict[str, Any]:
         said = " ".join(str(image.get("alt") or "").split())
         image.replace_with(f"[image: {said}]" if said else "")
     for link in part.find_all("a"):
-        target = _join(base, str(link.get("href") or ""))
-        if target.startswith(("http://", "https://")):
+        href = str(link.get("href") or "")
+        target = _join(base, href)
+        if href and target.startswith(("http://", "https://")):
             link["href"] = target
         else:
             del link["href"]
