@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ def page(body: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(react: Answer) -> AsyncGenerator[Site]:
+async def serving(react: Answer, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Site]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
     site = Site(0)
     tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +83,7 @@ async def serving(react: Answer) -> AsyncGenerator[Site]:
                 await writer.wait_closed()
             tasks.discard(task)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     site.port = server.sockets[0].getsockname()[1]
     try:
         yield site

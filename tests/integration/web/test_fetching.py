@@ -12,15 +12,16 @@ import msgspec
 import pytest
 from integration.web.site import Answer, Request, Site, answer, fixed, head, page, serving
 
+import steersman_plugin_web
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-from steersman_contracts.testing import LocalContext
+from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_web import offered
 from steersman_plugin_web.addresses import PrivateHosts
 from steersman_plugin_web.fetch import BODY_MAX, Fetcher, WebFetch
 from steersman_plugin_web.getting import Getter, Resolve, resolve
 from steersman_plugin_web.robots import Robots
-from steersman_plugin_web.settings import Settings
+from steersman_plugin_web.settings import PREFIX, Settings
 
 
 def fetcher(*sites: Site, robots: bool = False, resolve: Resolve = resolve, get_s: float = 30.0):
@@ -72,6 +73,25 @@ async def test_a_page_comes_back_as_markdown_and_says_that_it_is_material() -> N
         assert request.method == "GET"
         assert request.headers["host"] == f"127.0.0.1:{site.port}"
         assert request.headers["user-agent"].startswith("Steersman/")
+
+
+async def test_the_plugin_reads_its_settings_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(fixed({"/": page("inside")})) as site:
+        arguments = {"url": site.url()}
+        refused = await run_tool(
+            steersman_plugin_web, "web_fetch", arguments, LocalContext(Path("/"))
+        )
+        monkeypatch.setenv(f"{PREFIX}PRIVATE_HOSTS", "127.0.0.0/8")
+        monkeypatch.setenv(f"{PREFIX}ROBOTS", "off")
+        allowed = await run_tool(
+            steersman_plugin_web, "web_fetch", arguments, LocalContext(Path("/"))
+        )
+
+        assert refused.is_error
+        assert text(allowed) == "inside"
+        assert site.targets == ["/"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ TIMEOUT_S: Final = 60.0
 SHOWN_BYTES: Final = 60 * 1024
 KEPT_S: Final = 300.0
 KEPT_PAGES: Final = 16
+CONVERTED_AT_ONCE: Final = 4
+"""Conversions may take a processor and a gigabyte each."""
 
 WEB_FETCH: Final = (
     "Read a public page of the web by its http or https URL: HTML comes back as Markdown, PDF as "
@@ -80,6 +82,7 @@ class Fetcher:
         self._robots = robots
         self._clock = clock
         self._get_s = get_s
+        self._converting = asyncio.Semaphore(CONVERTED_AT_ONCE)
         self._kept: OrderedDict[str, tuple[float, Fetched]] = OrderedDict()
 
     async def __call__(self, context: ToolContext, args: WebFetch) -> ToolResult:
@@ -107,7 +110,9 @@ class Fetcher:
                 )
         except TimeoutError:
             raise Failed(f"{url} was not there within {self._get_s:g} s") from None
-        fetched = Fetched(page.url, page.media_type, await read_page(page))
+        async with self._converting:
+            text = await read_page(page)
+        fetched = Fetched(page.url, page.media_type, text)
         self._kept[str(url)] = self._clock() + KEPT_S, fetched
         self._kept.move_to_end(str(url))
         while len(self._kept) > KEPT_PAGES:

@@ -23,6 +23,8 @@ REDIRECTS: Final = 5
 _REDIRECT: Final = frozenset({301, 302, 303, 307, 308})
 _URL_MAX: Final = 4_000
 _CHUNK: Final = 64 * 1024
+_NEXT_AFTER_S: Final = 4.0
+"""How long an address may be silent before the next one of the host is tried."""
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 Hop: TypeAlias = Callable[[httpx2.URL], Awaitable[None]]
@@ -87,7 +89,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
         for address in addresses[:-1]:
             try:
                 return await self._inner.connect_tcp(
-                    address, port, timeout, local_address, socket_options
+                    address, port, _NEXT_AFTER_S, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
@@ -128,11 +130,18 @@ class Getter:
     Args:
         private: Hosts that are allowed although they are not public.
         resolve: Finds addresses; another one in tests.
+        tls: Which certificates are believed; None believes those that the system does.
     """
 
-    def __init__(self, private: PrivateHosts, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        private: PrivateHosts,
+        resolve: Resolve = resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._private = private
         self._resolve = resolve
+        self._tls = tls
 
     async def get(
         self,
@@ -176,7 +185,7 @@ class Getter:
         }
         # A pool for each request: a connection is never used again for what was not checked.
         pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls() if url.scheme == "https" else None,
+            ssl_context=(self._tls or _tls()) if url.scheme == "https" else None,
             network_backend=_CheckedBackend(self._resolve, self._private),
         )
         try:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 import httpx2
 
@@ -16,7 +17,10 @@ from steersman_plugin_web.getting import AGENT, Failed, Getter
 SIZE_MAX: Final = 500 * 1024
 KEPT_S: Final = 3_600.0
 UNREACHABLE_KEPT_S: Final = 60.0
-ORIGINS_MAX: Final = 256
+ORIGINS_MAX: Final = 64
+LINES_MAX: Final = 5_000
+"""Of one robots.txt, so that those of all origins fit into memory."""
+_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ def parse_robots(text: str, agent: str = AGENT) -> Rules:
     groups: dict[str, list[tuple[str, bool]]] = {}
     named: list[str] = []
     in_names = False
-    for line in text.removeprefix("\ufeff").splitlines():
+    for line in text.removeprefix("\ufeff").splitlines()[:LINES_MAX]:
         key, colon, value = line.partition("#")[0].partition(":")
         key, value = key.strip().lower(), value.strip()
         if not colon:
@@ -51,8 +55,9 @@ def parse_robots(text: str, agent: str = AGENT) -> Rules:
         elif key in {"allow", "disallow"}:
             in_names = False
             if value:  # an empty one forbids nothing
+                pattern = quote(value, safe=_SAFE)  # as paths are: only what is no ASCII changes
                 for name in named:
-                    groups[name].append((value, key == "allow"))
+                    groups[name].append((pattern, key == "allow"))
     return Rules(tuple(groups.get(agent.lower(), groups.get("*", []))))
 
 

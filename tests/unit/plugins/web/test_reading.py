@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from steersman_contracts.parts import JsonPart, TextPart
+from steersman_plugin_web import convert, reading
 from steersman_plugin_web.addresses import Refused
 from steersman_plugin_web.convert import HTML_MAX, html_to_markdown
 from steersman_plugin_web.fetch import SHOWN_BYTES, Fetched, WebFetch, show
@@ -61,6 +66,30 @@ async def test_a_page_that_is_nested_without_reason_is_still_read() -> None:
     html = "<div>" * 5_000 + "deep" + "</div>" * 5_000
     page = Page(BASE, 200, "text/html", None, html.encode(), cut=False)
     assert await read_page(page) == Text("deep")
+
+
+async def test_a_conversion_that_takes_for_ever_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "CONVERT_S", 0.001)
+    page = Page(BASE, 200, "text/html", None, b"<p>x", cut=False)
+    with pytest.raises(Refused, match="could not be converted within"):
+        await read_page(page)
+
+
+def test_the_program_is_held_to_its_memory() -> None:
+    # In a process of its own, like the real one: the limits last.
+    code = "import convert, sys; convert.pdf_to_text = lambda _: bytearray(2**31); convert.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "pdf"],
+        cwd=Path(convert.__file__).parent,
+        input=b"",
+        capture_output=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 1
+    assert b"MemoryError" in done.stderr
 
 
 async def test_a_binary_without_a_type_is_refused() -> None:

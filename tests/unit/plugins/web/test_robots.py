@@ -23,6 +23,8 @@ from steersman_plugin_web.robots import parse_robots
         ("/a*b*c$", "/abc", True),
         ("/a*bb$", "/ab", False),
         ("/ab*b$", "/ab", False),
+        ("/ä", "/%C3%A4/b", True),
+        ("/a%20b?c=d", "/a%20b?c=d&e", True),
     ],
 )
 def test_a_pattern_fits_a_path(pattern: str, path: str, fits: bool) -> None:
