@@ -47,6 +47,9 @@ _EXTRA: Final[Mapping[str, tuple[str, ...]]] = {
     "tools": (*_PROXIES, *(name.lower() for name in _PROXIES)),
 }
 
+_PLUGINS: Final = "STEERSMAN_PLUGIN_"
+"""What the settings of plugins begin with; they go to the service that hosts them."""
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -138,7 +141,7 @@ def inherited(kind: str | None, env: Mapping[str, str]) -> dict[str, str]:
     names = {*_INHERITED, *(_EXTRA.get(kind, ()) if kind else ())}
     prefixes = ("LC_", f"STEERSMAN_{kind.upper()}_") if kind else ("LC_",)
     if kind == "tools":
-        prefixes = (*prefixes, "STEERSMAN_PLUGIN_")
+        prefixes += (_PLUGINS,)
     return {
         name: value for name, value in env.items() if name in names or name.startswith(prefixes)
     }

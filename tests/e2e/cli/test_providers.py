@@ -93,7 +93,7 @@ async def test_a_model_is_set_up_priced_counted_and_removed(
         assert "secret-of-mine" not in shown
 
         await command(
-            *(env, "model", "add", "dock/sea", "--set", "context_limit=4096"),
+            *(env, "model", "add", "dock/sea", "--set", "context_limit=262144"),
             *("--set", "prices.input=1000000", "--set", "prices.output=2000000"),
         )
         wrong = await command(env, "model", "set", "dock/sea", "--set", "temprature=1", code=1)
@@ -102,7 +102,7 @@ async def test_a_model_is_set_up_priced_counted_and_removed(
         assert '"temperature": 0.5' in await command(env, "model", "show", "dock/sea")
         listed = await command(env, "model", "list")
         row = next(line for line in listed.splitlines() if "dock/sea" in line)
-        assert row.split()[1:] == ["sea", "yes", "4096", "1.00", "/", "2.00"]
+        assert row.split()[1:] == ["sea", "yes", "262144", "1.00", "/", "2.00"]
 
         chat = (await client.create_chat(CreateChatBody(model="dock/sea", text="Hello"))).chat
         await until(client, chat.id, lambda view: view.resting)

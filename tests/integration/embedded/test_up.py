@@ -57,6 +57,7 @@ def test_a_service_sees_its_own_secrets_and_no_others(kind: str, tmp_path: Path)
         "LC_ALL": "C",
         f"STEERSMAN_{kind.upper()}_LOG_LEVEL": "debug",
         "STEERSMAN_OTHER_LOG_LEVEL": "debug",
+        "STEERSMAN_PLUGIN_WEB_BRAVE_KEY": "brave-key",
     }
     seen = environment(kind, wiring(DataDir(tmp_path)), env)
 
@@ -65,6 +66,7 @@ def test_a_service_sees_its_own_secrets_and_no_others(kind: str, tmp_path: Path)
     assert (seen["PATH"], seen["LC_ALL"]) == ("/bin", "C")
     assert not seen.keys() & {"AWS_SECRET_ACCESS_KEY", "DATABASE_PASSWORD"}
     assert "STEERSMAN_OTHER_LOG_LEVEL" not in seen
+    assert ("STEERSMAN_PLUGIN_WEB_BRAVE_KEY" in seen) is (kind == "tools")
     only_for_the_store = {
         "STEERSMAN_DATABASE_URL": "postgresql://db",
         "STEERSMAN_SECRET_KEY": "key",

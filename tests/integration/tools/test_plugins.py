@@ -228,7 +228,7 @@ async def test_the_installed_plugins_are_found(start_tools: StartTools, caller: 
     await start_tools(*installed_plugins())
 
     names = {report.name for report in (await caller.catalog()).plugins}
-    assert {"exec", "files"} <= names
+    assert {"exec", "files", "web"} <= names
 
 
 class Guard:

@@ -1,4 +1,4 @@
-"""Both plugins as the plugin manager, a model and an administrator meet them."""
+"""Our plugins as the plugin manager, a model and an administrator meet them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ import pytest
 
 import steersman_plugin_exec
 import steersman_plugin_files
+import steersman_plugin_web
 from steersman_contracts import hooks
 from steersman_contracts.hooks import Tool
 from steersman_contracts.ids import TOOL_NAME_PATTERN
 from steersman_contracts.testing import LocalContext, run_tool
+from steersman_plugin_web.settings import Settings
 
-PLUGINS = [steersman_plugin_files, steersman_plugin_exec]
-TOOLS: list[Tool[Any]] = [*steersman_plugin_files.tools(), *steersman_plugin_exec.tools()]
+PLUGINS = [steersman_plugin_files, steersman_plugin_exec, steersman_plugin_web]
+TOOLS: list[Tool[Any]] = [
+    *steersman_plugin_files.tools(),
+    *steersman_plugin_exec.tools(),
+    *steersman_plugin_web.offered(Settings(searxng_url="http://searxng.example")),
+]
+WITHOUT_WORKSPACE = {"web_search", "web_fetch"}
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.__name__)
@@ -51,6 +58,8 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
         "process_list",
         "process_signal",
         "process_input",
+        "web_search",
+        "web_fetch",
     ]
 
 
@@ -58,7 +67,7 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
 def test_a_tool_explains_itself_to_a_model(tool: Tool[Any]) -> None:
     assert re.fullmatch(TOOL_NAME_PATTERN, tool.name)
     assert 80 < len(tool.description) < 1_000
-    assert tool.needs_workspace
+    assert tool.needs_workspace is (tool.name not in WITHOUT_WORKSPACE)
     schema = msgspec.json.schema(tool.arguments)
     for struct in schema["$defs"].values():
         assert struct["additionalProperties"] is False
