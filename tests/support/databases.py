@@ -46,10 +46,20 @@ async def new_database(dsn: str) -> str:
 
 
 async def drop_database(dsn: str, url: str) -> None:
-    """Drop a copy, with whatever is still connected to it."""
+    """Drop a copy, with whatever is still connected to it.
+
+    Not `WITH (FORCE)`: that is refused while an autovacuum worker is there, which is nobody's but a
+    superuser's. A plain drop sends such a worker away by itself.
+    """
+    name = urlsplit(url).path[1:]
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = $1 AND usename = current_user",
+            name,
+        )
+        await connection.execute(f"DROP DATABASE IF EXISTS {name}")
     finally:
         await connection.close()
 
