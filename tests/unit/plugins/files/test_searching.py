@@ -109,11 +109,18 @@ async def test_the_result_is_bounded_and_says_how_much_is_cut(workspace: Path) -
 
 
 SLOW = r"(?:\w\w?){400}\d"
-"""Takes seconds for each megabyte of one line."""
+
+
+def much_to_search(workspace: Path) -> None:
+    """Gigabytes, as far as a search can tell: one file under a thousand names."""
+    first = workspace / "b"
+    first.write_text("x" * 9_000_000 + "\n")
+    for number in range(1_000):
+        (workspace / f"c{number}").hardlink_to(first)
 
 
 async def test_a_slow_search_is_stopped_and_the_event_loop_goes_on(workspace: Path) -> None:
-    (workspace / "b").write_text("x" * 9_000_000 + "\n")
+    much_to_search(workspace)
     ticks = 0
 
     async def tick() -> None:
@@ -133,7 +140,7 @@ async def test_a_slow_search_is_stopped_and_the_event_loop_goes_on(workspace: Pa
 
 
 async def test_a_cancelled_search_ends_its_process(workspace: Path) -> None:
-    (workspace / "b").write_text("x" * 9_000_000 + "\n")
+    much_to_search(workspace)
     before = set(children())
     searching = asyncio.create_task(search(workspace, SLOW))
     async with asyncio.timeout(30):
