@@ -18,22 +18,20 @@ from steersman_plugin_files.write import WRITE_FILE, WriteFile, write_file
 def tools() -> list[Tool[Any]]:
     """List the seven tools."""
     return [
-        Tool("read_file", READ_FILE, ReadFile, read_file, idempotent=True, needs_workspace=True),
+        Tool("read_file", READ_FILE, ReadFile, read_file, read_only=True, needs_workspace=True),
         Tool(
             "write_file", WRITE_FILE, WriteFile, write_file, idempotent=True, needs_workspace=True
         ),
         Tool("edit_files", EDIT_FILES, EditFiles, edit_files, needs_workspace=True),
         Tool("apply_patch", APPLY_PATCH, ApplyPatch, apply_patch, needs_workspace=True),
-        Tool(
-            "list_files", LIST_FILES, ListFiles, list_files, idempotent=True, needs_workspace=True
-        ),
-        Tool("glob", GLOB, Glob, glob, idempotent=True, needs_workspace=True),
+        Tool("list_files", LIST_FILES, ListFiles, list_files, read_only=True, needs_workspace=True),
+        Tool("glob", GLOB, Glob, glob, read_only=True, needs_workspace=True),
         Tool(
             "search_files",
             SEARCH_FILES,
             SearchFiles,
             search_files,
-            idempotent=True,
+            read_only=True,
             needs_workspace=True,
         ),
     ]
