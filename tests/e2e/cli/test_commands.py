@@ -11,10 +11,11 @@ from e2e.cli.terminal import PROMPT, terminal
 from support.deployment import Deployment
 
 from steersman.chat.commands import COMMANDS, Misused, Talk, obey
-from steersman.client import ApiProblem, Client
+from steersman.client import ApiProblem, Client, View
 from steersman_contracts.chats import Chat, Role, Status
-from steersman_contracts.ids import ChatId
-from steersman_contracts.rest import SendMessageBody
+from steersman_contracts.ids import ChatId, ModelName
+from steersman_contracts.parts import TextPart, ToolResultPart
+from steersman_contracts.rest import CreateChatBody, RuleInput, SendMessageBody
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -124,6 +125,58 @@ async def _clear(person: Person) -> None:
     assert newest.boundary == "clear"
 
 
+async def _compact(person: Person) -> None:
+    await person.refuses("/compact now", "/compact undo")
+    await person.type("/compact")
+    assert person.talk.watch
+    await until(person.client, person.chat_id, _has_rested_after_a_summary)
+    assert await person.type("/compact undo") == ["the model sees again what the summary replaced"]
+    assert [m.role for m in (await person.client.list_messages(person.chat_id)).messages] == [
+        Role.USER,
+        Role.ASSISTANT,
+    ]
+
+
+def _has_rested_after_a_summary(view: View) -> bool:
+    return view.resting and len(view.messages) == 4
+
+
+async def _asked(person: Person) -> ChatId:
+    """A chat of the person's that waits for a decision about a tool call."""
+    body = CreateChatBody(model=ModelName("demo/tour"))
+    chat_id = (await person.client.create_chat(body)).chat.id
+    rules = [RuleInput("ask", tool="write_file", reason="it writes")]
+    await person.client.put_policy("chat", rules, chat_id=chat_id)
+    await person.client.send_message(chat_id, SendMessageBody(text="show me"))
+    await until(person.client, chat_id, lambda view: view.status is Status.REQUIRES_ACTION)
+    person.talk.go_to(chat_id)
+    return chat_id
+
+
+async def _approve(person: Person) -> None:
+    await person.refuses("/approve", "nothing waits")
+    chat_id = await _asked(person)
+    await person.refuses("/approve for ever", "once, chat, always")
+    assert await person.type("/approve chat") == ["write_file: allowed"]
+    assert person.talk.watch
+    view = await until(person.client, chat_id, lambda view: view.status is Status.WAITING)
+    assert view.chat is not None
+    assert view.chat.last_outcome == "completed"
+
+
+async def _deny(person: Person) -> None:
+    chat_id = await _asked(person)
+    assert await person.type("/deny not today") == ["write_file: refused"]
+    view = await until(person.client, chat_id, lambda view: view.status is Status.WAITING)
+    told = [
+        part.content[0].text
+        for message in view.messages
+        for part in message.parts
+        if isinstance(part, ToolResultPart) and isinstance(part.content[0], TextPart)
+    ]
+    assert "a person refused this call: not today" in told
+
+
 async def _fork(person: Person) -> None:
     (told,) = await person.type("/fork a copy")
     assert f"--resume {person.chat_id}" in told
@@ -202,6 +255,7 @@ CASES: dict[str, Callable[[Person], Awaitable[None]]] = {
     case.__name__[1:]: case
     for case in (
         *(_help, _model, _models, _interrupt, _retry, _edit, _queue, _clear, _fork, _title),
+        *(_compact, _approve, _deny),
         *(_pin, _unpin, _new, _chats, _resume, _archive, _unarchive, _delete, _quit),
     )
 }

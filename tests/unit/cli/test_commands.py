@@ -56,6 +56,8 @@ async def test_the_help_has_a_line_for_every_command(talk: Talk, lines: list[str
         ("sing", "", "/help lists what there is"),
         ("help", "sing", "there is no /sing"),
         ("clear", "", "there is no chat yet"),
+        ("compact", "", "there is no chat yet"),
+        ("approve", "", "there is no chat yet"),
         ("pin", "first", "/pin POSITION"),
         ("pin", "0", "/pin POSITION"),
         ("resume", "3", "/resume NUMBER"),

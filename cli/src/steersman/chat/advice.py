@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from steersman.chat.words import Marks, harmless
+import msgspec
+
+from steersman.chat.words import Marks, harmless, shorten
 from steersman.client import ApiProblem, ClientError, UnexpectedAnswer, Unreachable, View
 from steersman.client.access import NothingRuns
 from steersman_contracts.chats import ChatError, ErrorKind, Status
@@ -63,6 +65,14 @@ def end_lines(view: View, marks: Marks) -> list[Line]:
         return [
             Line(error_text(error), "red", marks.failed),
             Line(f"  {error_advice(error)}", "dim"),
+        ]
+    if chat.status is Status.REQUIRES_ACTION and chat.action and chat.action.approvals:
+        asked = chat.action.approvals[0]
+        given = harmless(shorten(msgspec.json.encode(asked.arguments).decode(), 200))
+        why = f" ({harmless(asked.reason)})" if asked.reason else ""
+        return [
+            Line(f"asks to run {asked.tool} {given}{why}", "yellow", marks.waits),
+            Line("  /approve [once|chat|always] or /deny [REASON]", "dim"),
         ]
     if chat.status is Status.REQUIRES_ACTION:
         return [Line("waits for the result of a client-side tool", "yellow", marks.waits)]

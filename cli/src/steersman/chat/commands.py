@@ -6,15 +6,16 @@ import difflib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast, get_args
 
 from steersman.chat.conversation import Conversation, resume_hint
 from steersman.chat.output import plain_text
 from steersman.chat.wishes import Wishes, find_model, sendable
 from steersman.chat.words import shorten
 from steersman.client import Client, ClientError
-from steersman_contracts.chats import Chat, ChatSnapshot, Message, Role
+from steersman_contracts.chats import Chat, ChatSnapshot, Message, Role, Status
 from steersman_contracts.ids import ChatId, is_chat_id
+from steersman_contracts.policies import Scope
 from steersman_contracts.rest import EditMessageBody, EditQueuedBody, UpdateChatBody
 
 _COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
@@ -206,6 +207,43 @@ async def _clear(talk: Talk, _: str) -> None:
     talk.say("the model no longer sees what was said so far; you still do")
 
 
+async def _compact(talk: Talk, undo: str) -> None:
+    chat_id = talk.here().chat_id
+    if undo == "undo":
+        await talk.client.undo_compaction(chat_id)
+        talk.say("the model sees again what the summary replaced")
+    elif undo:
+        raise Misused("/compact, or /compact undo")
+    else:
+        await talk.client.compact(chat_id)
+        talk.watch = True
+
+
+async def _approve(talk: Talk, scope: str) -> None:
+    if scope not in get_args(Scope) and scope:
+        raise Misused(f"/approve, or /approve with one of: {', '.join(get_args(Scope))}")
+    await _decide(talk, approved=True, scope=cast("Scope", scope or "once"))
+
+
+async def _deny(talk: Talk, reason: str) -> None:
+    await _decide(talk, approved=False, reason=reason)
+
+
+async def _decide(talk: Talk, *, approved: bool, scope: Scope = "once", reason: str = "") -> None:
+    """Decide about the first call that the chat asks about."""
+    chat = await talk.client.get_chat(talk.here().chat_id)
+    asked = chat.action.approvals if chat.action else ()
+    if not asked:
+        raise Misused("nothing waits for your decision")
+    chat = await talk.client.resolve_approval(
+        chat.id, asked[0].call_id, approved=approved, scope=scope, reason=reason
+    )
+    talk.say(f"{asked[0].tool}: {'allowed' if approved else 'refused'}")
+    talk.watch = chat.status is Status.RUNNING
+    if len(asked) > 1:
+        talk.say(f"{asked[1].tool} waits next: /approve or /deny")
+
+
 async def _model(talk: Talk, name: str) -> None:
     if name:
         model = await find_model(talk.client, name)
@@ -219,6 +257,8 @@ async def _model(talk: Talk, name: str) -> None:
 
 async def _models(talk: Talk, _: str) -> None:
     for model in await talk.client.list_models():
+        if model.availability == "disabled":
+            continue
         mark = "*" if model.is_default else " "
         talk.say(f"{mark} {model.name:<40} {model.display_name}")
 
@@ -313,6 +353,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "edit": Command("[TEXT]", "say your last message in other words, and go on from there", _edit),
     "queue": Command("[first|drop|edit N]", "show what waits; or change it", _queue),
     "clear": Command("", "let the model forget what was said so far", _clear),
+    "compact": Command("[undo]", "have what was said so far summarised for the model", _compact),
+    "approve": Command("[once|chat|always]", "let the tool call run that is asked about", _approve),
+    "deny": Command("[REASON]", "refuse that tool call; the model is told why", _deny),
     "fork": Command("[TITLE]", "go on in a copy of this chat", _fork),
     "title": Command("TEXT", "give this chat a title", _title),
     "pin": Command("[POSITION]", "keep this chat at the top of the list", _pin),

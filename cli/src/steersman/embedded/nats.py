@@ -109,6 +109,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             rpc_group("store", "models"),
             rpc_group("store", "identity"),
             rpc_group("store", "plugins"),
+            rpc_group("store", "policies"),
             rpc_group("tools", "catalog"),
             rpc_group("chatloop", "providers"),
             rpc_group("tools", "plugins"),
