@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from steersman_contracts.desktop import PressKeys
+from steersman_contracts.desktop import Click
 from steersman_desktop.look import browser_command
 from steersman_desktop.machine import LocalMachine
 from steersman_desktop.processes import start
@@ -189,10 +189,10 @@ async def _until_it_listens(sink: Sink, caller: Caller) -> None:
     """
     async with asyncio.timeout(PAGE_S):
         while True:
-            await caller.act(PressKeys("F2"))
+            await caller.act(Click("left", 1, (50, 50)))
             with suppress(AssertionError):
-                await sink.until(lambda event: event.get("key") == "F2", wait_s=1.0)
+                await sink.until(lambda event: event["type"] == "mouseup", wait_s=1.0)
                 break
-    # The last of what was pressed, and so the last that is reported.
-    await caller.act(PressKeys("F3"))
-    await sink.until(lambda event: (event["type"], event.get("key")) == ("keyup", "F3"))
+    # The last click of this kind, and so the last that is reported.
+    await caller.act(Click("middle", 1, (60, 60)))
+    await sink.until(lambda event: (event["type"], event.get("button")) == ("auxclick", 1))
