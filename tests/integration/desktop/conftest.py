@@ -41,7 +41,7 @@ def own_nats() -> Iterator[NatsServer]:
 @pytest.fixture(scope="session")
 def uid_base() -> int:
     """Users of this process alone: a place ends whatever runs as its user."""
-    return 300_000 + 100 * (os.getpid() % 10_000)
+    return 300_000 + 100 * os.getpid()
 
 
 def _short_folder() -> Iterator[Path]:

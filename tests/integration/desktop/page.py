@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import pytest
-from integration.desktop.harness import PATIENCE_S
+from integration.desktop.harness import Caller
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from steersman_contracts.desktop import Click
 from steersman_desktop.look import browser_command
 from steersman_desktop.machine import LocalMachine
 from steersman_desktop.processes import start
@@ -25,16 +26,26 @@ needs_chromium = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="needs Chromium: apt-get install chromium"
 )
 
+PAGE_S: Final = 45.0
+"""For a browser on a loaded machine; nothing takes that long that works."""
+Event: TypeAlias = dict[str, Any]
+Events: TypeAlias = list[Event]
+
 PAGE = """<!doctype html><meta charset=utf-8><title>sink</title>
 <style>html,body{margin:0;width:100%;height:100%;overflow:hidden;background:#0a64c8}
 textarea{position:absolute;opacity:0;pointer-events:none}</style><textarea></textarea>
 <script>
 const r = devicePixelRatio, socket = new WebSocket('ws://' + location.host + '/sink');
 const send = value => socket.send(JSON.stringify(value));
-let text = '';
+let text = '', wanted = 0;
+const reach = () => {
+  if (wanted && text.length >= wanted) send({type: 'reached', length: wanted}), wanted = 0;
+};
 socket.onmessage = message => {
-  send({type: message.data, value: text});
-  if (message.data === 'clear') text = '';
+  const [what, number] = message.data.split(' ');
+  if (what === 'reach') { wanted = +number; reach(); return; }
+  send({type: what, value: text});
+  if (what === 'clear') text = '';
 };
 const held = e => ['ctrl', 'shift', 'alt', 'meta'].filter(name => e[name + 'Key']).join('+');
 const pointing = ['mousedown', 'mouseup', 'click', 'dblclick', 'auxclick', 'mousemove'];
@@ -59,11 +70,21 @@ const area = document.querySelector('textarea');
 area.addEventListener('beforeinput', e => {
   e.preventDefault();
   text += e.inputType === 'insertLineBreak' ? '\\n' : e.data;
+  reach();
 });
 area.focus();
-const look = () => innerWidth === screen.width && innerHeight === screen.height
-  && document.hasFocus() && socket.readyState === 1
-  ? send({type: 'ready'}) : requestAnimationFrame(look);
+// Each change is told, so that a test that waits in vain can say for what.
+let told = '';
+const look = () => {
+  const state = {size: [innerWidth, innerHeight], screen: [screen.width, screen.height],
+    focus: document.hasFocus()};
+  const full = innerWidth === screen.width && innerHeight === screen.height;
+  if (socket.readyState === 1 && told !== JSON.stringify(state)) {
+    told = JSON.stringify(state);
+    send({type: 'state', ready: full && state.focus, ...state});
+  }
+  requestAnimationFrame(look);
+};
 requestAnimationFrame(look);
 </script>"""
 
@@ -72,31 +93,61 @@ class Sink:
     """What the page has reported and nobody has looked at yet."""
 
     def __init__(self) -> None:
-        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.connection: ServerConnection | None = None
 
-    async def until(self, kind: str) -> list[dict[str, Any]]:
-        """All events up to and with the first of that kind."""
-        found: list[dict[str, Any]] = []
-        async with asyncio.timeout(2 * PATIENCE_S):
-            while not found or found[-1]["type"] != kind:
-                found.append(await self.events.get())
+    async def until(self, true: Callable[[Event], bool], wait_s: float = PAGE_S) -> Events:
+        """All events up to and with the first that is meant.
+
+        Raises:
+            AssertionError: It has not come; says what has.
+        """
+        found: Events = []
+        try:
+            async with asyncio.timeout(wait_s):
+                while not found or not true(found[-1]):
+                    found.append(await self.events.get())
+        except TimeoutError:
+            raise AssertionError(f"the page has only reported {found[-20:]}") from None
         return found
 
-    async def ask(self, what: str, kind: str) -> list[dict[str, Any]]:
+    async def ask(self, what: str, kind: str) -> Events:
         """What came before the page's answer, and the answer."""
+        await self.say(what)
+        return await self.until(lambda event: event["type"] == kind)
+
+    async def say(self, what: str) -> None:
+        """Say something to the page."""
         assert self.connection is not None
         await self.connection.send(what)
-        return await self.until(kind)
 
-    async def value(self) -> str:
-        """The text in the page."""
+    async def seen(self, kinds: Collection[str], enough: Callable[[Events], bool]) -> Events:
+        """What is reported of these kinds until that is enough, or nothing comes any more.
+
+        The page may hear of a key long after the action that pressed it has been answered.
+        """
+        found: Events = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAGE_S):
+                while not enough(found):
+                    event = await self.events.get()
+                    if event["type"] in kinds:
+                        found.append(event)
+        # One more than enough is wrong, too.
+        late = await self.ask("value", "value")
+        return found + [event for event in late if event["type"] in kinds]
+
+    async def value(self, length: int) -> str:
+        """The text in the page, once it has so many UTF-16 units, or when it grows no more."""
+        await self.say(f"reach {length}")
+        with suppress(AssertionError):  # what is missing, the caller sees
+            await self.until(lambda event: event["type"] == "reached")
         return (await self.ask("value", "value"))[-1]["value"]
 
 
 @asynccontextmanager
-async def browsing(session: Session) -> AsyncGenerator[Sink]:
-    """Open the page in a browser that fills the desktop."""
+async def browsing(session: Session, caller: Caller) -> AsyncGenerator[Sink]:
+    """Open the page in a browser that fills the desktop, and wait until it takes input."""
     sink = Sink()
 
     async def on_connection(connection: ServerConnection) -> None:
@@ -126,5 +177,22 @@ async def browsing(session: Session) -> AsyncGenerator[Sink]:
             machine.environment,
             machine.place,
         )
-        await sink.until("ready")
+        await sink.until(lambda event: event.get("ready", False))
+        await _until_it_listens(sink, caller)
         yield sink
+
+
+async def _until_it_listens(sink: Sink, caller: Caller) -> None:
+    """Wait until input arrives.
+
+    Chromium drops all input of a page that it has not painted yet, and tells nobody.
+    """
+    async with asyncio.timeout(PAGE_S):
+        while True:
+            await caller.act(Click("left", 1, (50, 50)))
+            with suppress(AssertionError):
+                await sink.until(lambda event: event["type"] == "mouseup", wait_s=1.0)
+                break
+    # The last click of this kind, and so the last that is reported.
+    await caller.act(Click("middle", 1, (60, 60)))
+    await sink.until(lambda event: (event["type"], event.get("button")) == ("auxclick", 1))

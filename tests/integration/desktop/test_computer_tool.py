@@ -41,7 +41,7 @@ async def test_a_model_sees_and_uses_the_desktop(
     client = await connect(
         nats.url(), name="loop", inbox_prefix="_INBOX_loop", on_closed=lambda: None
     )
-    settings: dict[str, Any] = {"workspaces_dir": str(tmp_path)}
+    settings: dict[str, Any] = {"workspaces_dir": str(tmp_path), "ledger": "memory"}
     async with tools_service(nats.url(), [SOURCE], settings):
         caller = Caller(client, new_chat())
 
@@ -74,7 +74,7 @@ async def test_without_a_desktop_service_the_call_says_so(
     client = await connect(
         own_nats.url(), name="loop", inbox_prefix="_INBOX_l", on_closed=lambda: None
     )
-    settings: dict[str, Any] = {"workspaces_dir": str(tmp_path)}
+    settings: dict[str, Any] = {"workspaces_dir": str(tmp_path), "ledger": "memory"}
     async with tools_service(own_nats.url(), [SOURCE], settings):
         result = await Caller(client, new_chat()).call("computer", {"action": "screenshot"})
     await close(client)

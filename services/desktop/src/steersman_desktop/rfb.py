@@ -38,6 +38,8 @@ class RfbClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        # Otherwise `drain` returns while keys are still here, because they are so small.
+        writer.transport.set_write_buffer_limits(high=0)
         self._reading: asyncio.Task[None] | None = None
         self._updated = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
@@ -149,7 +151,7 @@ class RfbClient:
         self._write(struct.pack(">BBHH", 5, buttons, x, y))
 
     async def drain(self) -> None:
-        """Wait until the server has taken most of what was sent."""
+        """Wait until all that was sent has left us: what others ask of the server comes after."""
         with suppress(OSError):
             await self._writer.drain()
 
