@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def nats() -> Iterator[NatsServer]:
-    with NatsServer() as server:
+    """A patient one: between two files of tests nobody runs the loop of its clients."""
+    with NatsServer(ping_s=3600) as server:
         yield server
 
 

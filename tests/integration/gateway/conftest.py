@@ -43,8 +43,11 @@ def logs() -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def nats() -> Generator[NatsServer]:
-    """One server for all tests that leave it alone: every test has chats of its own."""
-    with NatsServer() as server:
+    """One server for all tests that leave it alone: every test has chats of its own.
+
+    It is patient: between two files of tests nobody runs the loop of its clients for a while.
+    """
+    with NatsServer(ping_s=3600) as server:
         yield server
 
 

@@ -187,6 +187,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     ),
 }
 USERS: Final = (*PERMISSIONS, SYSTEM_USER)
+PING_S: Final = 10
 
 
 @dataclass(frozen=True)
@@ -203,17 +204,20 @@ class NatsPlan:
         return f"nats://{credentials}127.0.0.1:{self.port}"
 
 
-def prepare(home: Path, *, port: int, passwords: Mapping[str, str]) -> NatsPlan:
+def prepare(
+    home: Path, *, port: int, passwords: Mapping[str, str], ping_s: int = PING_S
+) -> NatsPlan:
     """Write the configuration of a server on loopback.
 
     Args:
         home: Ours: the configuration and JetStream's files.
         port: Where it listens.
         passwords: One for each of `USERS`; none at all turns authentication off.
+        ping_s: Seconds between two looks at whether a client is still there.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     conf = home / "nats.conf"
-    write_private(conf, json.dumps(configuration(home, port, passwords), indent=2))
+    write_private(conf, json.dumps(configuration(home, port, passwords, ping_s), indent=2))
     command = Command(
         name="nats",
         argv=(str(binary()), "-c", str(conf)),
@@ -224,7 +228,9 @@ def prepare(home: Path, *, port: int, passwords: Mapping[str, str]) -> NatsPlan:
     return NatsPlan(command, port, passwords)
 
 
-def configuration(home: Path, port: int, passwords: Mapping[str, str]) -> Mapping[str, Json]:
+def configuration(
+    home: Path, port: int, passwords: Mapping[str, str], ping_s: int = PING_S
+) -> Mapping[str, Json]:
     """The server's configuration; its format is a superset of JSON."""
     basis: dict[str, Json] = {
         "server_name": "steersman",
@@ -234,7 +240,7 @@ def configuration(home: Path, port: int, passwords: Mapping[str, str]) -> Mappin
         "max_payload": MAX_PAYLOAD,
         "max_pending": 64 << 20,
         # A frozen worker keeps its share of the work until it is found out.
-        "ping_interval": "10s",
+        "ping_interval": f"{ping_s}s",
         "ping_max": 2,
         "logtime": False,
         "jetstream": {
@@ -311,13 +317,18 @@ class NatsServer(EmbeddedServer):
     Args:
         home: Where it stores; a temporary directory unless given.
         auth: Give each service its own user with its own rights, as in production.
+        ping_s: Seconds between two looks at whether a client is still there; two without an answer
+            end its connection.
     """
 
     name = "nats"
 
-    def __init__(self, home: Path | None = None, *, auth: bool = False) -> None:
+    def __init__(
+        self, home: Path | None = None, *, auth: bool = False, ping_s: int = PING_S
+    ) -> None:
         super().__init__(home)
         self._passwords = {user: new_password() for user in USERS} if auth else {}
+        self._ping_s = ping_s
         self._plan: NatsPlan | None = None
 
     def url(self, user: str = "") -> str:
@@ -347,7 +358,7 @@ class NatsServer(EmbeddedServer):
     def plan(self) -> Command:
         """Write the configuration and say how to start."""
         port = self._plan.port if self._plan else free_port()
-        self._plan = prepare(self.home, port=port, passwords=self._passwords)
+        self._plan = prepare(self.home, port=port, passwords=self._passwords, ping_s=self._ping_s)
         return self._plan.command
 
     def is_ready(self) -> bool:
