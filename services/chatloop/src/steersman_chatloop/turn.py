@@ -17,9 +17,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
-from steersman_chatloop import prompt
 from steersman_chatloop.answering import Answering
-from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
@@ -43,7 +41,6 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
-from steersman_chatloop.instructions import system_text
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
@@ -51,24 +48,20 @@ from steersman_chatloop.partial import (
     tool_message,
     with_closed_calls,
 )
-from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
+from steersman_chatloop.requests import Requests
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
+from steersman_chatloop.step_calls import StepCalls
 from steersman_chatloop.summarising import Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
-from steersman_contracts import subjects
 from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason, Usage
-from steersman_contracts.computer_history import without_old_screenshots
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
-from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import Parts, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
-from steersman_contracts.rpc.tools import CallProgress, ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime.episodes import read_episode
-from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
 
@@ -92,9 +85,7 @@ class ChatRun:
         self._around = around
         self.steering = Steering()
         self._claim = Claim(around, chat, history, self.steering)
-        self._tools: tuple[ToolSpec, ...] | None = None
-        self._tools_of = 0
-        """The turn that `_tools` are for: they stay the same within one."""
+        self._requests = Requests(around, self._claim)
         self._answering = Answering(chat.model)
         self._in_turn = 0
         self._reentries = 0
@@ -199,7 +190,8 @@ class ChatRun:
                 return
 
     async def _stream_step(self, attempt: Attempt) -> None:
-        await self._stream(attempt, await self._request(), self._claim.begin_attempt)
+        request = await self._requests.step(self._answering.model, self._for_model())
+        await self._stream(attempt, request, self._claim.begin_attempt)
 
     async def _stream(self, attempt: Attempt, request: StepRequest, begin: Begin) -> None:
         """Stream one attempt. The provider is called while the store opens the episode."""
@@ -234,34 +226,6 @@ class ChatRun:
                 self._answering.switch(access)
                 return True
         return False
-
-    async def _request(self) -> StepRequest:
-        model = self._answering.model
-        if self._tools is None or self._tools_of != self._claim.turns_ended:
-            self._tools_of = self._claim.turns_ended
-            self._tools = await self._offered_tools() if model.tools else ()
-        return StepRequest(
-            chat_id=self.chat.chat_id,
-            model=model,
-            system=system_text(
-                self.chat.system_prompt, self._around.toolbox.prompts if self._tools else ()
-            ),
-            messages=await with_bytes(
-                prompt.prepare(without_old_screenshots(self._for_model())),
-                self._around.files.of(self.chat.chat_id, self._around.runner_id),
-            ),
-            tools=self._tools,
-        )
-
-    async def _offered_tools(self) -> tuple[ToolSpec, ...]:
-        """The server's tools and the client's; a client's tool hides one of the same name."""
-        client = tuple(
-            ToolSpec(tool.name, tool.description, tool.input_schema, plugin="client")
-            for tool in self.chat.client_tools
-        )
-        hidden = {tool.name for tool in client}
-        catalog = await self._around.toolbox.catalog()
-        return (*(tool for tool in catalog if tool.name not in hidden), *client)
 
     def _open_episode(self, attempt: int) -> Episode:
         return Episode(
@@ -312,8 +276,8 @@ class ChatRun:
 
     async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
         """Summarise; without a summary the turn goes on, unless the provider had refused it."""
-        request = await self._request()
         own = self._answering.model
+        request = await self._requests.step(own, self._for_model())
         writer = await self._writer()
         if writer is not own:  # its cache knows nothing of this chat: no need for the same prefix
             request = msgspec.structs.replace(request, model=writer, tools=())
@@ -345,75 +309,22 @@ class ChatRun:
     # -- tools -----------------------------------------------------------------------------------
 
     async def _run_tools(self, calls: Sequence[ToolCallPart]) -> None:
-        results = {result.call_id: result for result in self.chat.results}
-        seqs: dict[str, int] = {}
-
-        def on_progress(call: ToolCallPart, frame: CallProgress) -> None:
-            seqs[call.call_id] = seqs.get(call.call_id, 0) + 1
-            self._publish_progress(call, frame.text, seqs[call.call_id])
-
-        of_client = {tool.name for tool in self.chat.client_tools}
-        open_ = [call for call in calls if call.call_id not in results]
-        ours = [call for call in open_ if call.tool not in of_client or call.invalid]
-        sorted_ = await self._sorted_out(ours)
-        results |= {result.call_id: result for result in sorted_.refused}
-        work = self._around.toolbox.run(
-            self.chat.chat_id,
-            sorted_.allowed,
-            epoch=self._calls_message(),
-            finished=results,
-            on_progress=on_progress,
-        )
-        if await self._interruptible(work):
-            if len(ours) < len(open_) or sorted_.asked:
-                await self._claim.require_action(calls, results, sorted_.asked)
+        running = StepCalls(self._around, self.chat, calls, self._calls_message())
+        if await self._interruptible(running.run()):
+            if running.waits:
+                await self._claim.require_action(calls, running.results, running.asked)
                 return
+            results = tool_message(calls, running.results, INTERRUPTED)
             begin = not self._is_full_after(last_usage(self._for_model()))
-            await self._claim.commit_step(tool_message(calls, results, INTERRUPTED), begin=begin)
+            await self._claim.commit_step(results, begin=begin)
         elif self.steering.take_interrupt():
-            await self._claim.finish_interruption(tool_message(calls, results, INTERRUPTED))
-
-    async def _sorted_out(self, calls: Sequence[ToolCallPart]) -> SortedCalls:
-        """What the rules say about each call. What a person has allowed is not asked again."""
-        chat = self.chat
-        needing = await self._around.toolbox.needing_approval(call.tool for call in calls)
-        return sort_out(
-            calls,
-            levels=chat.policies,
-            needing_approval=needing,
-            granted=frozenset(chat.grants),
-            approved=frozenset(chat.approved),
-            circumstances=Circumstances(chat.chat_id, chat.steps),
-        )
+            results = tool_message(calls, running.results, INTERRUPTED)
+            await self._claim.finish_interruption(results)
 
     def _calls_message(self) -> int:
         """The message whose calls are open: the same for every worker that runs them."""
         messages = reversed(self._for_model())
         return next((m.id for m in messages if m.role is Role.ASSISTANT and is_for_model(m)), 0)
-
-    def _publish_progress(self, call: ToolCallPart, text: str, seq: int) -> None:
-        chat_id = self.chat.chat_id
-        event = ToolProgress(
-            chat_id=chat_id,
-            history_version=self.chat.history_version,
-            call_id=call.call_id,
-            tool=call.tool,
-            seq=seq,
-            text=text,
-        )
-        headers = encode_headers(
-            {
-                "ce-specversion": "1.0",
-                EVENT_HEADER: event.name,
-                "ce-source": f"/chats/{chat_id}",
-                "ce-id": f"{call.call_id}.{seq}",
-            }
-        )
-        with suppress(SteersmanError):  # progress may be skipped without loss
-            done = self._around.publisher.publish(
-                subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers
-            )
-            done.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     # -- ends ------------------------------------------------------------------------------------
 

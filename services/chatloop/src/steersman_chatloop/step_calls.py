@@ -1,0 +1,142 @@
+"""The local calls of one step: rules first, then the server's tools and the chat's own at once.
+
+What is left when they are done waits for others: a person who is asked, the chat's client, or
+whatever a tool of the chat waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from steersman_chatloop.chat_tools import CHAT_TOOLS
+from steersman_chatloop.chat_tools.base import ChatTool, Scene
+from steersman_chatloop.decide import error_result
+from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
+from steersman_chatloop.surroundings import Surroundings
+from steersman_contracts import subjects
+from steersman_contracts.errors import SteersmanError
+from steersman_contracts.events import EVENT_HEADER, ToolProgress
+from steersman_contracts.parts import ToolCallPart
+from steersman_contracts.policies import PendingApproval
+from steersman_contracts.rpc.tools import CallProgress
+from steersman_contracts.rpc.worker import OwnedChat
+from steersman_runtime.nats_client import encode_headers
+
+log = structlog.stdlib.get_logger()
+
+
+def chat_tools_of(chat: OwnedChat) -> tuple[ChatTool, ...]:
+    """The loop's own tools that a chat has; a client's tool hides one of the same name."""
+    hidden = {tool.name for tool in chat.client_tools}
+    return tuple(t for t in CHAT_TOOLS if t.spec.name not in hidden and t.is_offered(chat))
+
+
+class StepCalls:
+    """The calls of one step while they run. What is in `results` is finished, at any time."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        chat: OwnedChat,
+        calls: Sequence[ToolCallPart],
+        message_id: int,
+    ) -> None:
+        """Look at the calls.
+
+        Args:
+            around: What every turn needs.
+            chat: The chat, owned.
+            calls: All local calls of the step, in order.
+            message_id: The message that holds them.
+        """
+        self._around = around
+        self._chat = chat
+        self._message_id = message_id
+        self._seqs: dict[str, int] = {}
+        self.calls = calls
+        self.results = {result.call_id: result for result in chat.results}
+        self.asked: tuple[PendingApproval, ...] = ()
+        """Calls that a person decides about."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether calls are left that others answer."""
+        return any(call.call_id not in self.results for call in self.calls)
+
+    async def run(self) -> None:
+        """Run what is ours to run."""
+        of_client = {tool.name for tool in self._chat.client_tools}
+        sorted_ = await self._sorted_out(
+            [
+                call
+                for call in self.calls
+                if call.call_id not in self.results and (call.tool not in of_client or call.invalid)
+            ]
+        )
+        self.asked = sorted_.asked
+        self.results |= {result.call_id: result for result in sorted_.refused}
+        own = {tool.spec.name: tool for tool in chat_tools_of(self._chat)}
+        async with asyncio.TaskGroup() as group:
+            for call in sorted_.allowed:
+                if call.tool in own and call.invalid is None:
+                    group.create_task(self._run_own(own[call.tool], call))
+            await self._around.toolbox.run(
+                self._chat.chat_id,
+                [c for c in sorted_.allowed if c.tool not in own or c.invalid is not None],
+                epoch=self._message_id,
+                finished=self.results,
+                on_progress=self._publish_progress,
+            )
+
+    async def _run_own(self, tool: ChatTool, call: ToolCallPart) -> None:
+        scene = Scene(self._around, self._chat, self._message_id)
+        try:
+            result = await tool.run(scene, call)
+        except SteersmanError as error:
+            log.warning("tool.failed", tool=call.tool, error_code=error.code)
+            result = error_result(call, f"the call could not be made: {error}")
+        if result is not None:
+            self.results[call.call_id] = result
+
+    async def _sorted_out(self, calls: Iterable[ToolCallPart]) -> SortedCalls:
+        """What the rules say about each call. What a person has allowed is not asked again."""
+        chat, calls = self._chat, tuple(calls)
+        needing = await self._around.toolbox.needing_approval(call.tool for call in calls)
+        return sort_out(
+            calls,
+            levels=chat.policies,
+            needing_approval=needing,
+            granted=frozenset(chat.grants),
+            approved=frozenset(chat.approved),
+            circumstances=Circumstances(chat.chat_id, chat.steps),
+        )
+
+    def _publish_progress(self, call: ToolCallPart, frame: CallProgress) -> None:
+        chat_id = self._chat.chat_id
+        seq = self._seqs[call.call_id] = self._seqs.get(call.call_id, 0) + 1
+        event = ToolProgress(
+            chat_id=chat_id,
+            history_version=self._chat.history_version,
+            call_id=call.call_id,
+            tool=call.tool,
+            seq=seq,
+            text=frame.text,
+        )
+        headers = encode_headers(
+            {
+                "ce-specversion": "1.0",
+                EVENT_HEADER: event.name,
+                "ce-source": f"/chats/{chat_id}",
+                "ce-id": f"{call.call_id}.{seq}",
+            }
+        )
+        with suppress(SteersmanError):  # progress may be skipped without loss
+            done = self._around.publisher.publish(
+                subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers
+            )
+            done.add_done_callback(lambda future: future.cancelled() or future.exception())
