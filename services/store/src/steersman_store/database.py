@@ -178,7 +178,14 @@ async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
             max_size=size,
             command_timeout=_QUERY_TIMEOUT_S,
             connection_class=_Connection,
-            server_settings={"timezone": "UTC", "application_name": "steersman-store"},
+            server_settings={
+                "timezone": "UTC",
+                "application_name": "steersman-store",
+                # Nearly all statements find rows by their key: planning them anew, as is done for
+                # the first five times on each connection, costs more than running them. Functions
+                # with optional filters say otherwise themselves.
+                "plan_cache_mode": "force_generic_plan",
+            },
             max_inactive_connection_lifetime=300,
         )
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:

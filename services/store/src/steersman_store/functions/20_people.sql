@@ -454,7 +454,8 @@ $$;
 CREATE OR REPLACE FUNCTION list_chats(
     p_actor uuid, p_limit integer, p_before timestamptz, p_before_id uuid, p_archived boolean,
     p_status text, p_labels jsonb, p_words text, p_pinned boolean
-) RETURNS json LANGUAGE sql STABLE AS $$
+) RETURNS json LANGUAGE sql STABLE
+    SET plan_cache_mode = force_custom_plan AS $$
     WITH page AS (
         SELECT c FROM chats c
             WHERE c.owner_id = p_actor AND may_use(c, p_actor)
@@ -489,7 +490,7 @@ CREATE OR REPLACE FUNCTION newest_messages(
 ) LANGUAGE sql STABLE AS $$
     WITH found AS (
         SELECT m FROM messages m WHERE m.chat_id = p_chat AND m.deleted_at IS NULL
-            AND m.visibility <> 'model' AND (p_before_id IS NULL OR m.id < p_before_id)
+            AND m.visibility <> 'model' AND m.id < coalesce(p_before_id, 9223372036854775807)
             ORDER BY m.id DESC LIMIT p_limit + 1
     ), numbered AS (
         SELECT m, row_number() OVER (ORDER BY (m).id DESC) AS n FROM found

@@ -60,7 +60,8 @@ $$;
 CREATE OR REPLACE FUNCTION usage_report(
     p_actor uuid, p_all boolean, p_group_by text, p_first date, p_last date, p_chat uuid,
     p_user uuid, p_limit integer
-) RETURNS json LANGUAGE sql STABLE AS $$
+) RETURNS json LANGUAGE sql STABLE
+    SET plan_cache_mode = force_custom_plan AS $$
     WITH chosen AS (
         SELECT u.*, CASE p_group_by WHEN 'day' THEN u.day::text WHEN 'model' THEN u.model
                 WHEN 'user' THEN u.user_id::text ELSE u.chat_id::text END AS key
