@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from steersman_chatloop.prompt import Preparation
 from steersman_contracts.chats import Message
 from steersman_contracts.ids import ChatId
 
@@ -15,6 +16,8 @@ class History:
     def __init__(self) -> None:
         self._messages: dict[int, Message] = {}
         self.revision = 0
+        self.preparation = Preparation()
+        """What was prepared of it for models already."""
 
     @property
     def messages(self) -> list[Message]:

@@ -48,15 +48,72 @@ def prepare(messages: Sequence[Message]) -> tuple[Message, ...]:
     result directly after its message, keeps provider-executed calls only with their results, and
     lets the history begin and end with input.
     """
-    visible = [
-        message
-        for message in messages
-        if not message.deleted and message.visibility is not Visibility.USER and message.parts
-    ]
-    return _framed(list(_paired(visible)))
+    return _framed(list(_paired(_visible(messages))))
 
 
-def _paired(messages: Sequence[Message]) -> Iterator[Message]:
+class Preparation:
+    """`prepare` for one history that grows: what was looked at once is not looked at again.
+
+    Every step of a turn sends the whole conversation, and preparing 10,000 messages takes longer
+    than all else that a step costs.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[Message] = []
+        self._prepared: list[Message] = []
+        """What `_seen` comes to, whatever follows it."""
+        self._plain = 0
+
+    def prepare(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], int]:
+        """As `prepare`.
+
+        Returns:
+            The messages, and how many of the first ones are known to hold no files.
+        """
+        at = len(self._seen)
+        # The same objects, nearly always: those compare at once.
+        if list(messages[:at]) != self._seen or _begins_with_results(messages[at:]):
+            self._seen, self._prepared, self._plain, at = [], [], 0, 0
+        cut = _last_group(messages, at)
+        for message in _paired(_visible(messages[at:cut]), at_end=False):
+            if self._plain == len(self._prepared) and not _holds_files(message):
+                self._plain += 1
+            self._prepared.append(message)
+        self._seen += messages[at:cut]
+        return _framed([*self._prepared, *_paired(_visible(messages[cut:]))]), self._plain
+
+
+def _last_group(messages: Sequence[Message], start: int) -> int:
+    """Where the last message begins, with the results that may follow it."""
+    for at in range(len(messages) - 1, start, -1):
+        if messages[at].role is not Role.TOOL and _is_visible(messages[at]):
+            return at
+    return start
+
+
+def _begins_with_results(messages: Sequence[Message]) -> bool:
+    """Whether these belong to what is before them."""
+    first = next(filter(_is_visible, messages), None)
+    return first is not None and first.role is Role.TOOL
+
+
+def _holds_files(message: Message) -> bool:
+    return any(
+        isinstance(part, FilePart)
+        or (isinstance(part, ToolResultPart) and any(isinstance(c, FilePart) for c in part.content))
+        for part in message.parts
+    )
+
+
+def _is_visible(message: Message) -> bool:
+    return bool(not message.deleted and message.visibility is not Visibility.USER and message.parts)
+
+
+def _visible(messages: Iterable[Message]) -> list[Message]:
+    return list(filter(_is_visible, messages))
+
+
+def _paired(messages: Sequence[Message], *, at_end: bool = True) -> Iterator[Message]:
     at = 0
     while at < len(messages):
         message = messages[at]
@@ -72,7 +129,7 @@ def _paired(messages: Sequence[Message]) -> Iterator[Message]:
             results.append(messages[at])
             at += 1
         # A paused turn ends with a call that its provider goes on with when it sees it again.
-        paused = message.stop == "pause" and at == len(messages)
+        paused = message.stop == "pause" and at == len(messages) and at_end
         parts = _own_parts(message.parts, keep_open=paused)
         yield from _kept(message, parts)
         calls = [p for p in parts if isinstance(p, ToolCallPart) and not p.provider_executed]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steersman_chatloop import prompt
 from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.instructions import system_text
@@ -43,12 +42,16 @@ class Requests:
             chat_id=chat.chat_id,
             model=model,
             system=system_text(chat.system_prompt, prompts),
-            messages=await with_bytes(
-                prompt.prepare(without_old_screenshots(messages)),
-                self._around.files.of(chat.chat_id, self._around.runner_id),
-            ),
+            messages=await self._filled(messages),
             tools=self._tools,
         )
+
+    async def _filled(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as a provider gets them, with the bytes of their files."""
+        fetch = self._around.files.of(self._claim.chat.chat_id, self._around.runner_id)
+        prepared, plain = self._claim.history.preparation.prepare(messages)
+        newest = without_old_screenshots(prepared[plain:])
+        return (*prepared[:plain], *await with_bytes(newest, fetch))
 
     async def _offered(self) -> tuple[ToolSpec, ...]:
         """The server's tools, the loop's own, the client's; a later one hides an earlier one."""

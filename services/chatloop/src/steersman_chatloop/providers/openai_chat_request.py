@@ -162,6 +162,9 @@ def _messages(request: StepRequest, dialect: Dialect) -> Iterator[JsonObject]:
     if request.system.strip():
         yield {"role": "system", "content": request.system}
     for message in request.messages:
+        if (plain := neutral.plain(message)) and not dialect.wants_reasoning:
+            yield {"role": message.role.value, "content": plain}
+            continue
         match message.role:
             case Role.USER:
                 if content := _content(message.parts, dialect):
