@@ -72,7 +72,7 @@ class Preparation:
         """
         at = len(self._seen)
         # The same objects, nearly always: those compare at once.
-        if list(messages[:at]) != self._seen or _begins_with_results(messages[at:]):
+        if list(messages[:at]) != self._seen or not _begins_a_group(messages[at:]):
             self._seen, self._prepared, self._plain, at = [], [], 0, 0
         cut = _last_group(messages, at)
         for message in _paired(_visible(messages[at:cut]), at_end=False):
@@ -91,10 +91,10 @@ def _last_group(messages: Sequence[Message], start: int) -> int:
     return start
 
 
-def _begins_with_results(messages: Sequence[Message]) -> bool:
-    """Whether these belong to what is before them."""
+def _begins_a_group(messages: Sequence[Message]) -> bool:
+    """Whether these show that what is before them has ended."""
     first = next(filter(_is_visible, messages), None)
-    return first is not None and first.role is Role.TOOL
+    return first is not None and first.role is not Role.TOOL
 
 
 def _holds_files(message: Message) -> bool:
