@@ -23,39 +23,47 @@ def _message(role: Role, *parts: Part, **fields: object) -> Message:
     return msgspec.structs.replace(Message(MessageId(1), role, parts, 1, NOW), **fields)
 
 
-@st.composite
-def messages(draw: st.DrawFn) -> Message:
-    role = draw(st.sampled_from(list(Role)))
-    parts: list[Part] = draw(
-        st.lists(
-            st.one_of(
-                st.sampled_from(["so", " "]).map(TextPart),
-                st.just(PICTURE),
-                st.builds(
-                    ToolCallPart,
-                    st.sampled_from(IDS),
-                    st.just("add"),
-                    st.just({}),
-                    provider_executed=st.booleans(),
-                ),
-                st.builds(
-                    ToolResultPart,
-                    st.sampled_from(IDS),
-                    st.just("add"),
-                    st.sampled_from([(TextPart("2"),), (PICTURE,)]),
-                    provider_executed=st.booleans(),
-                ),
-            ),
-            max_size=3,
-        )
-    )
-    stop: StopReason | None = draw(st.sampled_from([None, "end", "pause"]))
-    visibility = draw(st.sampled_from([Visibility.BOTH, Visibility.BOTH, Visibility.USER]))
-    deleted = draw(st.sampled_from([False, False, False, True]))
+PARTS: Final[tuple[Part, ...]] = (
+    TextPart("so"),
+    TextPart(" "),
+    PICTURE,
+    *(
+        ToolCallPart(call_id, "add", {}, provider_executed=by_provider)
+        for call_id in IDS
+        for by_provider in (False, True)
+    ),
+    *(
+        ToolResultPart(call_id, "add", (content,), provider_executed=by_provider)
+        for call_id in IDS
+        for content in (TextPart("2"), PICTURE)
+        for by_provider in (False, True)
+    ),
+)
+STOPS: Final[tuple[StopReason | None, ...]] = (None, "end", "pause")
+SEEN_BY: Final = (Visibility.BOTH, Visibility.BOTH, Visibility.USER)
+
+
+def _any_message(
+    role: Role,
+    parts: list[Part],
+    stop: StopReason | None,
+    visibility: Visibility,
+    deleted: bool,  # drawn, not called
+) -> Message:
     return _message(role, *parts, stop=stop, visibility=visibility, deleted=deleted)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.lists(messages(), max_size=4)), max_size=6))
+messages = st.builds(
+    _any_message,
+    st.sampled_from(Role),
+    st.lists(st.sampled_from(PARTS), max_size=3),
+    st.sampled_from(STOPS),
+    st.sampled_from(SEEN_BY),
+    st.sampled_from((False, False, False, True)),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(messages, max_size=4)), max_size=6))
 def test_piece_by_piece_is_as_the_whole(growth: list[tuple[int, list[Message]]]) -> None:
     preparation = Preparation()
     history: list[Message] = []
