@@ -151,7 +151,7 @@ class Inside:
         url = deployment.facts["nats_urls"]["gateway"]
         prefix = subjects.inbox("gateway")
         client = await connect(
-            url, name="chaos", inbox_prefix=prefix, on_closed=lambda: None, wait_s=20
+            url, name="chaos", inbox_prefix=prefix, on_closed=lambda: None, wait_s=60
         )
         return cls(await deployment.database(), client)
 
@@ -162,7 +162,7 @@ class Inside:
     async def rows(self, chat_id: ChatId) -> ChatRows:
         """The chat's rows, once its events have left the outbox."""
         query = "SELECT count(*) = 0 FROM outbox WHERE chat_id = $1"
-        await until(lambda: self._database.fetchval(query, chat_id), 10)
+        await until(lambda: self._database.fetchval(query, chat_id), 60)
         return await read_rows(self._database, chat_id)
 
     async def owner(self, chat_id: ChatId) -> str | None:

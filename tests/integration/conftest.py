@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from support.chat_driver import StoreDriver, new_actor
 from support.databases import drop_database, make_template, new_database
-from support.services import running_store
+from support.services import running_stores
 
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
@@ -61,8 +61,5 @@ async def store(
     nats: NatsServer, database_url: str, client: NatsClient
 ) -> AsyncGenerator[StoreDriver]:
     """Two stores on one database, and somebody who knows them."""
-    async with (
-        running_store(nats.url(), database_url, instance="store-1"),
-        running_store(nats.url(), database_url, instance="store-2"),
-    ):
+    async with running_stores(nats.url(), database_url):
         yield StoreDriver(client, await new_actor(database_url))

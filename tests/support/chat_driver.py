@@ -145,9 +145,15 @@ class StoreDriver:
         return await self.rpc.call(people.SNAPSHOT, people.Snapshot(self.actor, chat_id))
 
     async def acquire(
-        self, chat_id: ChatId, runner: str = "runner-1", *, known: int = 0, lease_s: float = 60
+        self,
+        chat_id: ChatId,
+        runner: str = "runner-1",
+        *,
+        known: int = 0,
+        lease_s: float = 60,
+        begin: bool = False,
     ) -> work.WorkContext:
-        request = work.Acquire(chat_id, RunnerId(runner), lease_s, known)
+        request = work.Acquire(chat_id, RunnerId(runner), lease_s, known, begin)
         return await self.rpc.call(work.ACQUIRE, request)
 
     async def fence(self, chat_id: ChatId, runner: str = "runner-1") -> work.Fence:
@@ -231,9 +237,14 @@ class StoreDriver:
         return await self.rpc.call(work.BEGIN_COMPACTION, request)
 
     async def commit_compaction(
-        self, fence: work.Fence, *messages: work.NewMessage, begin: bool = False
+        self,
+        fence: work.Fence,
+        *messages: work.NewMessage,
+        at_rest: bool = False,
+        begin: bool = False,
     ) -> work.Committed:
-        request = work.CommitCompaction(fence, "summary", messages, begin)
+        boundary = "summary-at-rest" if at_rest else "summary"
+        request = work.CommitCompaction(fence, boundary, messages, begin)
         return await self.rpc.call(work.COMMIT_COMPACTION, request)
 
     async def fail_compaction(self, fence: work.Fence) -> work.Committed:

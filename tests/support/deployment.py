@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,15 @@ class Deployment:
     def gateway(self) -> str:
         """The address of any of the gateways."""
         return random.choice([one["url"] for one in self._services("gateway")])
+
+    @contextmanager
+    def stopped(self, kind: str) -> Generator[Callable[[], None]]:
+        """No process of a service does anything, until the function that this gives is called."""
+        self.signal(kind, signal.SIGSTOP)
+        try:
+            yield lambda: self.signal(kind, signal.SIGCONT)
+        finally:
+            self.signal(kind, signal.SIGCONT)
 
     def signal(self, kind: str, number: signal.Signals) -> None:
         """Send a signal to every process of a service."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import asyncpg
 import msgspec
@@ -42,6 +42,10 @@ class ChatRows:
     """By position."""
     leases: tuple[Row, ...]
     client_keys: tuple[Row, ...]
+    grants: tuple[Row, ...]
+    """What its owner has approved for more than one call."""
+    audit: tuple[Row, ...]
+    """By id."""
 
     @property
     def status(self) -> Status:
@@ -74,7 +78,12 @@ SELECT to_json(c) AS chat,
         FROM (SELECT runner_id, expires_at, expires_at > clock_timestamp() AS live
             FROM leases WHERE chat_id = c.id) l) AS leases,
     (SELECT coalesce(json_agg(k ORDER BY k.client_key), '[]')
-        FROM (SELECT client_key, reply::text FROM client_keys WHERE chat_id = c.id) k) AS keys
+        FROM (SELECT client_key, reply::text FROM client_keys WHERE chat_id = c.id) k) AS keys,
+    (SELECT coalesce(json_agg(g ORDER BY g.tool, g.chat_id), '[]')
+        FROM (SELECT chat_id, tool FROM grants WHERE user_id = c.owner_id
+            AND (chat_id IS NULL OR chat_id = c.id)) g) AS grants,
+    (SELECT coalesce(json_agg(a ORDER BY a.id), '[]')
+        FROM (SELECT id, actor_id, action, details FROM audit WHERE chat_id = c.id) a) AS audit
 FROM chats c WHERE c.id = $1
 """
 
@@ -85,8 +94,7 @@ async def read_rows(connection: asyncpg.Connection, chat_id: str) -> ChatRows:
     if row is None:
         raise LookupError(f"no chat {chat_id!r}")
     chat, *lists = (json.loads(value) for value in row)
-    messages, queue, leases, keys = (tuple(rows) for rows in lists)
-    return ChatRows(chat, messages, queue, leases, keys)
+    return ChatRows(chat, *(tuple(rows) for rows in lists))
 
 
 # -- one moment --------------------------------------------------------------------------------
@@ -136,22 +144,29 @@ def _queue(rows: ChatRows) -> Iterator[str]:
 
 def _action(rows: ChatRows) -> Iterator[str]:
     chat = rows.chat
-    facts = (
-        "action_calls",
-        "action_tools",
-        "action_results",
-        "action_pending",
-        "action_expires_at",
-    )
-    if rows.status in OWNED and chat["action_decisions"] is not None:
-        return  # a worker has yet to run what was approved
-    if rows.status is not Status.REQUIRES_ACTION:
-        yield from (f"{rows.status} has {name}" for name in facts if chat[name] is not None)
+    kept = ("action_calls", "action_tools", "action_results", "action_decisions")
+    asked = ("action_asks", "action_pending", "action_expires_at")
+    waits = rows.status is Status.REQUIRES_ACTION
+    # A worker has yet to run what was approved.
+    approved = rows.status in OWNED and chat["action_decisions"] is not None
+    wanted = (*kept, *asked) if waits else kept if approved else ()
+    for name in (*kept, *asked):
+        if (chat[name] is not None) != (name in wanted):
+            yield f"{rows.status} has the {name} {chat[name]!r}"
+    if rows.status in AT_REST and chat["compaction_requested"]:
+        yield f"{rows.status}, with a summary that nobody will ever write"
+    if not wanted or None in [chat[name] for name in kept]:
         return
-    yield from (f"requires_action without {name}" for name in facts if chat[name] is None)
     calls = open_calls(_all_parts(rows))
     if chat["action_calls"] != [call.call_id for call in calls]:
         yield f"waits for {chat['action_calls']}, open are {[call.call_id for call in calls]}"
+    results, decisions = cast("list[list[object]]", [chat[name] for name in kept[2:]])
+    undecided = sum(
+        result is None and decision is None
+        for result, decision in zip(results, decisions, strict=True)
+    )
+    if bool(undecided) != waits:
+        yield f"{rows.status}, and {undecided} calls are neither answered nor decided"
 
 
 def _pairing(rows: ChatRows) -> Iterator[str]:
@@ -297,6 +312,7 @@ def broken_log(rows: ChatRows, log: Sequence[e.Event], *, whole: bool = True) ->
         found.append(f"the log is ahead: {versions[-1]} of {rows.chat['snapshot_version']}")
     found += _created(rows, durable, whole=whole)
     found += _newest(rows, durable)
+    found += _episodes(durable)
     return found
 
 
@@ -312,7 +328,10 @@ def _created(rows: ChatRows, durable: Sequence[e.DurableEvent], *, whole: bool) 
             yield f"message {message.id} was announced and is not stored"
         elif not message.truncated and message.parts != _public_parts(row):
             yield f"message {message.id} was announced with other parts"
-    if whole and (missing := sorted(set(stored) - set(ids))):
+    public = {key for key, row in stored.items() if row["visibility"] != "model"}
+    if hidden := sorted(set(ids) & set(stored) - public):
+        yield f"the messages {hidden} are for the model alone, and were announced"
+    if whole and (missing := sorted(public - set(ids))):
         yield f"the messages {missing} were never announced"
 
 
@@ -331,6 +350,17 @@ def _newest(rows: ChatRows, durable: Sequence[e.DurableEvent]) -> Iterator[str]:
             if [q.id for q in event.queue] != [q["id"] for q in rows.queue]:
                 yield "the log ends with another queue"
             break
+
+
+def _episodes(durable: Sequence[e.DurableEvent]) -> Iterator[str]:
+    """Each is opened once: deltas of two attempts under one key would be taken for one answer."""
+    newest = (0, 0)
+    for event in durable:
+        if isinstance(event, e.AttemptStarted | e.CompactionStarted):
+            episode = (event.history_version, event.attempt)
+            if episode <= newest:
+                yield f"the episode {episode} was opened after {newest}"
+            newest = max(newest, episode)
 
 
 # -- deltas ------------------------------------------------------------------------------------

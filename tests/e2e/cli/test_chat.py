@@ -65,17 +65,14 @@ async def test_thoughts_can_be_left_out(env: dict[str, str]) -> None:
 async def test_retries_are_counted_down_and_leave_only_the_answer_in_a_pipe(
     env: dict[str, str], deployment: Deployment
 ) -> None:
-    deployment.signal("chatloop", signal.SIGSTOP)  # until somebody watches
-    try:
+    with deployment.stopped("chatloop") as go_on:  # until somebody watches
         async with terminal(env, "chat", "-m", "flaky", "Try") as person:
             await person.until("thinking")
             piped = await start(env, "chat", "-m", "flaky", "--print", "Try")
-            deployment.signal("chatloop", signal.SIGCONT)
+            go_on()
             await person.until("attempt 1 failed (overloaded)")
             await person.until("trying again in")
             assert await person.end() == 0
-    finally:
-        deployment.signal("chatloop", signal.SIGCONT)
 
     assert "It worked, after 2 attempts that failed." in person.seen
     assert "One moment" not in person.seen
@@ -162,15 +159,18 @@ async def test_resume_shows_a_turn_that_runs_to_its_end(
 ) -> None:
     chat_id = await start_chat("demo/count", "Count")
     await until(client, chat_id, streaming)
-    async with terminal(env, "chat", "--resume", chat_id) as person:
-        piped = await start(env, "chat", "--resume", chat_id, "--print")
-        await person.until("5, 6, 7")
-        # The gateways go away in the middle, and come back.
-        deployment.signal("gateway", signal.SIGKILL)
-        await person.until("198, 199, 200.")
-        await person.until(PROMPT, count=2)  # the first one stands before the message
-        person.type("\x04")
-        assert await person.end() == 0
+    with deployment.stopped("chatloop") as go_on:  # or it might have counted to its end by then
+        async with terminal(env, "chat", "--resume", chat_id) as person:
+            await person.until("1, 2")
+            piped = await start(env, "chat", "--resume", chat_id, "--print")
+            go_on()
+            await person.until("5, 6, 7")
+            # The gateways go away in the middle, and come back.
+            deployment.signal("gateway", signal.SIGKILL)
+            await person.until("198, 199, 200.")
+            await person.until(PROMPT, count=2)  # the first one stands before the message
+            person.type("\x04")
+            assert await person.end() == 0
 
     assert "".join(COUNT.split()) in "".join(person.seen.split())
     assert person.seen.count("199") == 1
@@ -190,14 +190,16 @@ async def test_resume_without_an_id_goes_on_with_the_last_chat(
 
 
 async def test_a_message_to_a_busy_chat_waits_in_the_queue(
-    env: dict[str, str], client: Client, start_chat: StartChat
+    env: dict[str, str], client: Client, start_chat: StartChat, deployment: Deployment
 ) -> None:
     chat_id = await start_chat("demo/count", "Count")
     await until(client, chat_id, streaming)
-    async with terminal(env, "chat", "--resume", chat_id, "-m", "echo", "and then?") as person:
-        await person.until("1 message waits in the queue")
-        await client.interrupt(chat_id)
-        assert await person.end() == 0
+    with deployment.stopped("chatloop") as go_on:  # or it might have counted to its end by then
+        async with terminal(env, "chat", "--resume", chat_id, "-m", "echo", "and then?") as person:
+            await person.until("1 message waits in the queue")
+            await client.interrupt(chat_id)
+            go_on()
+            assert await person.end() == 0
 
     assert person.seen.rstrip().endswith("and then?")
     assert (await client.get_chat(chat_id)).status is Status.WAITING

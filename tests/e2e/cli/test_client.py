@@ -74,7 +74,7 @@ async def test_a_stream_survives_the_death_of_the_gateway(
 
     assert lost
     assert not view.preview_lost
-    client.patience_s = 10.0
+    client.patience_s = 60.0
     assert view.messages == (await client.list_messages(chat_id)).messages
 
 

@@ -88,5 +88,6 @@ async def test_what_was_allowed_for_the_chat_is_not_asked_again(
         rested = await store.at_rest(chat.id)
 
     assert rested.last_outcome == "completed"
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     seen = [e for e in store.log.of(chat.id) if isinstance(e, events.ActionRequired)]
     assert len(seen) == 1

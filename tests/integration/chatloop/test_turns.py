@@ -138,6 +138,7 @@ async def test_a_failure_in_the_middle_is_retried_and_leaves_no_trace(
     assert isinstance(retry, events.RetryScheduled)
     assert (retry.attempt, retry.delay_ms, retry.kind) == (1, 1000, "overloaded")
     assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     attempts = [e.attempt for e in store.log.of(chat.id) if isinstance(e, events.AttemptStarted)]
     assert attempts == [1, 2]
 

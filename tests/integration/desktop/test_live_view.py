@@ -7,7 +7,6 @@ import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.ids import ChatId
+from steersman_desktop.machine import LocalMachine
 from steersman_desktop.rfb import RfbClient
 
 pytestmark = needs_xvnc
@@ -157,10 +157,11 @@ async def in_order(viewer: Bytes) -> None:
 
 
 async def test_the_view_shows_byte_for_byte_what_the_server_sends(
-    site: Site, shared_dir: Path
+    site: Site, desktop: RunningDesktop
 ) -> None:
-    (place,) = shared_dir.glob("[0-9]/")  # noqa: ASYNC240  # one small folder
-    reader, writer = await asyncio.open_unix_connection(str(place / "rfb"))
+    machine = desktop.service.sessions[site.chat_id].machine
+    assert isinstance(machine, LocalMachine)
+    reader, writer = await asyncio.open_unix_connection(machine.address.removeprefix("unix:"))
     direct = RfbClient(reader, writer)
     await direct.open()
     try:

@@ -5,7 +5,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 import structlog
-from integration.gateway.driver import RunningGateway, running_gateway
+from integration.gateway.driver import RunningGateway, RunningGateways, running_gateways
 from integration.gateway.stand_in import StandInStore, stand_in_store
 from pytest_asyncio import is_async_test
 
@@ -65,11 +65,20 @@ async def shared_store(nats: NatsServer) -> AsyncGenerator[StandInStore]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def gateway(nats: NatsServer, shared_store: StandInStore) -> AsyncGenerator[RunningGateway]:
-    """One for all tests that leave it alone: it keeps nothing, which is half of what they test."""
+async def gateway(nats: NatsServer, shared_store: StandInStore) -> AsyncGenerator[RunningGateways]:
+    """Two for all tests that leave them alone: they keep nothing, which is half of what is tested.
+
+    Each request goes to either of them.
+    """
     del shared_store
-    async with running_gateway(nats.url()) as gateway:
-        yield gateway
+    async with running_gateways(nats.url()) as gateways:
+        yield gateways
+
+
+@pytest.fixture
+def replica(gateway: RunningGateways) -> RunningGateway:
+    """One of them, for tests of what a gateway has in its memory."""
+    return gateway.replicas[0]
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def ann(store: StandInStore) -> Actor:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client(gateway: RunningGateway, ann: Actor) -> AsyncGenerator[httpx2.AsyncClient]:
+async def client(gateway: RunningGateways, ann: Actor) -> AsyncGenerator[httpx2.AsyncClient]:
     """Ann's."""
     del ann
     async with gateway.client(TOKEN) as client:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,14 +36,68 @@ class RunningGateway:
     def client(self, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        limits = httpx2.Limits(max_connections=None)
+        return httpx2.AsyncClient(
+            base_url=self.address, headers=headers, timeout=PATIENCE_S, transport=_transport()
+        )
+
+
+def _transport() -> httpx2.AsyncHTTPTransport:
+    return httpx2.AsyncHTTPTransport(
+        limits=httpx2.Limits(max_connections=None),
+        verify=False,  # no TLS here, and its setup takes longer than a test
+    )
+
+
+@dataclass
+class RunningGateways:
+    """Replicas behind one address, as behind a load balancer: each request goes to any of them."""
+
+    replicas: tuple[RunningGateway, ...]
+
+    @property
+    def address(self) -> str:
+        """What browsers see, whoever answers."""
+        return self.replicas[0].address
+
+    @property
+    def watched(self) -> int:
+        """How many feeds are open in all."""
+        return sum(len(replica.service.streams.feeds) for replica in self.replicas)
+
+    def client(self, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         return httpx2.AsyncClient(
             base_url=self.address,
             headers=headers,
             timeout=PATIENCE_S,
-            limits=limits,
-            verify=False,  # no TLS here, and its setup takes longer than a test
+            transport=_RandomRouting([replica.address for replica in self.replicas]),
         )
+
+
+class _RandomRouting(httpx2.AsyncBaseTransport):
+    """Sends each request to one of several servers; its `Host` stays what the client said."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._ports = [int(address.rpartition(":")[2]) for address in addresses]
+        self._transport = _transport()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.url = request.url.copy_with(port=random.choice(self._ports))  # no secret
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+@asynccontextmanager
+async def running_gateways(nats_url: str, **changes: Any) -> AsyncGenerator[RunningGateways]:
+    """Two replicas."""
+    async with (
+        running_gateway(nats_url, instance="gateway-1", **changes) as one,
+        running_gateway(nats_url, instance="gateway-2", **changes) as two,
+    ):
+        yield RunningGateways((one, two))
 
 
 class _Server(uvicorn.Server):

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from integration.gateway.driver import RunningGateway
+from integration.gateway.driver import RunningGateways
 from integration.gateway.stand_in import StandInStore
 from msgspec import UNSET
 
@@ -18,7 +18,7 @@ USER = "00000000-0000-4000-8000-000000000001"
 
 
 async def test_a_patch_says_apart_what_is_left_out_and_what_is_taken_back(
-    gateway: RunningGateway, store: StandInStore
+    gateway: RunningGateways, store: StandInStore
 ) -> None:
     store.add_user("root", role="admin")
     settings = {"temperature": None, "options": {"store": False}}
@@ -41,7 +41,7 @@ async def test_a_patch_says_apart_what_is_left_out_and_what_is_taken_back(
 
 
 async def test_a_conflict_of_two_admins_is_a_409(
-    gateway: RunningGateway, store: StandInStore
+    gateway: RunningGateways, store: StandInStore
 ) -> None:
     store.add_user("root", role="admin")
     store.failures[models.PATCH_MODEL.name] = Conflict("changed", field="version", version=4)
@@ -74,7 +74,7 @@ async def test_usage_is_asked_for_by_everybody_within_bounds(
 
 
 async def test_an_admin_adds_disables_and_lets_in_people(
-    gateway: RunningGateway, store: StandInStore
+    gateway: RunningGateways, store: StandInStore
 ) -> None:
     store.add_user("root", role="admin")
     async with gateway.client("root") as root:
@@ -119,7 +119,7 @@ async def test_members_administrate_nothing(
 
 
 async def test_what_a_provider_serves_is_asked_of_the_chatloop(
-    gateway: RunningGateway, store: StandInStore
+    gateway: RunningGateways, store: StandInStore
 ) -> None:
     store.add_user("root", role="admin")
     async with gateway.client("root") as root:

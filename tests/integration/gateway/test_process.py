@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,16 +17,18 @@ from integration.gateway.stand_in import stand_in_store
 from integration.gateway.test_streams import data, publish_deltas
 
 from steersman.embedded.nats import NatsServer
-from steersman.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @asynccontextmanager
-async def gateway_process(nats_url: str, port: int) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def gateway_process(
+    nats_url: str, listener: socket.socket
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """It gets a socket of ours: nobody else can take its port."""
     environment = os.environ | {
         "STEERSMAN_NATS_URL": nats_url,
-        "STEERSMAN_LISTEN": f"127.0.0.1:{port}",
+        "STEERSMAN_LISTEN": f"fd:{listener.fileno()}",
         "STEERSMAN_LOG_FORMAT": "json",
     }
     process = await asyncio.create_subprocess_exec(
@@ -33,6 +36,7 @@ async def gateway_process(nats_url: str, port: int) -> AsyncGenerator[asyncio.su
         "-m",
         "steersman_gateway",
         env=environment,
+        pass_fds=[listener.fileno()],
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -48,13 +52,17 @@ async def gateway_process(nats_url: str, port: int) -> AsyncGenerator[asyncio.su
 
 
 async def test_a_process_serves_within_its_rights_and_ends_when_told_to() -> None:
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await _serves_and_ends(listener)
+
+
+async def _serves_and_ends(listener: socket.socket) -> None:
     async with (
         NatsServer(auth=True) as nats,
         stand_in_store(nats.url("store"), ("store",)) as store,
-        gateway_process(nats.url("gateway"), port) as process,
+        gateway_process(nats.url("gateway"), listener) as process,
         httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}",
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             headers={"Authorization": "Bearer anything"},
             timeout=PATIENCE_S,
             verify=False,

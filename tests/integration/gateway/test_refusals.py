@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from integration.gateway.driver import RunningGateway, running_gateway
+from integration.gateway.driver import RunningGateways, running_gateway
 from integration.gateway.stand_in import StandInStore, new_chat_id
 
 from steersman.embedded.nats import NatsServer
@@ -180,7 +180,7 @@ async def test_numbers_that_are_no_ids_are_not_found(
 
 
 async def test_somebody_elses_chat_looks_like_none(
-    gateway: RunningGateway, store: StandInStore, chat_id: ChatId
+    gateway: RunningGateways, store: StandInStore, chat_id: ChatId
 ) -> None:
     store.add_user("bob")
     async with gateway.client("bob") as bob:
@@ -214,7 +214,7 @@ async def test_only_an_admin_changes_providers_and_models(
     assert nothing_was_stored(store)
 
 
-async def test_bad_providers_are_refused(gateway: RunningGateway, store: StandInStore) -> None:
+async def test_bad_providers_are_refused(gateway: RunningGateways, store: StandInStore) -> None:
     store.add_user("root", role="admin")
     async with gateway.client("root") as root:
         reply = await root.put("/api/v1/providers/Not_A_Slug", json={"type": "demo"})

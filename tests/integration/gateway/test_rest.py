@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import httpx2
 import pytest
-from integration.gateway.driver import RunningGateway
+from integration.gateway.driver import RunningGateways
 from integration.gateway.stand_in import NOW, StandInStore
 
 from steersman_contracts.chats import Role, Status
@@ -218,7 +218,7 @@ async def test_models_and_providers_are_listed_for_everybody(client: httpx2.Asyn
 
 
 async def test_an_admin_changes_providers_and_models(
-    gateway: RunningGateway, store: StandInStore
+    gateway: RunningGateways, store: StandInStore
 ) -> None:
     store.add_user("root", role="admin")
     async with gateway.client("root") as client:

@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeProviders
 from integration.gateway.driver import running_gateway
 from support.chat_driver import StoreDriver, new_actor
-from support.services import running_chatloop, running_store
+from support.services import running_chatloop, running_stores
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc import admin
@@ -27,11 +27,8 @@ async def fakes() -> AsyncGenerator[FakeProviders]:
 
 @pytest.fixture
 async def stores(nats: NatsServer, database_url: str) -> AsyncGenerator[tuple[Runtime, Runtime]]:
-    async with (
-        running_store(nats.url(), database_url, instance="store-1") as one,
-        running_store(nats.url(), database_url, instance="store-2") as two,
-    ):
-        yield one, two
+    async with running_stores(nats.url(), database_url) as stores:
+        yield stores
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A gateway in front of real stores."""
+"""Two gateways in front of two real stores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import asyncpg
 import httpx2
 import pytest
-from integration.gateway.driver import RunningGateway, running_gateway
+from integration.gateway.driver import RunningGateways, running_gateways
 from support.chat_driver import StoreDriver, new_actor
 
 from steersman.embedded.nats import NatsServer
@@ -33,21 +33,21 @@ async def add_token(database_url: str, user_id: UserId, token: str) -> None:
 @pytest.fixture
 async def gateway(
     nats: NatsServer, store: StoreDriver, database_url: str
-) -> AsyncGenerator[RunningGateway]:
+) -> AsyncGenerator[RunningGateways]:
     await add_token(database_url, store.actor.user_id, ALICE)
     await add_token(database_url, (await new_actor(database_url, "bob")).user_id, BOB)
-    async with running_gateway(nats.url()) as gateway:
+    async with running_gateways(nats.url()) as gateway:
         yield gateway
 
 
 @pytest.fixture
-async def alice(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+async def alice(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
     """The person whom the store's driver acts for."""
     async with gateway.client(ALICE) as client:
         yield client
 
 
 @pytest.fixture
-async def bob(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+async def bob(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
     async with gateway.client(BOB) as client:
         yield client

@@ -24,8 +24,12 @@ async def new_stream(client: NatsClient, **config: Any) -> Stream:
     return Stream(name)
 
 
-async def new_work_queue(client: NatsClient, *, ack_wait_s: float = 1.0) -> Stream:
-    """As the stream of work hints: one message per subject, and each is taken once."""
+async def new_work_queue(client: NatsClient, *, ack_wait_s: float = 30.0) -> Stream:
+    """As the stream of work hints: one message per subject, and each is taken once.
+
+    What was delivered and not acknowledged in time comes again; on a busy machine, that may be
+    something whose acknowledgement is under way.
+    """
     stream = await new_stream(
         client,
         retention="workqueue",

@@ -79,7 +79,7 @@ async def test_subscriptions_of_natspy_work_beside_listeners(client: NatsClient)
     client.send(subject, b"from us")
 
     assert await heard.payloads(2) == [b"from nats-py", b"from us"]
-    first, second = await plain.next_msg(5), await plain.next_msg(5)
+    first, second = await plain.next_msg(30), await plain.next_msg(30)
     assert (first.data, first.headers) == (b"from nats-py", {"A": "b"})
     assert second.data == b"from us"
 

@@ -43,7 +43,7 @@ class Worker:
         self.consumer.capacity_changed()
 
     async def next(self, count: int = 1) -> list[str]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             return [await self.taken.get() for _ in range(count)]
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ async def publish(client: NatsClient, stream: Stream, *names: str) -> None:
     """Publish each hint until it is confirmed, or refused because it lies there already."""
     publisher = Publisher(client, deadline_s=1)
     for name in names:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     await publisher.publish(stream.subject(name), b"")
@@ -146,7 +146,7 @@ async def test_no_hint_is_lost_when_the_server_restarts(
     new_client: Connect, own_nats: NatsServer
 ) -> None:
     pulling, publishing = await new_client(own_nats), await new_client(own_nats)
-    stream = await new_work_queue(pulling)
+    stream = await new_work_queue(pulling, ack_wait_s=1)
     worker = Worker(pulling, stream, capacity=1_000)
     names = [str(number) for number in range(60)]
 
@@ -160,7 +160,7 @@ async def test_no_hint_is_lost_when_the_server_restarts(
             await own_nats.start_async()
         await publish(publishing, stream, "last")
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not {*names, "last"} <= set(worker.busy):
                 await worker.next()
 
@@ -170,7 +170,7 @@ async def test_a_hint_published_while_a_worker_is_cut_off_is_taken_when_it_is_ba
 ) -> None:
     pulling, publishing = await new_client(own_nats), await new_client(own_nats)
     connection = Connection(pulling)
-    stream = await new_work_queue(pulling)
+    stream = await new_work_queue(pulling, ack_wait_s=1)
     worker = Worker(pulling, stream, capacity=10)
 
     async with worker.running(expires_s=30, heartbeat_s=1):

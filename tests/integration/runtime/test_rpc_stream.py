@@ -123,7 +123,7 @@ async def test_a_server_that_has_gone_silent_is_unavailable(
     client.listen(method.subject, die_young)
     await client.flush()
 
-    async with asyncio.timeout(2 * HEARTBEAT_S + 5):
+    async with asyncio.timeout(2 * HEARTBEAT_S + 30):
         with pytest.raises(Unavailable) as gone:
             await anext(rpc.stream(method, Ask(), Step, deadline_s=60))
     assert gone.value.details == {"service": method.service, "started": True}

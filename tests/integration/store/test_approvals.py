@@ -110,10 +110,17 @@ async def test_the_chat_waits_until_everything_is_decided_and_answered(store: St
     ]
     assert one.action is not None
     assert [a.call_id for a in one.action.approvals] == ["run"]
+    await store.log.until(
+        chat_id, events.ChatStatusChanged, snapshot_version=three.snapshot_version
+    )
+    seen = [e for e in store.log.of(chat_id) if isinstance(e, events.ActionRequired)]
+    assert [[a.call_id for a in e.action.approvals] for e in seen] == [
+        ["run", "drop"],
+        ["run"],
+        ["run"],
+    ]
     owned = (await store.acquire(chat_id)).chat
     assert (owned.approved, [r.call_id for r in owned.results]) == (("run",), ["drop", "ask"])
-    seen = [e for e in store.log.of(chat_id) if isinstance(e, events.ActionRequired)]
-    assert len(seen) >= 1
 
 
 async def test_only_what_is_pending_can_be_decided(store: StoreDriver) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import asyncpg
 import msgspec
 from support.chat_driver import StoreDriver, assistant, new_actor
-from support.services import running_store
+from support.services import running_stores
 from support.waiting import until
 
 from steersman.embedded.nats import NatsServer
@@ -36,6 +38,21 @@ async def until_logged(client: NatsClient, chat_id: ChatId, *names: str) -> None
         return await logged(client, chat_id) == list(names)
 
     await until(found)
+
+
+async def time_passes(database_url: str, *chat_ids: ChatId) -> None:
+    """What is kept of deleted chats for a while has been kept long enough."""
+    connection = await asyncpg.connect(database_url)
+    query = "UPDATE purges SET due_at = now() - interval '1 second' WHERE chat_id = $1"
+
+    async def passed(chat_id: ChatId) -> bool:
+        return await connection.execute(query, chat_id) == "UPDATE 1"
+
+    try:
+        for chat_id in chat_ids:  # noted once the log has confirmed the end of the chat
+            await until(partial(passed, chat_id))
+    finally:
+        await connection.close()
 
 
 async def family(database_url: str, store: StoreDriver) -> tuple[ChatId, ChatId]:
@@ -71,7 +88,7 @@ async def test_the_log_keeps_the_end_of_a_chat_and_of_its_descendants_and_nothin
 async def test_after_a_while_the_log_knows_nothing_of_it_whatever_a_late_worker_streamed(
     nats: NatsServer, client: NatsClient, database_url: str
 ) -> None:
-    async with running_store(nats.url(), database_url, keep_deleted_s=1.0):
+    async with running_stores(nats.url(), database_url):
         store = StoreDriver(client, await new_actor(database_url))
         parent, child = await family(database_url, store)
 
@@ -86,6 +103,8 @@ async def test_after_a_while_the_log_knows_nothing_of_it_whatever_a_late_worker_
             headers=encode_headers({events.EVENT_HEADER: late.name}),
         )
 
+        await time_passes(database_url, parent, child)
+
         for chat_id in (parent, child):
             await until_logged(client, chat_id)
 
@@ -93,7 +112,7 @@ async def test_after_a_while_the_log_knows_nothing_of_it_whatever_a_late_worker_
 async def test_a_chat_that_is_deleted_while_nats_is_away_leaves_the_log_afterwards(
     nats: NatsServer, client: NatsClient, database_url: str
 ) -> None:
-    async with running_store(nats.url(), database_url, keep_deleted_s=1.0):
+    async with running_stores(nats.url(), database_url):
         store = StoreDriver(client, await new_actor(database_url))
         parent, child = await family(database_url, store)
         nats.stop()
@@ -108,4 +127,6 @@ async def test_a_chat_that_is_deleted_while_nats_is_away_leaves_the_log_afterwar
 
         for chat_id in (parent, child):
             await store.log.until(chat_id, events.ChatDeleted)
+        await time_passes(database_url, parent, child)
+        for chat_id in (parent, child):
             await until_logged(client, chat_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.chat_driver import StoreDriver, new_actor
-from support.services import running_store
+from support.services import running_stores
 from support.work import hints
 
 from steersman.embedded.nats import NatsServer
@@ -14,7 +14,7 @@ from steersman_runtime.settings import Secret
 async def test_the_chats_of_a_dead_worker_are_hinted_at_once(database_url: str) -> None:
     with NatsServer(auth=True) as nats:
         store_url, system_url = nats.url("store"), nats.url("system")
-        async with running_store(
+        async with running_stores(
             store_url, database_url, nats_system_url=Secret(system_url), sweep_s=60
         ):
             client = await connect(

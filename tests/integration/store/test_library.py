@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.chat_driver import StoreDriver, assistant, text, words_of
+from support.chat_driver import StoreDriver, assistant, summary, text, words_of
 
 from steersman_contracts.chats import Chat, Role, Status
-from steersman_contracts.errors import InvalidRequest, NotFound
+from steersman_contracts.errors import Conflict, InvalidRequest, NotFound
 from steersman_contracts.ids import ChatId, MessageId
-from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
 
@@ -130,3 +130,61 @@ async def test_a_fork_never_parts_calls_from_their_results(store: StoreDriver) -
 
     roles = [message.role for message in await store.messages(fork.id)]
     assert roles == [Role.USER, Role.ASSISTANT, Role.TOOL]
+
+
+async def test_a_fork_of_a_step_whose_calls_still_run_leaves_none_of_them_open(
+    store: StoreDriver,
+) -> None:
+    chat = await store.create("first")
+    await store.acquire(chat.id)
+    ran = ToolCallPart("call-1", "web_search", {}, provider_executed=True)
+    found = ToolResultPart("call-1", "web_search", provider_executed=True)
+    call = ToolCallPart("call-2", "read_file", {})
+    await store.commit(await store.fence(chat.id), assistant(ran, found, call))
+    asked = (await store.messages(chat.id))[1]
+
+    request = people.ForkChat(store.actor, chat.id, asked.id)
+    fork = (await store.rpc.call(people.FORK, request)).chat
+
+    missing = TextPart("interrupted before it produced a result")
+    assert [message.parts for message in (await store.messages(fork.id))[2:]] == [
+        (ToolResultPart("call-2", "read_file", (missing,), is_error=True),)
+    ]
+    assert len(await store.messages(chat.id)) == 2
+
+
+async def test_a_summary_that_was_followed_cannot_be_taken_back_in_a_fork(
+    store: StoreDriver,
+) -> None:
+    chat = await answered(store, "first", "one")
+    await store.compact(chat.id)
+    await store.acquire(chat.id)
+    await store.commit_compaction(await store.fence(chat.id), summary("so far"))
+    await store.finish(await store.fence(chat.id), assistant("two"))
+    last = (await store.messages(chat.id))[-1]
+
+    fork = (await store.rpc.call(people.FORK, people.ForkChat(store.actor, chat.id, last.id))).chat
+
+    with pytest.raises(Conflict, match="nothing has followed"):
+        await store.undo_compaction(fork.id)
+
+
+@pytest.mark.parametrize("what", ["edit", "fork"])
+async def test_a_message_for_the_model_alone_is_not_there_for_people(
+    store: StoreDriver, what: str
+) -> None:
+    chat = await answered(store, "first", "one")
+    await store.compact(chat.id)
+    await store.acquire(chat.id)
+    written = await store.commit_compaction(await store.fence(chat.id), summary("so far"))
+    hidden = written.messages[0].id
+
+    fork = people.ForkChat(store.actor, chat.id, hidden)
+    asked = (
+        store.edit(chat.id, hidden, "words")
+        if what == "edit"
+        else store.rpc.call(people.FORK, fork)
+    )
+
+    with pytest.raises(NotFound):
+        await asked

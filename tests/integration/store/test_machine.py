@@ -17,7 +17,6 @@ import random
 import uuid
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
@@ -30,7 +29,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.chat_driver import StoreDriver, new_actor, text
+from support.chat_driver import StoreDriver, new_actor, summary, text
+from support.chat_model import CLEARED, EXPIRED, INTERRUPTED, ChatModel, Entry, Pending
 from support.databases import drop_database, new_database
 from support.invariants import (
     OWNED,
@@ -39,7 +39,6 @@ from support.invariants import (
     broken_change,
     broken_log,
     local_calls,
-    open_calls,
     read_rows,
 )
 from support.services import running_store
@@ -48,7 +47,7 @@ from steersman.client import View
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
 from steersman_contracts import events as e
-from steersman_contracts.chats import Role, Status, Transition, Visibility
+from steersman_contracts.chats import ChatError, Role, Status, Transition, Visibility
 from steersman_contracts.errors import (
     AlreadyOwned,
     Conflict,
@@ -60,19 +59,18 @@ from steersman_contracts.errors import (
     TransitionRefused,
 )
 from steersman_contracts.ids import ChatId, RunnerId
-from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart, decode_parts
+from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart, decode_parts
+from steersman_contracts.policies import PendingApproval, Scope
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.nats_client import close, connect
-from steersman_store.transitions import ARCHIVED, TRANSITIONS
 
 LONG: Final = os.environ.get("STEERSMAN_MACHINE_EXAMPLES")
-EXAMPLES: Final = int(LONG or 60)
+EXAMPLES: Final = int(LONG or 45)
 STEPS: Final = 40
 RUNNERS: Final = ("runner-1", "runner-2", "runner-3")
 
 T = TypeVar("T")
-Entry = tuple[Role, Parts]
 
 
 class World:
@@ -93,7 +91,7 @@ class World:
         self.do(self._open())
 
     async def _open(self) -> None:
-        url = await new_database(self._postgres.dsn)
+        self._url = url = await new_database(self._postgres.dsn)
         self._stack.push_async_callback(drop_database, self._postgres.dsn, url)
         for name in ("store-1", "store-2"):
             await self._stack.enter_async_context(
@@ -106,6 +104,10 @@ class World:
         self.store = StoreDriver(client, await new_actor(url))
         self.database = await asyncpg.connect(url)
         self._stack.push_async_callback(self.database.close)
+
+    def new_person(self) -> None:
+        """Whoever speaks from now on has never said or approved anything."""
+        self.store.actor = self.do(new_actor(self._url, uuid.uuid4().hex))
 
     def close(self) -> None:
         try:
@@ -128,65 +130,6 @@ def world(postgres: PostgresServer, nats: NatsServer) -> Generator[World]:
     finally:
         opened.close()
 
-
-@dataclass
-class Model:
-    """What the chat must be."""
-
-    status: Status
-    history: list[Entry]
-    queue: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    archived: bool = False
-    runner: str | None = None
-    leased: bool = False
-    pending: tuple[ToolResultPart | None, ...] = ()
-    """In `requires_action`: the result of each open call, None where the client is to answer."""
-
-    def next(self, transition: Transition) -> Status | None:
-        """Where a transition leads; None when it is refused."""
-        table = ARCHIVED if self.archived else TRANSITIONS
-        after = table.get((self.status, transition))
-        return None if after is None else after.with_backlog if self.queue else after.status
-
-    @property
-    def idle(self) -> bool:
-        return self.status in (Status.WAITING, Status.ERROR)
-
-    def open_calls(self) -> list[ToolCallPart]:
-        return open_calls(self.history)
-
-    def say(self, words: str) -> None:
-        self.history.append((Role.USER, text(words)))
-
-    def promote(self) -> None:
-        self.say(self.queue.pop(0)[1])
-
-    def rest(self) -> None:
-        """The turn is over: nobody owns the chat, unless the next turn has begun."""
-        if self.queue:
-            self.promote()
-            self.status = Status.RUNNING
-        else:
-            self.status = Status.WAITING
-            self.release()
-
-    def release(self) -> None:
-        self.runner, self.leased = None, False
-
-    def end_action(self, missing: str) -> None:
-        """What is pending is answered with errors, and the turn is over."""
-        results = tuple(
-            done or ToolResultPart(call.call_id, call.tool, (TextPart(missing),), is_error=True)
-            for call, done in zip(self.open_calls(), self.pending, strict=True)
-        )
-        self.history.append((Role.TOOL, results))
-        self.pending = ()
-        self.rest()
-
-
-INTERRUPTED: Final = "interrupted before it produced a result"
-EXPIRED: Final = "nobody answered this call in time"
-CLEARED: Final = "The context was cleared."
 
 positions = st.integers(0, 30)
 runners = st.sampled_from(RUNNERS)
@@ -231,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.store = self.world.store
         self.chat_id = ChatId("")
-        self.model = Model(Status.WAITING, [])
+        self.model = ChatModel(Status.WAITING, [])
         self.rows: ChatRows
         self.fences: list[work.Fence] = []
         self.keys: list[str] = []
@@ -293,10 +236,21 @@ class Machine(RuleBasedStateMachine):
         assert (rows.status, rows.chat["archived"]) == (model.status, model.archived)
         assert rows.chat["runner_id"] == model.runner
         assert bool(rows.live_leases()) == model.leased
-        stored = [(Role(row["role"]), decode_parts(row["content"])) for row in rows.history]
-        assert stored == model.history
+        stored = [
+            (
+                Role(row["role"]),
+                decode_parts(row["content"]),
+                Visibility(row["visibility"]),
+                row["boundary"],
+            )
+            for row in rows.history
+        ]
+        assert stored == [entry[:4] for entry in model.history]
         queued = [(row["id"], decode_parts(row["content"])) for row in rows.queue]
         assert queued == [(queued_id, text(words)) for queued_id, words in model.queue]
+        assert rows.chat["compaction_requested"] == model.wish
+        assert {row["tool"] for row in rows.grants} == model.grants
+        assert [row["action"] for row in rows.audit] == model.book
 
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
@@ -311,16 +265,17 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(words=st.booleans())
     def create(self, words: bool) -> None:
+        self.world.new_person()
         key = uuid.uuid4().hex
         first = self.word() if words else None
         chat = self.world.do(self.store.create(first, client_key=key))
         again = self.world.do(self.store.create(first, client_key=key))
         assert again == chat
         self.chat_id = chat.id
-        self.model = Model(
-            Status.RUNNING if words else Status.WAITING,
-            [(Role.USER, text(first))] if first else [],
-        )
+        self.model = ChatModel(Status.WAITING, [])
+        if first:
+            self.model.say(first)
+            self.model.run()
         self.rows = self.read()
         assert broken(self.rows) == []
         self.compare()
@@ -370,13 +325,13 @@ class Machine(RuleBasedStateMachine):
             else:
                 model.queue.append((reply.queued.id, words))
                 model.promote()
-            model.status = Status.RUNNING
+            model.run()
             model.release()
             return
         assert reply.queued is not None
         model.queue.append((reply.queued.id, words))
         if interrupt and model.status is Status.RUNNING:
-            model.status = Status.INTERRUPTING
+            self._interrupting()
         elif interrupt and model.status is Status.REQUIRES_ACTION:
             model.end_action(INTERRUPTED)
 
@@ -404,19 +359,13 @@ class Machine(RuleBasedStateMachine):
         row = self.rows.messages[position % len(self.rows.messages)]
         words = self.word()
         request = self.store.edit(self.chat_id, row["id"], words)
-        if row["deleted_at"] is not None:
+        if row["deleted_at"] is not None or row["visibility"] == "model":
             self.refused(request, NotFound)
         elif row["role"] != "user":
             self.refused(request, InvalidRequest)
         elif self.asked(Transition.EDIT_MESSAGE, request) is not None:
             kept = sum(1 for one in self.rows.history if one["id"] < row["id"])
-            model = self.model
-            del model.history[kept:]
-            model.say(words)
-            model.queue.clear()
-            model.pending = ()
-            model.status = Status.RUNNING
-            model.release()
+            self.model.replaced(kept, words)
             self.settle()
 
     @act(weight=1, when=lambda self: self.model.queue or self.gone, position=positions)
@@ -449,10 +398,14 @@ class Machine(RuleBasedStateMachine):
                 model.end_action(INTERRUPTED)
             case Status.ERROR:
                 model.promote()
-                model.status = Status.RUNNING
+                model.run()
             case _:
-                model.status = Status.INTERRUPTING
+                self._interrupting()
         self.settle()
+
+    def _interrupting(self) -> None:
+        self.model.status = Status.INTERRUPTING
+        self.model.compacting = self.model.retrying = False
 
     def _queued(self, position: int) -> int:
         """A place in the queue; one that is not there now and then."""
@@ -506,7 +459,7 @@ class Machine(RuleBasedStateMachine):
         match self.model.status:
             case Status.RUNNING:
                 self.world.do(request)
-                self.model.status = Status.INTERRUPTING
+                self._interrupting()
             case Status.REQUIRES_ACTION:
                 self.world.do(request)
                 self.model.end_action(INTERRUPTED)
@@ -522,11 +475,9 @@ class Machine(RuleBasedStateMachine):
     def submit_tool_results(self, wrong: str) -> None:
         model = self.model
         pending = [
-            call.call_id
-            for call, done in zip(model.open_calls(), model.pending, strict=False)
-            if done is None
+            one for one in model.action if one.open and not one.asked and self._waits_for_people
         ]
-        results = dict.fromkeys(pending, "answer")
+        results = {one.call.call_id: "answer" for one in pending}
         match wrong:
             case "none":
                 results = {}
@@ -542,14 +493,135 @@ class Machine(RuleBasedStateMachine):
         elif wrong and model.next(Transition.SUBMIT_TOOL_RESULTS) is not None:
             self.refused(request, InvalidRequest)
         elif self.asked(Transition.SUBMIT_TOOL_RESULTS, request) is not None:
-            message = tuple(
-                done or ToolResultPart(call.call_id, call.tool, (TextPart("answer"),))
-                for call, done in zip(model.open_calls(), model.pending, strict=True)
-            )
-            model.history.append((Role.TOOL, message))
-            model.pending = ()
-            model.status = Status.RUNNING
+            for one in pending:
+                one.result = ToolResultPart(one.call.call_id, one.call.tool, (TextPart("answer"),))
+            model.answered()
             self.settle()
+
+    @property
+    def _waits_for_people(self) -> bool:
+        return self.model.status is Status.REQUIRES_ACTION
+
+    @act(
+        weight=6,
+        when=lambda self: self.model.action or self.number % 7 == 0,
+        position=positions,
+        approved=st.booleans(),
+        scope=st.sampled_from(["once", "once", "chat", "always"]),
+        stranger=st.sampled_from([False, False, False, True]),
+        times=st.sampled_from([1, 1, 1, 3]),
+    )
+    def resolve_approval(
+        self, position: int, approved: bool, scope: Scope, stranger: bool, times: int
+    ) -> None:
+        """Any call of the action, also one that nobody asks about or that was decided before."""
+        model = self.model
+        one = None if stranger or not model.action else model.action[position % len(model.action)]
+        call_id = one.call.call_id if one is not None else "stranger"
+        requests = [
+            self.store.resolve(self.chat_id, call_id, approved=approved, scope=scope, reason="no")
+            for _ in range(times)
+        ]
+        if model.next(Transition.RESOLVE_APPROVAL) is None:
+            for request in requests:
+                self.asked(Transition.RESOLVE_APPROVAL, request)
+        elif one is None or not one.asked:
+            self._all_refused(requests, NotFound)
+        elif not one.open:
+            self._all_refused(requests, Conflict)
+        else:
+            self._landed(requests, 1, Conflict, TransitionRefused)
+            if approved:
+                one.approved = True
+                if scope != "once":
+                    model.grants.add(one.call.tool)
+            else:
+                one.result = one.error("a person refused this call: no")
+            model.book.append("approval.approved" if approved else "approval.denied")
+            model.answered()
+            self.settle()
+
+    def _landed(
+        self,
+        requests: Sequence[Coroutine[Any, Any, T]],
+        count: int,
+        *why: type[SteersmanError],
+    ) -> list[T]:
+        """Ask all at once: so many take effect, the others are refused."""
+        replies = self.world.do(_all(requests, failures=True))
+        refusals = [reply for reply in replies if isinstance(reply, BaseException)]
+        assert all(isinstance(refusal, why) for refusal in refusals), refusals
+        assert len(replies) - len(refusals) == count
+        if not count:
+            self._unchanged()
+        return [reply for reply in replies if not isinstance(reply, BaseException)]
+
+    @act(
+        when=lambda self: self.model.summarisable or self.number % 5 == 0,
+        times=st.sampled_from([1, 1, 3]),
+    )
+    def request_compaction(self, times: int) -> None:
+        model = self.model
+        requests = [self.store.compact(self.chat_id) for _ in range(times)]
+        if model.next(Transition.REQUEST_COMPACTION) is None:
+            for request in requests:
+                self.asked(Transition.REQUEST_COMPACTION, request)
+        elif not model.summarisable:
+            self._all_refused(requests, Conflict)
+        else:
+            self._landed(requests, times)
+            if model.idle:
+                model.run()
+            model.wish = True
+            self.settle()
+
+    @act(
+        when=lambda self: self.model.last_boundary() >= 0 or self.number % 9 == 0,
+        times=st.sampled_from([1, 1, 2]),
+    )
+    def undo_compaction(self, times: int) -> None:
+        """Of two summaries in a row, two requests take back both."""
+        requests = [self.store.undo_compaction(self.chat_id) for _ in range(times)]
+        if self.model.next(Transition.UNDO_COMPACTION) is None:
+            for request in requests:
+                self.asked(Transition.UNDO_COMPACTION, request)
+            return
+        count = sum([self.model.take_back_summary() for _ in requests])
+        self._landed(requests, count, Conflict)
+        if count:
+            self.settle()
+
+    @act(weight=3, when=lambda self: self.rows.messages, position=positions)
+    def fork(self, position: int) -> None:
+        """Another chat with the same history up to a message; this one does not notice."""
+        row = self.rows.messages[position % len(self.rows.messages)]
+        request = people.ForkChat(self.store.actor, self.chat_id, row["id"])
+        forking = self.store.rpc.call(people.FORK, request)
+        if row["deleted_at"] is not None or row["visibility"] == "model":
+            self.refused(forking, NotFound)
+            return
+        fork = self.unchanged(forking).chat
+        kept = self.model.history[: [one["id"] for one in self.rows.history].index(row["id"]) + 1]
+        if calls := ChatModel(Status.WAITING, kept).open_calls():
+            follows = self.model.history[len(kept) :][:1]
+            missing = [Pending(call).error(INTERRUPTED) for call in calls]
+            kept += follows or [Entry(Role.TOOL, tuple(missing))]
+        original = self.chat_id, self.model, self.rows
+        self.chat_id, self.model = fork.id, ChatModel(Status.WAITING, kept)
+        self.model.grants = {
+            grant["tool"] for grant in self.rows.grants if grant["chat_id"] is None
+        }
+        self.rows = self.read()
+        assert broken(self.rows) == []
+        self.compare()
+        undo = self.store.undo_compaction(self.chat_id)
+        if self.model.take_back_summary():
+            self.world.do(undo)
+            self.settle()
+        else:
+            self.refused(undo, Conflict)
+        self.world.do(self.store.delete(self.chat_id))
+        self.chat_id, self.model, self.rows = original
 
     @act(
         weight=1,
@@ -568,11 +640,11 @@ class Machine(RuleBasedStateMachine):
 
     @act(
         weight=1,
-        when=lambda self: self.model.history[-1:] != [(Role.SYSTEM, text(CLEARED))],
+        when=lambda self: self.model.last_boundary() < len(self.model.history) - 1,
     )
     def clear_context(self) -> None:
         if self.asked(Transition.CLEAR_CONTEXT, self.store.clear(self.chat_id)) is not None:
-            self.model.history.append((Role.SYSTEM, text(CLEARED)))
+            self.model.history.append(Entry(Role.SYSTEM, text(CLEARED), boundary="clear"))
             self.settle()
 
     @act(weight=1, when=lambda self: len(self.model.history) > 3)
@@ -607,11 +679,15 @@ class Machine(RuleBasedStateMachine):
 
     # -- workers -----------------------------------------------------------------------------------
 
-    @act(weight=3, runner=runners, times=st.sampled_from([1, 1, 2]))
-    def acquire(self, runner: str, times: int) -> None:
+    @act(
+        weight=3, runner=runners, times=st.sampled_from([1, 1, 2]), begin=st.sampled_from([0, 0, 1])
+    )
+    def acquire(self, runner: str, times: int, begin: int = 0) -> None:
         """The same request twice makes the same owner; other runners are refused meanwhile."""
         model = self.model
-        requests = [self.store.acquire(self.chat_id, runner) for _ in range(times)]
+        requests = [
+            self.store.acquire(self.chat_id, runner, begin=bool(begin)) for _ in range(times)
+        ]
         if model.next(Transition.ACQUIRE) is None:
             self._all_refused(requests, TransitionRefused)
             return
@@ -620,12 +696,24 @@ class Machine(RuleBasedStateMachine):
             return
         contexts = self.world.do(_all(requests))
         model.runner, model.leased = runner, True
+        begun = bool(begin) and self._model_is_next
+        if begun:
+            model.compacting = model.retrying = False
+        assert all(context.chat.begun == begun for context in contexts)
         self.learn(runner, contexts[0].chat)
         self.settle()
-        history = [(message.role, message.parts) for message in contexts[0].messages]
-        assert history == model.history
+        history = [
+            (message.role, message.parts, message.visibility, message.boundary)
+            for message in contexts[0].messages
+        ]
+        assert history == [entry[:4] for entry in model.history]
         others = [one for one in RUNNERS if one != runner][: times - 1]
         self._all_refused([self.store.acquire(self.chat_id, one) for one in others], AlreadyOwned)
+
+    @property
+    def _model_is_next(self) -> bool:
+        model = self.model
+        return model.status is Status.RUNNING and not model.wish and model.awaits_model
 
     def _all_refused(
         self, requests: Sequence[Coroutine[Any, Any, object]], why: type[SteersmanError]
@@ -635,6 +723,11 @@ class Machine(RuleBasedStateMachine):
 
     def learn(self, runner: str, chat: work.OwnedChat) -> None:
         """A worker believes this from now on; workers of the past keep what they believed."""
+        action = self.model.action if self.model.status in OWNED else []
+        assert chat.approved == tuple(one.call.call_id for one in action if one.approved)
+        assert chat.results == tuple(one.result for one in action if one.result is not None)
+        assert set(chat.grants) == self.model.grants
+        assert chat.compaction_requested == self.model.wish
         fence = work.Fence(self.chat_id, RunnerId(runner), chat.history_version, chat.status)
         if fence not in self.fences:
             self.fences.append(fence)
@@ -654,7 +747,7 @@ class Machine(RuleBasedStateMachine):
             self.fences.append(fence)
         self.settle()
 
-    @act(weight=1, runner=runners)
+    @act(weight=2, when=lambda self: self.model.runner is not None, runner=runners)
     def abandon(self, runner: str) -> None:
         request = self.store.abandon(self.chat_id, runner)
         if self.model.runner != runner:
@@ -696,19 +789,25 @@ class Machine(RuleBasedStateMachine):
     def begin_attempt(self, back: int) -> None:
         fence = self.fence(back)
         if self.fenced(Transition.BEGIN_ATTEMPT, fence, self.store.begin(fence)) is not None:
+            self.model.compacting = self.model.retrying = False
             self.settle()
 
-    @act(when=lambda self: self.fences, back=stale)
+    @act(
+        weight=4,
+        when=lambda self: self.fences and self.rows.chat["generation_attempt"],
+        back=stale,
+    )
     def record_retry(self, back: int) -> None:
         fence = self.fence(back)
-        allowed = self.model.next(Transition.RECORD_RETRY)
-        before = self.rows
-        self.fenced(Transition.RECORD_RETRY, fence, self._retry(fence))
-        if allowed is not None and self.read() != before:
+        if self.fenced(Transition.RECORD_RETRY, fence, self._retry(fence)) is not None:
+            self.model.retrying = True
             self.settle()
 
     async def _retry(self, fence: work.Fence) -> bool:
-        await self.store.retry(fence)
+        """As the attempt that is under way."""
+        error = ChatError("overloaded", "busy", retryable=True)
+        attempt = self.rows.chat["generation_attempt"]
+        await self.store.rpc.call(work.RECORD_RETRY, work.RecordRetry(fence, attempt, 1000, error))
         return True
 
     def step(self, answer: str) -> tuple[work.NewMessage, ...]:
@@ -718,16 +817,22 @@ class Machine(RuleBasedStateMachine):
         words = self.word()
         parts: list[Any] = [TextPart(words)] if answer != "calls" else []
         if "calls" in answer:
-            parts += [ToolCallPart(f"{words}-{n}", "tool", {"n": n}) for n in range(2)]
+            parts += [ToolCallPart(f"{words}-{n}", f"tool-{n}", {"n": n}) for n in range(3)]
         if answer == "provider-call":
             parts.append(ToolCallPart(f"{words}-p", "search", {}, provider_executed=True))
             parts.append(ToolResultPart(f"{words}-p", "search", provider_executed=True))
         return (work.NewMessage(Role.ASSISTANT, tuple(parts), stop="end"),)
 
     def results(self, calls: Sequence[ToolCallPart]) -> work.NewMessage:
+        """With what people have decided and answered already."""
+        known = self.model.known_results()
         return work.NewMessage(
             Role.TOOL,
-            tuple(ToolResultPart(call.call_id, call.tool, (TextPart("done"),)) for call in calls),
+            tuple(
+                known.get(call.call_id)
+                or ToolResultPart(call.call_id, call.tool, (TextPart("done"),))
+                for call in calls
+            ),
         )
 
     def last_step(self, answer: str) -> tuple[work.NewMessage, ...]:
@@ -745,7 +850,9 @@ class Machine(RuleBasedStateMachine):
 
     def append(self, messages: Sequence[work.NewMessage]) -> None:
         assert all(message.visibility is Visibility.BOTH for message in messages)
-        self.model.history += [(message.role, message.parts) for message in messages]
+        if messages:
+            self.model.retrying = False
+        self.model.history += [Entry(message.role, message.parts) for message in messages]
 
     @act(
         weight=3,
@@ -763,6 +870,7 @@ class Machine(RuleBasedStateMachine):
             reply = self._once(fence, [self.store.commit(fence, *messages) for _ in range(times)])
         if reply is not None:
             self.append(messages)
+            self.model.action = []
             self.committed(fence, reply)
 
     def _once(
@@ -774,15 +882,68 @@ class Machine(RuleBasedStateMachine):
             and fence.history_version == self.rows.chat["history_version"]
             and fence.status is model.status is Status.RUNNING
         )
-        results = self.world.do(_all(requests, failures=True))
-        landed = [result for result in results if isinstance(result, work.Committed)]
-        refusals = [result for result in results if not isinstance(result, work.Committed)]
-        assert all(isinstance(r, StaleFence | TransitionRefused) for r in refusals), refusals
-        assert len(landed) == may
-        if not landed:
-            self._unchanged()
-            return None
-        return landed[0]
+        landed = self._landed(requests, int(may), StaleFence, TransitionRefused)
+        return landed[0] if landed else None
+
+    # A worker writes no summary while calls are open: their results come first.
+    @act(when=lambda self: self.fences and not self.model.open_calls(), back=stale)
+    def begin_compaction(self, back: int) -> None:
+        fence = self.fence(back)
+        request = self.store.begin_compaction(fence)
+        if self.fenced(Transition.BEGIN_COMPACTION, fence, request) is not None:
+            self.model.compacting, self.model.retrying = True, False
+            self.settle()
+
+    @act(
+        when=lambda self: self.fences and not self.model.open_calls(),
+        back=stale,
+        at_rest=st.booleans(),
+        begin=st.booleans(),
+        shown=st.sampled_from([True, True, False]),
+        times=st.sampled_from([1, 1, 3]),
+    )
+    def commit_compaction(
+        self, back: int, at_rest: bool, begin: bool, shown: bool, times: int
+    ) -> None:
+        """What people said last is carried over; what they see of a summary is a call."""
+        fence, model = self.fence(back), self.model
+        shown = shown or model.retrying  # clients hear of the new history by what they see
+        messages = [summary(self.word())]
+        if model.awaits_model and model.history[-1].role is Role.USER:
+            messages.append(summary("carried over"))
+        if shown:
+            call = ToolCallPart(self.word(), "summarised", {})
+            messages += [
+                work.NewMessage(Role.ASSISTANT, (call,), Visibility.USER),
+                work.NewMessage(
+                    Role.TOOL,
+                    (ToolResultPart(call.call_id, call.tool, (TextPart("so far"),)),),
+                    Visibility.USER,
+                ),
+            ]
+        requests = [
+            self.store.commit_compaction(fence, *messages, at_rest=at_rest, begin=begin)
+            for _ in range(times)
+        ]
+        reply = self._once(fence, requests)
+        if reply is None:
+            return
+        boundary = "summary-at-rest" if at_rest else "summary"
+        model.history += [
+            Entry(one.role, one.parts, one.visibility, None if n else boundary, by_summary=True)
+            for n, one in enumerate(messages)
+        ]
+        model.wish = model.compacting = model.retrying = False
+        assert reply.chat.begun == begin
+        self.committed(fence, reply)
+
+    @act(when=lambda self: self.fences, back=stale)
+    def fail_compaction(self, back: int) -> None:
+        fence = self.fence(back)
+        reply = self.fenced(Transition.FAIL_COMPACTION, fence, self.store.fail_compaction(fence))
+        if reply is not None:
+            self.model.wish = self.model.compacting = False
+            self.committed(fence, reply)
 
     @act(when=lambda self: self.fences, back=stale, answer=answers)
     def finish_turn(self, back: int, answer: str) -> None:
@@ -790,8 +951,15 @@ class Machine(RuleBasedStateMachine):
         reply = self.fenced(Transition.FINISH_TURN, fence, self.store.finish(fence, *messages))
         if reply is not None:
             self.append(messages)
+            self._end_turn(fence, reply)
+
+    def _end_turn(self, fence: work.Fence, reply: work.Committed) -> None:
+        if self.model.wish:  # it is written before anything else begins
+            self.model.action = []
+            self.model.compacting = self.model.retrying = False
+        else:
             self.model.rest()
-            self.committed(fence, reply)
+        self.committed(fence, reply)
 
     @act(when=lambda self: self.fences, back=stale, answer=answers, empty=st.booleans())
     def finish_interruption(self, back: int, answer: str, empty: bool) -> None:
@@ -816,33 +984,51 @@ class Machine(RuleBasedStateMachine):
         )
         if reply is not None:
             self.append(messages)
-            self.model.status = Status.ERROR
-            self.model.release()
+            self.model.fail()
             self.committed(fence, reply)
 
     @act(
         when=lambda self: self.fences and len(self.model.open_calls()) > 1,
         back=stale,
-        done=st.integers(0, 1),
+        done=st.integers(0, 2),
+        asks=st.integers(0, 7),
     )
-    def enter_requires_action(self, back: int, done: int) -> None:
-        fence, calls = self.fence(back), self.model.open_calls()
-        results = tuple(
-            ToolResultPart(call.call_id, call.tool, (TextPart("here"),)) for call in calls[:done]
-        )
+    def enter_requires_action(self, back: int, done: int, asks: int) -> None:
+        """`done` calls were run before; `asks`: of which calls a person is asked, as bits."""
+        fence = self.fence(back)
+        known = self.model.known_results()
+        action = [
+            Pending(call, known.get(call.call_id), asked=bool(asks >> n & 1))
+            for n, call in enumerate(self.model.open_calls())
+        ]
+        for one in action[: min(done, sum(one.open for one in action) - 1)]:
+            one.result = one.result or ToolResultPart(
+                one.call.call_id, one.call.tool, (TextPart("here"),)
+            )
         reply = self.fenced(
             Transition.ENTER_REQUIRES_ACTION,
             fence,
-            self.store.require_action(fence, *calls, results=results),
+            self.store.require_action(
+                fence,
+                *(one.call for one in action),
+                results=tuple(one.result for one in action if one.result is not None),
+                approvals=tuple(
+                    PendingApproval(one.call.call_id, one.call.tool, one.call.arguments)
+                    for one in action
+                    if one.asked and one.open
+                ),
+            ),
         )
         if reply is not None:
-            self.model.pending = (*results, *(None for _ in calls[done:]))
-            self.model.status = Status.REQUIRES_ACTION
-            self.model.release()
+            for one in action:
+                one.asked = one.asked and one.open
+            self.model.require_action(action)
             self.committed(fence, reply)
 
     works: Final = st.lists(
-        st.sampled_from(["begin", "retry", "step", "step", "action", "end", "error"]),
+        st.sampled_from(
+            ["begin", "retry", "step", "step", "action", "summary", "no summary", "end", "error"]
+        ),
         min_size=1,
         max_size=4,
     )
@@ -862,7 +1048,7 @@ class Machine(RuleBasedStateMachine):
         weight=4,
         when=lambda self: self.model.status in OWNED,
         runner=runners,
-        what=st.sampled_from(["action", "end", "error"]),
+        what=st.sampled_from(["action", "action", "end", "error"]),
         begins=st.booleans(),
     )
     def a_turn(self, runner: str, what: str, begins: bool) -> None:
@@ -883,9 +1069,71 @@ class Machine(RuleBasedStateMachine):
         self._go_on(runner, "text", ["end"])
 
     @act(
+        weight=8,
+        when=lambda self: not self.model.archived,
+        runner=runners,
+        done=st.integers(0, 2),
+        asks=st.integers(0, 7),
+        what=st.lists(
+            st.sampled_from(
+                ["allow", "allow", "always", "refuse", "submit", "submit", "expire", "interrupt"]
+            ),
+            max_size=5,
+        ),
+    )
+    def an_action(self, runner: str, done: int, asks: int, what: list[str]) -> None:
+        """A step whose calls people and their client answer, in any order, or leave."""
+        if self.model.idle:
+            self.send(interrupt=False, keyed=False, times=1)
+        if self.model.status is Status.RUNNING:
+            if not self.model.open_calls():
+                self._go_on(runner, "calls", ["step"])
+            self._go_on(runner, "calls", [])
+            if len(self.model.open_calls()) > 1:
+                self.enter_requires_action(0, done, asks)
+        for position, one in enumerate(what):
+            match one:
+                case "allow" | "always" | "refuse":
+                    scope = "always" if one == "always" else "once"
+                    self.resolve_approval(position, one != "refuse", scope, False, 1)
+                case "submit":
+                    self.submit_tool_results("")
+                case "expire" if self._waits_for_people:
+                    self.action_expires()
+                case _ if self._waits_for_people:
+                    self.interrupt()
+                case _:
+                    pass
+        if self.model.status in OWNED and self.model.action:
+            self._go_on(runner, "text", ["step"])
+
+    @act(
+        weight=3,
+        when=lambda self: self.model.summarisable and not self.model.archived,
+        runner=runners,
+        what=st.sampled_from(["summary", "summary", "no summary", "interrupt", "error"]),
+        stays=st.booleans(),
+    )
+    def a_summary(self, runner: str, what: str, stays: bool) -> None:
+        """Asked for while the chat rests or runs, written or not, and perhaps taken back."""
+        self.request_compaction(1)
+        if self.model.status is not Status.RUNNING or self.model.open_calls():
+            return
+        if what == "interrupt":
+            self._go_on(runner, "text", ["summary begins"])
+            self.interrupt()
+            self._go_on(runner, "text", ["end"])
+            return
+        self._go_on(runner, "text", [what, "end with nothing"])
+        if not stays:
+            self.undo_compaction(1)
+
+    @act(
         when=lambda self: self.model.runner is not None and self.fences,
         runner=runners,
-        late=st.sampled_from(["begin", "retry", "step", "end", "interrupted", "error"]),
+        late=st.sampled_from(
+            ["begin", "retry", "step", "end", "error", "summary", "no summary", "action"]
+        ),
     )
     def taken_over(self, runner: str, late: str) -> None:
         """The owner was only slow: it goes on as if nothing had happened."""
@@ -896,19 +1144,7 @@ class Machine(RuleBasedStateMachine):
         if not any(stale):
             return
         back = stale.index(True)
-        match late:
-            case "begin":
-                self.begin_attempt(back)
-            case "retry":
-                self.record_retry(back)
-            case "step":
-                self.commit_step(back, "text", 1)
-            case "end":
-                self.finish_turn(back, "text")
-            case "interrupted":
-                self.finish_interruption(back, "text", empty=False)
-            case _:
-                self.finish_error(back, "text", empty=False)
+        self._do(late, back, answer="text")
 
     def _go_on(self, runner: str, answer: str, what: list[str]) -> None:
         if self.model.leased:
@@ -917,21 +1153,44 @@ class Machine(RuleBasedStateMachine):
         for one in what:
             if self.model.runner != runner:
                 return
-            match one:
-                case "begin":
-                    self.begin_attempt(0)
-                case "retry":
-                    self.record_retry(0)
-                case "step":
-                    self.commit_step(0, answer, 1)
-                case "action" if len(self.model.open_calls()) > 1:
-                    self.enter_requires_action(0, 1)
-                case "error":
-                    self.finish_error(0, answer, empty=False)
-                case _ if self.model.status is Status.INTERRUPTING:
-                    self.finish_interruption(0, answer, empty=False)
-                case _:
-                    self.finish_turn(0, answer)
+            self._do(one, 0, answer)
+
+    def _do(self, what: str, back: int, answer: str) -> None:
+        """One request of a worker, as far as it would make it of the chat as it is."""
+        answering = bool(self.model.open_calls())
+        match what:
+            case "begin":
+                self.begin_attempt(back)
+            case "retry" if self.rows.chat["generation_attempt"]:
+                self.record_retry(back)
+            case "action" if len(self.model.open_calls()) > 1:
+                self.enter_requires_action(back, self.number % 3, self.number % 8)
+            case "summary begins" | "summary" | "no summary" if not answering:
+                self._summarise(what, back)
+            case "end with nothing" if not answering:
+                self._end_with_nothing()
+            case "error":
+                self.finish_error(back, answer, empty=False)
+            case "end" if self.model.status is Status.INTERRUPTING:
+                self.finish_interruption(back, answer, empty=False)
+            case "end":
+                self.finish_turn(back, answer)
+            case _:
+                self.commit_step(back, answer, 1)
+
+    def _summarise(self, what: str, back: int) -> None:
+        self.begin_compaction(back)
+        if what == "summary":
+            begin = self.model.awaits_model
+            self.commit_compaction(back, not begin, begin, shown=True, times=1)
+        elif what == "no summary":
+            self.fail_compaction(back)
+
+    def _end_with_nothing(self) -> None:
+        fence = self.fence(0)
+        reply = self.fenced(Transition.FINISH_TURN, fence, self.store.finish(fence))
+        if reply is not None:
+            self._end_turn(fence, reply)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -947,10 +1206,16 @@ class Machine(RuleBasedStateMachine):
         assert view.messages == await self.store.messages(self.chat_id)
         assert view.queue == snapshot.queue
         assert view.chat is not None
-        for name in ("status", "archived", "title", "last_error", "last_outcome", "action"):
+        names = ("status", "archived", "title", "last_error", "last_outcome", "action")
+        if view.chat.history_version == snapshot.chat.history_version:
+            names = (*names, "generation_attempt")
+        for name in names:
             shown, stored = getattr(view.chat, name), getattr(snapshot.chat, name)
             assert shown == stored, f"{name}: clients see {shown!r}, stored is {stored!r}"
         assert view.chat.queue_size == len(snapshot.queue)
+        assert view.retry == snapshot.retry
+        assert (snapshot.retry is not None) == self.model.retrying
+        assert view.compacting == self.model.compacting
 
     async def _whole_log(self) -> list[e.Event]:
         """All events so far: they are in order, so they are there when a last one is."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 from integration.tools.host import Service, tools_service
-from support.services import running_store
+from support.services import running_stores
 
 from steersman.embedded.nats import NatsServer
 from steersman_chatloop.toolbox import Toolbox
@@ -20,8 +20,8 @@ from steersman_tools.plugins import PluginSource
 
 @pytest.fixture
 async def booked(nats: NatsServer, database_url: str) -> AsyncGenerator[str]:
-    """A store; the URL of its database."""
-    async with running_store(nats.url(), database_url):
+    """Stores; the URL of its database."""
+    async with running_stores(nats.url(), database_url):
         yield database_url
 
 
@@ -38,7 +38,7 @@ async def start_tools(nats: NatsServer, booked: str, tmp_path: Path) -> AsyncGen
         async def start(*sources: PluginSource, **settings: Any) -> Service:
             settings = {
                 "workspaces_dir": str(tmp_path / "workspaces"),
-                "host_lease_s": 2.0,
+                "host_lease_s": 30.0,
                 "toolset_patience_s": 5.0,
                 **settings,
             }

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from integration.toolhosts.conftest import StartTools
 from integration.tools.host import Text, new_chat, plugin, tool, tools_service
-from support.services import running_store
+from support.services import running_stores
 from support.toolhosts import Replica, words, write_plugin
 
 from steersman.embedded.nats import NatsServer
@@ -200,13 +200,13 @@ async def test_a_result_waits_for_a_store_that_is_away(
     chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
 
     async with AsyncExitStack() as stack:
-        async with running_store(nats.url(), database_url):
+        async with running_stores(nats.url(), database_url):
             await stack.enter_async_context(tools_service(nats.url(), [source], settings))
             toolbox = await new_toolbox()
             calling = asyncio.create_task(run(toolbox, chat, call))
             await counting.began.wait()
         counting.opened.set()
-        async with asyncio.timeout(50), running_store(nats.url(), database_url):
+        async with asyncio.timeout(50), running_stores(nats.url(), database_url):
             assert await calling == ["t 1"]
             assert await run(toolbox, chat, call) == ["t 1"]
     assert counting.runs == {"t": 1}

@@ -201,7 +201,6 @@ class ChatLog:
             status=Status.ERROR if error else Status.RUNNING if goes_on else Status.WAITING,
             history=bool(parts) or goes_on,
             queue=goes_on,
-            generation_attempt=0,
             last_outcome=outcome,
             last_error=ChatError("generic", "broken") if error else None,
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
@@ -311,3 +312,31 @@ def test_a_deleted_chat_rests() -> None:
     assert view.deleted
     assert view.resting
     assert view.preview is None
+
+
+@pytest.mark.parametrize("ends", ["attempt", "interrupt", "edit"])
+def test_nothing_is_being_summarised_any_more_once_something_else_happens(ends: str) -> None:
+    chat = ChatLog()
+    chat.send("hello")
+    view = View().apply_all(chat.log)
+    view.apply(
+        e.CompactionStarted(
+            chat_id=chat.chat.id,
+            snapshot_version=chat.chat.snapshot_version,
+            source="manual",
+            history_version=chat.chat.history_version,
+            attempt=chat.chat.generation_attempt + 1,
+        )
+    )
+    assert view.compacting
+    before = len(chat.log)
+
+    match ends:
+        case "attempt":
+            chat.begin()
+        case "interrupt":
+            chat.end("interrupted")
+        case _:
+            chat.edit(chat.messages[0].id)
+
+    assert not view.apply_all(chat.log[before:]).compacting

@@ -611,7 +611,7 @@ async def test_a_position_is_never_told_across_logs(log: FakeLog, feeds: Feeds) 
     log.make_anew("two")
     viewer.ping()
     feeds.reconnected()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await begun.wait()
     await settled(feeds)
     await turns()

@@ -8,9 +8,12 @@ times, in one stream or in pieces resumed from a cursor or from a snapshot. The 
   transition share a version: applying one of them twice is harmless.
 - Messages are upserted by id. A durable event of a newer history version than the preview's ends
   the preview: what it showed is in the history now.
-- `attempt.started` opens an empty preview. A delta of an older episode is ignored, one of a newer
-  episode opens a preview itself. `seq` counts from 1 without holes; a repeat is ignored, after a
-  hole the preview is gone until the message is committed.
+- `attempt.started` opens an empty preview, and so does `compaction.started`, for the summary. A
+  delta of an older episode is ignored, one of a newer episode opens a preview itself. `seq` counts
+  from 1 without holes; a repeat is ignored, after a hole the preview is gone until the message is
+  committed.
+- A summary is no longer being written once `compaction.finished` says so, the next attempt starts,
+  the history is reset, or the turn ends.
 - `retry.scheduled`, `preview.reset` and the end of a turn end the preview; deltas of the same
   episode change nothing any more, nor do any while the chat rests. A `retry` in a snapshot is the
   `retry.scheduled` that came before it. The next attempt ends it, as does any status but `running`.
@@ -47,6 +50,7 @@ _WITH_HISTORY: Final = (
     e.HistoryReset,
     e.ChatStatusChanged,
     e.AttemptStarted,
+    e.CompactionStarted,
 )
 
 
@@ -173,12 +177,14 @@ class View:
                     for key, message in self._messages.items()
                     if key < event.from_message_id or message.revision >= event.snapshot_version
                 }
+                self.compacting = False
             case e.QueueUpdated():
                 self.queue = event.queue
                 self._change(queue_version=event.queue_version, queue_size=len(event.queue))
             case e.AttemptStarted():
                 if self._preview.open((event.history_version, event.attempt)):
                     self.retry = None
+                self.compacting = False
                 self._change(generation_attempt=event.attempt, model=event.model)
             case _:
                 self._turn_event(event)
@@ -197,6 +203,9 @@ class View:
             case e.ActionRequired():
                 self._change(action=event.action)
             case e.CompactionStarted():
+                if self._preview.open((event.history_version, event.attempt)):
+                    self.retry = None
+                self._change(generation_attempt=event.attempt)
                 self.compacting = True
             case e.CompactionFinished():
                 self.compacting = False
@@ -243,9 +252,10 @@ class View:
             self._change(has_unread=event.has_unread)
         if event.outcome is not None:
             self._turn_over()
-            self._change(last_outcome=event.outcome, generation_attempt=0)
+            self._change(last_outcome=event.outcome)
         if event.status is not Status.RUNNING:
             self.retry = None
+            self.compacting = False
         if event.status is not Status.ERROR:
             self._change(last_error=None)
         if event.status is not Status.REQUIRES_ACTION:
@@ -258,6 +268,7 @@ class View:
     def _turn_over(self) -> None:
         self._preview.close()
         self.retry = None
+        self.compacting = False
         self._progress.clear()
 
     def _change(self, **values: object) -> None:

@@ -42,6 +42,7 @@ class Authenticator:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.known_s = KNOWN_S
+        self.unknown_s = UNKNOWN_S
         self._known: OrderedDict[str, tuple[float, Identity | None]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Identity | None]] = {}
 
@@ -75,7 +76,7 @@ class Authenticator:
         identity: Identity | None = None
         with suppress(Unauthenticated):
             identity = await self._backend.call(AUTHENTICATE, Authenticate(key))
-        keep_s = UNKNOWN_S if identity is None else self.known_s
+        keep_s = self.unknown_s if identity is None else self.known_s
         self._known[key] = (asyncio.get_running_loop().time() + keep_s, identity)
         self._known.move_to_end(key)
         while len(self._known) > _MAX_CACHED:

@@ -19,7 +19,9 @@ from steersman_contracts.parts import (
     Parts,
     ResultContent,
     TextPart,
+    ToolCallPart,
     ToolResultPart,
+    decode_parts,
     encode_parts,
     strip_internal,
 )
@@ -32,6 +34,7 @@ from steersman_store.database import Database, json_text
 from steersman_store.files import check_known, described, file_ids
 from steersman_store.titles import wants_title
 
+_INTERRUPTED = "interrupted before it produced a result"
 _TITLE_LENGTH = 60
 _LABEL_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/-]{0,63}")
 
@@ -75,6 +78,16 @@ def check_labels(labels: Mapping[str, str]) -> None:
             raise InvalidRequest(
                 f"the value of {key!r} is over {rpc.MAX_LABEL_BYTES} bytes", field=f"labels.{key}"
             )
+
+
+def unanswered(parts: Parts) -> str | None:
+    """Results, as JSON, for the local calls of a step that nobody answers; None without any."""
+    results = tuple(
+        ToolResultPart(part.call_id, part.tool, (TextPart(_INTERRUPTED),), is_error=True)
+        for part in parts
+        if isinstance(part, ToolCallPart) and not part.provider_executed
+    )
+    return encode_parts(results).decode() if results else None
 
 
 def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
@@ -312,15 +325,21 @@ class Chats:
 
     async def fork(self, request: rpc.ForkChat) -> msgspec.Raw:
         fork_id = new_chat_id()
+        last = await self._database.row(
+            "SELECT content, content_version FROM messages WHERE id = $1 AND chat_id = $2",
+            request.message_id,
+            request.chat_id,
+        )
         return await self._transition(
             fork_id,
-            "SELECT * FROM fork_chat($1, $2, $3, $4, $5, $6)",
+            "SELECT * FROM fork_chat($1, $2, $3, $4, $5, $6, $7)",
             request.actor.user_id,
             request.chat_id,
             request.message_id,
             fork_id,
             subjects.partition(fork_id),
             request.title,
+            None if last is None else unanswered(decode_parts(*last)),
         )
 
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:

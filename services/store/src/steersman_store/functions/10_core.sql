@@ -273,7 +273,7 @@ DECLARE
     results json := action_results(c, p_missing);
 BEGIN
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
-            history_version = snapshot_version + 1,
+            history_version = snapshot_version + 1, generation_attempt = 0,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,

@@ -48,9 +48,11 @@ BEGIN
     RETURN answer(json_build_object('chat', chat_json(c)));
 END $$;
 
--- A new chat that shares the history up to a message, and the results of its calls.
+-- A new chat that shares the history up to a message, and the results of its calls. `p_missing`:
+-- results for calls of that message which nobody has answered yet; NULL when it has none.
 CREATE OR REPLACE FUNCTION fork_chat(
-    p_actor uuid, p_chat uuid, p_message bigint, p_fork uuid, p_part smallint, p_title text
+    p_actor uuid, p_chat uuid, p_message bigint, p_fork uuid, p_part smallint, p_title text,
+    p_missing json
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     source chats := read_chat(p_chat, p_actor);
@@ -58,8 +60,10 @@ DECLARE
     follows messages;
     c chats;
 BEGIN
+    PERFORM 1 FROM chats WHERE id = source.id FOR SHARE;  -- nothing is edited or added meanwhile
     SELECT * INTO last_message FROM messages
-        WHERE id = p_message AND chat_id = source.id AND deleted_at IS NULL;
+        WHERE id = p_message AND chat_id = source.id AND deleted_at IS NULL
+            AND visibility <> 'model';
     IF last_message.id IS NULL THEN
         PERFORM refuse('not_found', 'no such message in this chat',
             jsonb_build_object('field', 'message_id', 'message_id', p_message));
@@ -68,19 +72,26 @@ BEGIN
         WHERE chat_id = source.id AND id > p_message AND deleted_at IS NULL ORDER BY id LIMIT 1;
     IF last_message.role = 'assistant' AND follows.role = 'tool' THEN
         last_message := follows;  -- calls and their results stay together
+        p_missing := NULL;
     END IF;
     INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, client_tools,
-            labels)
+            labels, snapshot_version, history_version)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
             CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
-            source.system_prompt, source.model, source.client_tools, source.labels)
+            source.system_prompt, source.model, source.client_tools, source.labels,
+            last_message.revision + 1, last_message.revision + 1)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
             revision, model, usage, stop, boundary, created_at, cost)
+        -- What was written together stays together: a summary is taken back with its messages.
         SELECT c.id, role, visibility, content, public_content, content_version, size,
-                c.snapshot_version, model, usage, stop, boundary, created_at, cost
+                revision, model, usage, stop, boundary, created_at, cost
             FROM messages
             WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
+    IF p_missing IS NOT NULL THEN
+        INSERT INTO messages (chat_id, role, content, size, revision)
+            VALUES (c.id, 'tool', p_missing, octet_length(p_missing::text), c.snapshot_version);
+    END IF;
     PERFORM share_files(source.id, c.id);
     PERFORM emit(c, 'chat.created', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));

@@ -230,7 +230,7 @@ DECLARE
     switched boolean;
 BEGIN
     SELECT * INTO edited FROM messages
-        WHERE id = p_message AND chat_id = c.id AND deleted_at IS NULL;
+        WHERE id = p_message AND chat_id = c.id AND deleted_at IS NULL AND visibility <> 'model';
     IF edited.id IS NULL THEN
         PERFORM refuse('not_found', 'no such message in this chat',
             jsonb_build_object('message_id', p_message));
@@ -352,6 +352,7 @@ BEGIN
             queue_version = snapshot_version + 1,
             history_version = CASE WHEN present = 'error' THEN snapshot_version + 1
                 ELSE history_version END,
+            generation_attempt = CASE WHEN present = 'error' THEN 0 ELSE generation_attempt END,
             last_error = CASE WHEN present = 'error' THEN NULL ELSE last_error END,
             steps = CASE WHEN present = 'error' THEN 0 ELSE steps END, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
@@ -438,7 +439,7 @@ DECLARE
 BEGIN
     PERFORM next_status(c, 'clear_context');
     UPDATE chats SET snapshot_version = snapshot_version + 1,
-            history_version = snapshot_version + 1, updated_at = now()
+            history_version = snapshot_version + 1, generation_attempt = 0, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     PERFORM append_message(c, 'system',
         '[{"type":"text","text":"The context was cleared."}]', p_boundary => 'clear');

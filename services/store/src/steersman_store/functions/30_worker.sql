@@ -244,8 +244,11 @@ BEGIN
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
             history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
-            generation_attempt = (backlog AND p_begin)::integer,
+            -- Counted on within one history version: no episode is ever opened twice.
+            generation_attempt = CASE WHEN changes THEN (backlog AND p_begin)::integer
+                ELSE generation_attempt END,
             attempt_started_at = CASE WHEN backlog AND p_begin THEN clock_timestamp() END,
+            retry_history = NULL,
             last_outcome = p_outcome,
             steps = CASE WHEN backlog THEN 0 ELSE steps + count_steps(p_new) END,
             runner_id = CASE WHEN backlog OR compacts THEN runner_id END,
@@ -275,13 +278,13 @@ CREATE OR REPLACE FUNCTION finish_error(
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
     appended json[];
+    changes boolean := coalesce(array_length(p_new.roles, 1), 0) > 0;
 BEGIN
     UPDATE chats SET status = next_status(c, 'finish_error'),
             snapshot_version = snapshot_version + 1,
-            history_version = CASE WHEN count_steps(p_new) > 0
-                OR coalesce(array_length(p_new.roles, 1), 0) > 0
-                THEN snapshot_version + 1 ELSE history_version END,
-            generation_attempt = 0, attempt_started_at = NULL, last_outcome = 'error',
+            history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
+            generation_attempt = CASE WHEN changes THEN 0 ELSE generation_attempt END,
+            attempt_started_at = NULL, retry_history = NULL, last_outcome = 'error',
             last_error = p_error, steps = steps + count_steps(p_new), runner_id = NULL,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, compaction_requested = false,
@@ -306,8 +309,8 @@ DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
 BEGIN
     UPDATE chats SET status = next_status(c, 'enter_requires_action'),
-            snapshot_version = snapshot_version + 1, generation_attempt = 0,
-            attempt_started_at = NULL, runner_id = NULL, action_calls = p_calls,
+            snapshot_version = snapshot_version + 1, attempt_started_at = NULL,
+            retry_history = NULL, runner_id = NULL, action_calls = p_calls,
             action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
             action_asks = p_asks::json[],
             action_decisions = array_fill(NULL::text, ARRAY[cardinality(p_calls)]),

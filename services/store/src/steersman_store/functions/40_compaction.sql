@@ -43,7 +43,7 @@ BEGIN
             jsonb_build_object('chat_id', c.id));
     END IF;
     UPDATE chats SET snapshot_version = snapshot_version + 1,
-            history_version = snapshot_version + 1, updated_at = now()
+            history_version = snapshot_version + 1, generation_attempt = 0, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     UPDATE messages SET deleted_at = now(), revision = c.snapshot_version
         WHERE chat_id = c.id AND id >= summary.id AND deleted_at IS NULL;
@@ -62,7 +62,8 @@ DECLARE
 BEGIN
     PERFORM next_status(c, 'begin_compaction');
     UPDATE chats SET snapshot_version = snapshot_version + 1,
-            generation_attempt = generation_attempt + 1, attempt_started_at = NULL
+            generation_attempt = generation_attempt + 1, attempt_started_at = NULL,
+            retry_history = NULL
         WHERE id = c.id RETURNING * INTO c;
     PERFORM emit(c, 'compaction.started', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'source', p_source,

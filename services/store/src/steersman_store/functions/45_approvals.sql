@@ -33,6 +33,7 @@ BEGIN
     UPDATE chats SET status = next_status(c, p_transition),
             snapshot_version = snapshot_version + 1,
             history_version = CASE WHEN complete THEN snapshot_version + 1 ELSE history_version END,
+            generation_attempt = CASE WHEN complete THEN 0 ELSE generation_attempt END,
             action_calls = CASE WHEN complete THEN NULL ELSE c.action_calls END,
             action_tools = CASE WHEN complete THEN NULL ELSE c.action_tools END,
             action_results = CASE WHEN complete THEN NULL ELSE c.action_results END,
