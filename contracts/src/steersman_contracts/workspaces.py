@@ -65,7 +65,7 @@ ParameterType: TypeAlias = Literal["string", "integer", "boolean"]
 ParameterName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$(?!\n)")]
 
 
-class Parameter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a template asks of whoever makes a workspace of it."""
 
     name: ParameterName

@@ -128,7 +128,7 @@ def prepare(
     return Launch(
         command=command,
         argv=argv,
-        environment={**(variables or {}), **environment(os.environ, opened.workspace, shell)},
+        environment={**environment(os.environ, opened.workspace, shell), **(variables or {})},
         workdir=opened,
         identity=identity,
         limits=sandbox.limits,

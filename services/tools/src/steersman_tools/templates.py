@@ -45,6 +45,10 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 300.0
 
 
+class ParameterSource(Parameter, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A parameter as it is written: a typing error must not go unnoticed."""
+
+
 class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A `template.toml`."""
 
@@ -52,7 +56,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     description: Annotated[str, msgspec.Meta(max_length=2000)] = ""
     icon: Annotated[str, msgspec.Meta(max_length=200)] = ""
     driver: Literal["local"] = "local"
-    parameters: Annotated[tuple[Parameter, ...], msgspec.Meta(max_length=50)] = ()
+    parameters: Annotated[tuple[ParameterSource, ...], msgspec.Meta(max_length=50)] = ()
     setup: Setup | None = None
     environment: dict[str, Annotated[str, msgspec.Meta(max_length=MAX_VALUE)]] = {}
 
