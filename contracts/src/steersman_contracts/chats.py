@@ -235,6 +235,8 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
     cost_unknown_steps: int = 0
     """Steps whose cost is not known and so is not in the sum."""
+    workspace_id: str | None = None
+    """Where its tools act, and those of its descendants; without one, in a directory of its own."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,7 @@ from steersman_contracts.chats import (
 from steersman_contracts.deltas import Delta
 from steersman_contracts.ids import ChatId, MessageId, ModelName
 from steersman_contracts.rpc.desktop import DesktopControl
+from steersman_contracts.workspace_diff import RepositorySummary
 
 EventName: TypeAlias = Literal[
     "chat.created",
@@ -52,6 +53,7 @@ EventName: TypeAlias = Literal[
     "compaction.finished",
     "usage.recorded",
     "desktop.control_changed",
+    "workspace.diff",
     "stream.sync",
     "stream.gap",
 ]
@@ -255,6 +257,19 @@ class DesktopControlChanged(Event, frozen=True, omit_defaults=True, kw_only=True
     control: DesktopControl
 
 
+class WorkspaceDiffChanged(Event, frozen=True, omit_defaults=True, kw_only=True):
+    """Something was changed in the repositories of the chat's workspace.
+
+    `GET /workspaces/{id}/diff` has the changes themselves.
+    """
+
+    name = "workspace.diff"
+    workspace_id: str
+    digest: str
+    """Of all changes; the same as that of the diff."""
+    repositories: tuple[RepositorySummary, ...]
+
+
 class StreamSync(Event, frozen=True, omit_defaults=True, kw_only=True):
     """First on every SSE stream, and again after a gap. Never in the log.
 
@@ -301,6 +316,7 @@ CHAT_EVENTS: Final[tuple[type[Event], ...]] = (
     CompactionFinished,
     UsageRecorded,
     DesktopControlChanged,
+    WorkspaceDiffChanged,
     StreamSync,
     StreamGap,
 )

@@ -88,7 +88,10 @@ class ToolContext(Protocol):
 
     @property
     def workspace(self) -> Path:
-        """The directory that the call may read and write. Nothing outside is its business."""
+        """The directory that the call may read and write. Nothing outside is its business.
+
+        Of a tool that `needs_workspace` it is the chat's; of others a directory of the chat's own.
+        """
         ...
 
     @property
@@ -158,7 +161,7 @@ class Tool(Generic[A]):
         ends_turn: A result that is no error ends the turn; the model does not get another word.
         max_concurrent: Calls of it at the same time in one process; others wait.
         max_per_chat: Calls of it at the same time in one chat; others wait.
-        needs_workspace: Has no meaning without a workspace.
+        needs_workspace: Acts in the chat's workspace, and has no meaning without one.
         needs_approval: A person is asked before each call.
     """
 
@@ -204,7 +207,7 @@ class PendingCall:
 class ToolHooks(Protocol):
     """The hooks of a plugin. Each is optional; each may leave out arguments that it does not need.
 
-    `start`, `stop`, `before_call` and `after_call` may be `async`.
+    `start`, `stop`, `before_call`, `after_call` and `workspace_stopped` may be `async`.
     """
 
     @hookspec
@@ -239,6 +242,11 @@ class ToolHooks(Protocol):
         self, call: PendingCall, result: ToolResult
     ) -> ToolResult | Awaitable[ToolResult | None] | None:
         """Look at a result, and perhaps replace it. Raising is logged and changes nothing."""
+        ...
+
+    @hookspec
+    def workspace_stopped(self, workspace: Path) -> Awaitable[None] | None:
+        """End what the plugin runs in a workspace: it is being stopped. Raising is logged."""
         ...
 
     @hookspec

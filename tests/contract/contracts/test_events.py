@@ -12,6 +12,7 @@ DURABLE_NOT = {
     "preview.reset",
     "tool.progress",
     "desktop.control_changed",
+    "workspace.diff",
     "stream.sync",
     "stream.gap",
 }

@@ -130,6 +130,9 @@ QUEUED = CHAT + "/queue/{queued_id}"
 PROVIDER = "/api/v1/providers/{provider_id}"
 MODEL = "/api/v1/models/{provider_id}/{model_id}"
 DESKTOP = CHAT + "/desktop"
+TEMPLATES = "/api/v1/workspace-templates"
+WORKSPACE = "/api/v1/workspaces/{workspace_id}"
+CONTENT = WORKSPACE + "/files/content"
 RULES = {"rules": [{"decision": "ask", "tool": "execute"}]}
 # (method, path) → the body, and whether the chat has to rest.
 ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
@@ -206,6 +209,19 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("post", DESKTOP + "/control"): ({}, False),
     ("delete", DESKTOP + "/control"): (None, False),
     ("post", DESKTOP + "/ticket"): ({}, False),
+    ("get", TEMPLATES): (None, False),
+    ("get", TEMPLATES + "/{template_id}"): (None, False),
+    ("get", "/api/v1/workspaces"): (None, False),
+    ("post", "/api/v1/workspaces"): ({"template_id": "default"}, False),
+    ("get", WORKSPACE): (None, False),
+    ("delete", WORKSPACE): (None, False),
+    ("post", WORKSPACE + "/start"): (None, False),
+    ("post", WORKSPACE + "/stop"): (None, False),
+    ("get", WORKSPACE + "/diff"): (None, False),
+    ("get", WORKSPACE + "/files"): (None, False),
+    ("get", CONTENT): (None, False),
+    ("put", CONTENT): (None, False),
+    ("put", CHAT + "/workspace"): ({"workspace_id": None}, False),
     ("delete", PROVIDER): (None, False),
 }
 ELSEWHERE = {
@@ -218,6 +234,19 @@ ELSEWHERE = {
     ("post", DESKTOP + "/control"): 503,
     ("delete", DESKTOP + "/control"): 503,
     ("post", DESKTOP + "/ticket"): 503,
+    ("get", TEMPLATES): 503,
+    ("get", TEMPLATES + "/{template_id}"): 503,
+    ("get", "/api/v1/workspaces"): 503,
+    ("post", "/api/v1/workspaces"): 503,
+    ("get", WORKSPACE): 503,
+    ("delete", WORKSPACE): 503,
+    ("post", WORKSPACE + "/start"): 503,
+    ("post", WORKSPACE + "/stop"): 503,
+    ("get", WORKSPACE + "/diff"): 503,
+    ("get", WORKSPACE + "/files"): 503,
+    ("get", CONTENT): 400,  # which file?
+    ("put", CONTENT): 400,
+    ("put", CHAT + "/workspace"): 503,
     ("get", "/api/v1/plugins"): 503,
     ("post", "/api/v1/plugins/reload"): 503,
     ("get", PROVIDER + "/models"): 503,
@@ -300,6 +329,8 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "call_id": "c2",
             "plugin": "glossary",
             "key": "token",
+            "template_id": "default",
+            "workspace_id": chat.chat_id,
         }
         content = {"content": b"hello"} if path == "/api/v1/files" else {}
         if body is not None:

@@ -36,6 +36,7 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rest_desktop import DesktopActionBody
+from steersman_contracts.rest_workspaces import CreateWorkspaceBody
 from steersman_gateway.openapi import build_document
 
 CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
@@ -118,6 +119,19 @@ CALLS: dict[str, Call] = {
     "takeDesktopControl": lambda c: c.take_desktop_control(CHAT, private=True),
     "returnDesktopControl": lambda c: c.return_desktop_control(CHAT),
     "makeDesktopTicket": lambda c: c.make_desktop_ticket(CHAT),
+    "listTemplates": lambda c: c.list_templates("x", page=2),
+    "getTemplate": lambda c: c.get_template("default"),
+    "listWorkspaces": lambda c: c.list_workspaces(),
+    "getWorkspace": lambda c: c.get_workspace("w1"),
+    "createWorkspace": lambda c: c.create_workspace(CreateWorkspaceBody("default")),
+    "startWorkspace": lambda c: c.start_workspace("w1"),
+    "stopWorkspace": lambda c: c.stop_workspace("w1"),
+    "deleteWorkspace": lambda c: c.delete_workspace("w1"),
+    "setChatWorkspace": lambda c: c.use_workspace(CHAT, None),
+    "getWorkspaceDiff": lambda c: c.workspace_diff("w1"),
+    "browseWorkspace": lambda c: c.browse_workspace("w1", "a b"),
+    "downloadWorkspaceFile": lambda c: c.download_workspace_file("w1", "a&b/c d"),
+    "uploadWorkspaceFile": lambda c: c.upload_workspace_file("w1", "a", b"x"),
     "watchChat": lambda c: _first_event(c.events(CHAT)),
     "watchChats": lambda c: _first_event(c.all_events()),
 }
@@ -178,6 +192,8 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("file_id", "f1"),
             ("model_id", "m/1"),
             ("user_id", "u1"),
+            ("template_id", "default"),
+            ("workspace_id", "w1"),
             ("plugin", "glossary"),
             ("key", "key"),
         ):

@@ -15,19 +15,29 @@ import pytest
 import steersman_plugin_exec
 import steersman_plugin_files
 import steersman_plugin_web
+import steersman_plugin_workspaces
 from steersman_contracts import hooks
 from steersman_contracts.hooks import Tool
 from steersman_contracts.ids import TOOL_NAME_PATTERN
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_web.settings import Settings
 
-PLUGINS = [steersman_plugin_files, steersman_plugin_exec, steersman_plugin_web]
+PLUGINS = [
+    steersman_plugin_files,
+    steersman_plugin_exec,
+    steersman_plugin_web,
+    steersman_plugin_workspaces,
+]
 TOOLS: list[Tool[Any]] = [
     *steersman_plugin_files.tools(),
     *steersman_plugin_exec.tools(),
     *steersman_plugin_web.offered(Settings(searxng_url="http://searxng.example")),
+    *steersman_plugin_workspaces.tools(),
 ]
-WITHOUT_WORKSPACE = {"web_search", "web_fetch"}
+WITHOUT_WORKSPACE = {
+    *("web_search", "web_fetch"),
+    *(tool.name for tool in steersman_plugin_workspaces.tools()),
+}
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.__name__)
@@ -60,6 +70,11 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
         "process_input",
         "web_search",
         "web_fetch",
+        "list_templates",
+        "read_template",
+        "create_workspace",
+        "start_workspace",
+        "stop_workspace",
     ]
 
 

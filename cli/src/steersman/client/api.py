@@ -18,6 +18,7 @@ from steersman.client.list_reducer import ChatsView
 from steersman.client.problems import ApiProblem
 from steersman.client.rule_calls import RuleCalls
 from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
+from steersman.client.workspace_calls import WorkspaceCalls
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rest import (
@@ -42,7 +43,7 @@ from steersman_contracts.rpc.usage import UsageReport
 from steersman_contracts.rpc.users import Account, SignIn
 
 
-class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls):
+class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls, WorkspaceCalls):
     """One user's access to a Steersman.
 
     Use it as a context manager. Methods raise `ApiProblem` when the API refuses, `Unreachable` when

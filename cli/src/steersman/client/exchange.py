@@ -90,9 +90,11 @@ class Exchange:
         """Ask for bytes."""
         return await self._send(self.request("GET", path))
 
-    async def upload(self, path: str, kind: type[T], content: bytes, **query: str) -> T:
+    async def upload(
+        self, path: str, kind: type[T], content: bytes, *, method: str = "POST", **query: str
+    ) -> T:
         """Send bytes as they are."""
-        request = self.http.build_request("POST", path, params=query, content=content)
+        request = self.http.build_request(method, path, params=query or None, content=content)
         return await self._call(request, kind, repeatable=False)
 
     async def delete(self, path: str) -> None:

@@ -30,6 +30,7 @@ from steersman_contracts.subjects import (
     ROOT,
     TOOL_CANCELS,
     TOOL_RELOADS,
+    TOOL_WORKSPACES,
     TOOLSET_BEATS,
     TOOLSET_CALLS,
     TOOLSET_CATALOGS,
@@ -111,6 +112,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             rpc_group("store", "plugins"),
             rpc_group("store", "policies"),
             rpc_group("tools", "catalog"),
+            rpc_group("tools", "workspaces"),
             rpc_group("chatloop", "providers"),
             rpc_group("tools", "plugins"),
             _all_of("desktop"),
@@ -154,9 +156,11 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     ),
     "tools": Permissions(
         publish=(
+            EVENT_SUBJECTS,
             _all_of("desktop"),
             rpc_group("store", "ledger"),
             rpc_group("store", "plugin_book"),
+            rpc_group("store", "workspaces"),
             f"{ROOT}.tools.>",
             TOOLSET_CATALOGS,
             TOOLSET_CALLS,
@@ -165,10 +169,12 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             _all_of("tools"),
             TOOL_CANCELS,
             TOOL_RELOADS,
+            TOOL_WORKSPACES,
             TOOLSET_BEATS,
             _inbox("tools"),
             _DISCOVERY,
         ),
+        never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
     ),
     # Tool hosts outside of the tools service. A deployment with several that do not trust each
     # other gives each a user of its own, with the name of its set in place of the wildcard.

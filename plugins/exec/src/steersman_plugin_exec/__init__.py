@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from steersman_contracts.hooks import Tool, hookimpl
 from steersman_plugin_exec.execute import EXECUTE, TIMEOUT_MAX_S, Execute, execute
+from steersman_plugin_exec.processes import processes
 from steersman_plugin_exec.steering import (
     PROCESS_INPUT,
     PROCESS_LIST,
@@ -20,6 +22,12 @@ from steersman_plugin_exec.steering import (
     process_output,
     process_signal,
 )
+
+
+@hookimpl
+async def workspace_stopped(workspace: Path) -> None:
+    """End the processes in it, whichever chat started them."""
+    await processes().end_in(workspace, "the workspace was stopped")
 
 
 @hookimpl

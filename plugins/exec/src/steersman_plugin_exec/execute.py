@@ -10,6 +10,7 @@ import msgspec
 
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.sandbox import sandbox_of
+from steersman_contracts.workspaces import environment_of
 from steersman_plugin_exec.launch import prepare
 from steersman_plugin_exec.process import Process
 from steersman_plugin_exec.processes import Entry, processes
@@ -63,7 +64,12 @@ async def execute(context: ToolContext, args: Execute) -> ToolResult:
     background = background or args.background
     try:
         launch = await asyncio.to_thread(
-            prepare, command, context.workspace, args.workdir, sandbox_of(context)
+            prepare,
+            command,
+            context.workspace,
+            args.workdir,
+            sandbox_of(context),
+            environment_of(context),
         )
         entry = processes().start(context.chat_id, launch, with_input=background)
     except Refused as refused:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -139,6 +140,12 @@ class Processes:
     def forget(self, entry: Entry) -> None:
         """Nobody will ask about it."""
         self._entries.pop(entry.id, None)
+
+    async def end_in(self, workspace: Path, because: str) -> None:
+        """End everything that runs in a workspace."""
+        there = await asyncio.to_thread(workspace.resolve)
+        running = [one for one in self._entries.values() if one.workspace == there]
+        await asyncio.gather(*(entry.end(because) for entry in running if not entry.closed))
 
     async def end_all(self, because: str) -> None:
         """End everything: the service stops."""

@@ -12,9 +12,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonObject, JsonPart, TextPart
-from steersman_plugin_files.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_plugin_files.edit import HalfDone
 from steersman_plugin_files.patch import FilePatch, PatchRefused, parse, patched
 from steersman_plugin_files.text import NotText, Text, decode, shown_name

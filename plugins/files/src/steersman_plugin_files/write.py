@@ -13,8 +13,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_contracts.hooks import ToolContext, ToolResult
-from steersman_plugin_files.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_plugin_files.text import lines_of
 
 WRITE_MAX: Final = 5 * 1024 * 1024

@@ -23,6 +23,11 @@ from steersman_gateway.policies import PolicyController
 from steersman_gateway.queue import QueueController
 from steersman_gateway.usage import usage
 from steersman_gateway.users import UserController
+from steersman_gateway.workspaces import (
+    ChatWorkspaceController,
+    TemplateController,
+    WorkspaceController,
+)
 
 
 def provide_backend(state: State) -> Backend:
@@ -52,6 +57,9 @@ def api_router() -> Router:
             about.me,
             about.tools,
             DesktopController,
+            TemplateController,
+            WorkspaceController,
+            ChatWorkspaceController,
             watch_chat,
             watch_chats,
         ],

@@ -26,6 +26,7 @@ from steersman_gateway.api import api_router, provide_backend
 from steersman_gateway.auth import COOKIE
 from steersman_gateway.files import describe_download, describe_upload
 from steersman_gateway.problems import MEDIA_TYPE, STATUS
+from steersman_gateway.workspaces import describe_workspace_download
 
 Document = dict[str, Any]
 
@@ -70,13 +71,16 @@ def build_document(version: str) -> Document:
         },
         "responses": _problems(),
     }
+    content = document["paths"]["/api/v1/workspaces/{workspace_id}/files/content"]
     describe_upload(document["paths"]["/api/v1/files"]["post"])
+    describe_upload(content["put"])
     for path, item in document["paths"].items():
         for method, operation in item.items():
             _complete(operation, path, method)
     _describe_stream(document["paths"]["/api/v1/chats/{chat_id}/events"]["get"], EVENTS)
     _describe_stream(document["paths"]["/api/v1/events"]["get"], FEED_EVENTS)
     describe_download(document["paths"]["/api/v1/files/{file_id}"]["get"])
+    describe_workspace_download(content["get"])
     return document
 
 

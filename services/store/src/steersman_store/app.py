@@ -38,6 +38,7 @@ from steersman_store.titles import Titles
 from steersman_store.usage import Usage
 from steersman_store.users import Users
 from steersman_store.worker import Worker
+from steersman_store.workspaces import Workspaces
 
 
 @asynccontextmanager
@@ -113,6 +114,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Users(database).serve(server)
             ledger.serve(server)
             PluginBook(database, vault).serve(server)
+            Workspaces(database, announcer).serve(server)
             await server.start()
             once = TaskGroup("prices")
             stack.push_async_callback(once.cancel)

@@ -15,12 +15,16 @@ import structlog
 from litestar import Litestar
 
 from steersman_contracts.errors import SteersmanError
+from steersman_contracts.rpc.workspace_book import Quota
+from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import running
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
+from steersman_tools.changes import Changes
+from steersman_tools.desks import Desks, Policy
 from steersman_tools.execution import Executor
 from steersman_tools.ledger import Ledger, MemoryLedger
 from steersman_tools.plugin_book import EmptyBook, StoreBook
@@ -35,7 +39,9 @@ from steersman_tools.sandbox import sandboxed
 from steersman_tools.service import Server
 from steersman_tools.settings import Settings, plugin_environment
 from steersman_tools.store_ledger import StoreLedger
+from steersman_tools.templates import Templates
 from steersman_tools.toolsets import Toolsets
+from steersman_tools.workspace_service import WorkspaceService
 from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
@@ -85,13 +91,57 @@ def create_app(
                 running(toolsets.run, name="toolsets", on_failure=runtime.fail)
             )
             await registry.load()
+            people = await stack.enter_async_context(
+                _workspaces(runtime, settings, host, client, workspaces, registry)
+            )
+            desks = None if people is None else people.desks
             tools = Tools(registry, toolsets, patience_s=settings.toolset_patience_s)
-            calls = _calls(settings, host, tools, ledger, workspaces, client)
-            server = Server(runtime, settings, host=host, tools=tools, calls=calls, client=client)
+            calls = _calls(settings, host, tools, ledger, workspaces, client, desks)
+            server = Server(
+                runtime,
+                settings,
+                host=host,
+                tools=tools,
+                calls=calls,
+                client=client,
+                workspaces=people,
+            )
             await stack.enter_async_context(server.serving())
             yield Service(host, registry, tools)
 
     return create_service(runtime, lifespan)
+
+
+@asynccontextmanager
+async def _workspaces(
+    runtime: Runtime,
+    settings: Settings,
+    host: str,
+    client: NatsClient,
+    workspaces: Workspaces,
+    registry: Registry,
+) -> AsyncGenerator[WorkspaceService | None]:
+    """The workspaces; none without a store, which keeps the book of them."""
+    if settings.ledger == "memory":
+        yield None
+        return
+    quota = Quota(settings.workspaces_per_user, settings.running_workspaces_per_user)
+    folder = settings.templates_dir
+    changes = Changes(Publisher(client), workspaces, quiet_s=settings.diff_quiet_s)
+    desks = Desks(
+        host=host,
+        client=client,
+        rpc=RpcClient(client),
+        directories=workspaces,
+        templates=Templates(None if folder is None else Path(folder)),
+        policy=Policy(quota, settings.workspace_idle_s, settings.workspace_look_s),
+        end_processes=lambda path: registry.current.workspace_stopped(path),
+        on_change=changes.noticed,
+    )
+    async with running(desks.run, name="workspaces", on_failure=runtime.fail):
+        yield WorkspaceService(desks, changes)
+        await changes.close()
+        await desks.close()
 
 
 @asynccontextmanager
@@ -135,6 +185,7 @@ def _calls(
     ledger: Ledger,
     workspaces: Workspaces,
     client: NatsClient,
+    desks: Desks | None,
 ) -> Calls:
     return Calls(
         host=host,
@@ -147,6 +198,7 @@ def _calls(
         max_per_chat=settings.max_calls_per_chat,
         max_waiting=settings.max_waiting_calls,
         rpc=RpcClient(client),
+        desks=desks,
     )
 
 

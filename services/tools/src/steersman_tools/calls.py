@@ -37,6 +37,7 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.admission import Admission
 from steersman_tools.catalog import Tools
 from steersman_tools.context import CallContext, Progress
+from steersman_tools.desks import Desks
 from steersman_tools.execution import Executor, Runnable
 from steersman_tools.ledger import CallKey, Ledger
 from steersman_tools.plugins import Plugins
@@ -116,7 +117,9 @@ class Calls:
         max_per_chat: int,
         max_waiting: int,
         rpc: Caller | None = None,
+        desks: Desks | None = None,
     ) -> None:
+        self._desks = desks
         self._accepted = CallProgress(0, "", host)
         self._tools = tools
         self._rpc = rpc
@@ -281,7 +284,12 @@ class Calls:
         )
         async with self._admission.enter(request.chat_id, tool.spec):
             await start()
-            return await self._executor.execute(plugins, tool, request, context)
+            if self._desks is None:
+                return await self._executor.execute(plugins, tool, request, context)
+            async with self._desks.place(context, tool.spec) as refused:
+                if refused is not None:
+                    return ToolResult.error(refused)
+                return await self._executor.execute(plugins, tool, request, context)
 
 
 async def _nothing() -> None:

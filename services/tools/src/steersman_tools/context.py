@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from steersman_contracts.ids import ChatId
 from steersman_contracts.plugin import LoadedPlugin
 from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import CallProgress
 from steersman_contracts.sandbox import Sandbox
+from steersman_contracts.workspaces import Desk, WorkspaceId
 from steersman_tools.results import cut
 from steersman_tools.workspaces import Workspaces
 
@@ -63,6 +64,16 @@ class Progress:
         self._publish(CallProgress(self._seq, cut(text, MAX_PROGRESS_BYTES)))
 
 
+class CallPlace(NamedTuple):
+    """Where a call acts: a workspace, not the plain directory of its chat."""
+
+    path: Path
+    workspace_id: WorkspaceId
+    environment: Mapping[str, str]
+    root_id: ChatId
+    """The outermost chat of the family that shares it."""
+
+
 class CallContext:
     """The `ToolContext` of one call."""
 
@@ -78,6 +89,9 @@ class CallContext:
     ) -> None:
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""
+        self.place: CallPlace | None = None
+        """None: the plain directory of the chat."""
+        self.desk: Desk | None = None
         self.rpc = rpc
         self.chat_id = chat_id
         self.call_id = call_id
@@ -88,7 +102,11 @@ class CallContext:
 
     @property
     def workspace(self) -> Path:
-        return self._workspaces.path(self.chat_id)
+        return self._workspaces.path(self.chat_id) if self.place is None else self.place.path
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {} if self.place is None else self.place.environment
 
     @property
     def sandbox(self) -> Sandbox:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -172,6 +173,16 @@ class Plugins:
                     returned=type(answer).__name__,
                 )
         return result
+
+    async def workspace_stopped(self, workspace: Path) -> None:
+        """Have the plugins end what they run in a workspace."""
+        for plugin in self.loaded:
+            if not plugin.has("workspace_stopped"):
+                continue
+            try:
+                await _soon(plugin.call("workspace_stopped", workspace=workspace))
+            except Exception:  # the workspace is stopped all the same
+                log.exception("plugin.failed", plugin=plugin.name, hook="workspace_stopped")
 
     async def close(self, timeout_s: float) -> None:
         """Stop the plugins once no call uses them any more, the last one first."""

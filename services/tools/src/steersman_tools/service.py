@@ -40,6 +40,7 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
 from steersman_tools.settings import Settings
+from steersman_tools.workspace_service import WorkspaceService
 
 log = structlog.stdlib.get_logger()
 
@@ -59,7 +60,9 @@ class Server:
         tools: Tools,
         calls: Calls,
         client: NatsClient,
+        workspaces: WorkspaceService | None = None,
     ) -> None:
+        self._workspaces = workspaces
         self._runtime = runtime
         self._settings = settings
         self._host = host
@@ -102,6 +105,8 @@ class Server:
         rpc.add(LIST_TOOLS, self._list_tools)
         rpc.add_stream(CALL_TOOL, self._calls.run)
         rpc.add(CANCEL_CALL, self._cancel)
+        if self._workspaces is not None:
+            self._workspaces.serve(rpc)
         rpc.add(LIST_PLUGINS, self._list_plugins)
         rpc.add(RELOAD_PLUGINS, self._reload)
         here = subjects.tool_host(self._host, CALL_TOOL.name)

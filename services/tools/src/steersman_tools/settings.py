@@ -47,6 +47,16 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Above that the oldest results lose their content; their calls are still not run again."""
     cancel_grace_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
     """Seconds that a cancelled tool gets to clean up before it is left to itself."""
+    templates_dir: str | None = None
+    """Holds one folder per template of workspaces, each with a `template.toml`."""
+    workspaces_per_user: Count = 50
+    running_workspaces_per_user: Count = 20
+    workspace_idle_s: Annotated[float, msgspec.Meta(gt=0)] = 4 * 3600.0
+    """Seconds without a call after which a workspace is stopped; its files stay."""
+    workspace_look_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
+    """Seconds between looks for workspaces that are idle, or to be removed."""
+    diff_quiet_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    """Seconds after a call that changed files until watchers are told what has changed."""
     sandbox: Literal["auto", "require", "off"] = "auto"
     """Bubblewrap round the commands of models: where it works, always or no command at all, never.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import stat
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ import structlog
 from steersman_contracts.errors import InvalidRequest, Unavailable
 from steersman_contracts.ids import ChatId, is_chat_id
 from steersman_contracts.sandbox import UNCONFINED, Owner, Sandbox
+from steersman_contracts.workspaces import WorkspaceId
 
 log = structlog.stdlib.get_logger()
 
@@ -56,6 +58,29 @@ class Workspaces:
     def owner(self) -> Owner | None:
         """Who owns them and runs commands in them; None is whoever runs this process."""
         return None if self._owner is None else Owner(*self._owner)
+
+    def managed(self, workspace_id: WorkspaceId) -> Path:
+        """Where the files of a workspace are; not whether they are there."""
+        # Chat ids can be chosen by clients: no chat's own directory is ever a workspace's.
+        return self._root / f"w-{workspace_id}"
+
+    def make(self, workspace_id: WorkspaceId) -> Path:
+        """The directory of a new workspace, empty, mode 0700.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        path = self.managed(workspace_id)
+        path.mkdir(mode=0o700)
+        if self._owner is not None:
+            os.chown(path, *self._owner, follow_symlinks=False)
+        return path
+
+    def remove(self, workspace_id: WorkspaceId) -> bool:
+        """Remove the files of a workspace; say whether nothing is left. Blocks."""
+        path = self.managed(workspace_id)
+        shutil.rmtree(path, ignore_errors=True)
+        return not os.path.lexists(path)
 
     def path(self, chat_id: ChatId) -> Path:
         """The workspace of a chat; it is there afterwards, mode 0700.

@@ -12,15 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steersman_plugin_exec
+from steersman_contracts.commands import SYSTEM_PATH, environment, search_path
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import TextPart
 from steersman_contracts.sandbox import Owner, user_of_commands
 from steersman_contracts.testing import LocalContext, run_tool
-from steersman_plugin_exec.launch import (
-    SYSTEM_PATH,
-    environment,
-    search_path,
-)
 
 
 async def execute(workspace: Path, command: str, **arguments: Any) -> ToolResult:

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steersman_plugin_files
+from steersman_contracts.confinement import Refused, open_workspace
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
-from steersman_plugin_files.confinement import Refused, open_workspace
 from steersman_plugin_files.diff import hunks
 from steersman_plugin_files.edit import Edited, publish_all
 from steersman_plugin_files.edits import Draft, EditRefused, apply_edit

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steersman_plugin_files
+from steersman_contracts.confinement import Place, Refused
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_files.apply_patch import Step, run_all
-from steersman_plugin_files.confinement import Place, Refused
 from steersman_plugin_files.edit import HalfDone
 from steersman_plugin_files.patch import parse, patched
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steersman_plugin_files
+from steersman_contracts.confinement import Refused, split_path
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
-from steersman_plugin_files.confinement import Refused, split_path
 
 libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 Snapshot = Callable[[Path], dict[str, tuple[int, int, bytes]]]

@@ -42,10 +42,19 @@ class Refused(Exception):
     """The call cannot be done. The message is for the model: what is wrong, and what to do."""
 
 
+class BadPath(Refused):
+    """It is no path below the workspace, whatever the file system holds."""
+
+
+class Missing(Refused):
+    """There is nothing of that name."""
+
+
 def refusal(error: OSError, shown: str) -> Refused:
     """Say in words what the operating system said about the path `shown`."""
     code = error.errno or 0
-    return Refused(f"{shown!r} {_REASONS.get(code, f'cannot be used: {os.strerror(code)}')}")
+    kind = Missing if code == errno.ENOENT else Refused
+    return kind(f"{shown!r} {_REASONS.get(code, f'cannot be used: {os.strerror(code)}')}")
 
 
 def split_path(path: str, roots: Sequence[str]) -> tuple[str, ...]:
@@ -56,30 +65,30 @@ def split_path(path: str, roots: Sequence[str]) -> tuple[str, ...]:
         roots: The workspace's own absolute path, in each spelling that a command may have printed.
 
     Raises:
-        Refused: The path is no path, or leads elsewhere whatever the file system holds.
+        BadPath: The path is no path, or leads elsewhere whatever the file system holds.
     """
     try:
         size = len(path.encode())
     except UnicodeEncodeError as error:
-        raise Refused(f"{path!r} is not valid Unicode; write the path in UTF-8") from error
+        raise BadPath(f"{path!r} is not valid Unicode; write the path in UTF-8") from error
     if not path:
-        raise Refused("the path is empty; use '.' for the workspace itself")
+        raise BadPath("the path is empty; use '.' for the workspace itself")
     if "\0" in path:
-        raise Refused(f"{path!r} contains a NUL character; remove it")
+        raise BadPath(f"{path!r} contains a NUL character; remove it")
     if size > MAX_PATH:
-        raise Refused(
+        raise BadPath(
             f"the path that begins {path[:80]!r} is too long: {size} bytes; use at most {MAX_PATH}"
         )
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names:
-        raise Refused(f"{path!r} contains '..'; write the path from the workspace down, without it")
+        raise BadPath(f"{path!r} contains '..'; write the path from the workspace down, without it")
     if path.startswith("/"):
         names = _below(names, path, roots)
     if len(names) > MAX_DEPTH:
-        raise Refused(f"{path[:80]!r}… has {len(names)} levels; use at most {MAX_DEPTH}")
+        raise BadPath(f"{path[:80]!r}… has {len(names)} levels; use at most {MAX_DEPTH}")
     for name in names:
         if len(name.encode()) > MAX_NAME:
-            raise Refused(
+            raise BadPath(
                 f"the name {name[:80]!r}… is too long: {len(name.encode())} bytes; "
                 f"use at most {MAX_NAME}"
             )
@@ -91,7 +100,7 @@ def _below(names: list[str], path: str, roots: Sequence[str]) -> list[str]:
         top = [name for name in root.split("/") if name]
         if names[: len(top)] == top:
             return names[len(top) :]
-    raise Refused(f"{path!r} is outside the workspace; use a path relative to the workspace")
+    raise BadPath(f"{path!r} is outside the workspace; use a path relative to the workspace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,7 @@ class Workspace:
         """Open the directory that holds `path`, which need not exist itself."""
         names = self.split(path)
         if not names:
-            raise Refused(f"{path!r} is the workspace itself; name a file in it")
+            raise BadPath(f"{path!r} is the workspace itself; name a file in it")
         with self.folder(names[:-1], create=create_parents) as directory:
             yield Place(directory, names[-1], "/".join(names))
 

@@ -1,0 +1,126 @@
+"""Replicas of the tools service that keep workspaces, with a real store that books them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx2
+import pytest
+from integration.gateway.driver import RunningGateway, running_gateway
+from integration.rest.conftest import ALICE, BOB, add_token
+from integration.tools.host import Caller, Service, tools_service
+from support.chat_driver import StoreDriver, new_actor
+
+from steersman.embedded.nats import NatsServer
+from steersman_contracts.parts import JsonPart
+from steersman_contracts.rpc.tools import CallResult
+from steersman_runtime.nats_client import NatsClient
+from steersman_tools.plugins import PluginSource, installed_plugins
+
+OURS = ("exec", "files", "workspaces")
+
+
+class StartTools(Protocol):
+    async def __call__(self, *sources: PluginSource, **settings: Any) -> Service: ...
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A directory that other users reach as well: as root, commands run as one of them."""
+    with tempfile.TemporaryDirectory(prefix="steersman-") as name:
+        base = Path(name)
+        base.chmod(0o755)
+        yield base
+
+
+@pytest.fixture
+def templates(base: Path) -> Path:
+    """The folder of the administrator's templates."""
+    folder = base / "templates"
+    folder.mkdir()
+    return folder
+
+
+def write_template(folder: Path, template_id: str, text: str) -> None:
+    (folder / template_id).mkdir()
+    (folder / template_id / "template.toml").write_text(text)
+
+
+@pytest.fixture
+async def start_tools(
+    nats: NatsServer, store: StoreDriver, base: Path, templates: Path
+) -> AsyncGenerator[StartTools]:
+    """Starts a replica with our plugins; all of them have the same directories."""
+    del store  # it only has to be there
+    async with AsyncExitStack() as stack:
+
+        async def start(*sources: PluginSource, **settings: Any) -> Service:
+            settings = {
+                "workspaces_dir": str(base / "workspaces"),
+                "templates_dir": str(templates),
+                "host_lease_s": 2.0,
+                "toolset_patience_s": 0.0,
+                "diff_quiet_s": 0.05,
+                **settings,
+            }
+            ours = [source for source in installed_plugins() if source.name in OURS]
+            return await stack.enter_async_context(
+                tools_service(nats.url(), [*ours, *sources], settings)
+            )
+
+        yield start
+
+
+@pytest.fixture
+async def gateway(
+    nats: NatsServer, store: StoreDriver, database_url: str
+) -> AsyncGenerator[RunningGateway]:
+    await add_token(database_url, store.actor.user_id, ALICE)
+    await add_token(database_url, (await new_actor(database_url, "bob")).user_id, BOB)
+    async with running_gateway(nats.url()) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def alice(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+    """The person whose chats they are."""
+    async with gateway.client(ALICE) as client:
+        yield client
+
+
+@pytest.fixture
+async def bob(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with gateway.client(BOB) as client:
+        yield client
+
+
+class Chat(Caller):
+    """A chat of the store's, whose model calls tools."""
+
+    async def json(self, tool: str, **arguments: Any) -> Any:
+        """The JSON of a result that is no error."""
+        result = await self.call(tool, arguments)
+        assert not result.is_error, result
+        return json_of(result)
+
+
+def json_of(result: CallResult) -> Any:
+    part = result.content[0]
+    assert isinstance(part, JsonPart), result
+    return part.value
+
+
+class NewChat(Protocol):
+    async def __call__(self) -> Chat: ...
+
+
+@pytest.fixture
+def new_chat(store: StoreDriver, client: NatsClient) -> NewChat:
+    async def make() -> Chat:
+        return Chat(client, (await store.create("hello")).id)
+
+    return make
