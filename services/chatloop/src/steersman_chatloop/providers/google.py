@@ -14,10 +14,10 @@ from typing import Any, Final
 import httpx2
 import msgspec
 
-from steersman_chatloop.providers import sse, tuning
+from steersman_chatloop.providers import sse, transport, tuning
 from steersman_chatloop.providers.addresses import brings_its_own_key, google_url
 from steersman_chatloop.providers.base import StepEvent, StepRequest
-from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
+from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
 from steersman_chatloop.providers.google_events import Translator
 from steersman_chatloop.providers.google_request import FORMAT, to_request, unsent
 from steersman_chatloop.providers.native import CallIds, Origin
@@ -80,7 +80,7 @@ class Google:
 
 
 def _build(_: ModelAccess) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(verify=tls(), timeout=TIMEOUT, follow_redirects=True)
+    return transport.client(tls())
 
 
 async def _close(client: httpx2.AsyncClient) -> None:
