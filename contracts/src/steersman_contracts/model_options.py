@@ -156,6 +156,9 @@ OPTIONS: Final[dict[str, type[Options]]] = {
     "openai-chat": CompatibleOptions,
     "google": GoogleOptions,
     "demo": NoOptions,
+    "anthropic-bedrock": AnthropicOptions,
+    "anthropic-vertex": AnthropicOptions,
+    "google-vertex": GoogleOptions,
 }
 """Wire format → the type of its options."""
 
@@ -179,7 +182,7 @@ def parse_options(provider_type: str, options: JsonObject) -> Options:
         InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
     """
     parsed = _parse(OPTIONS[provider_type], options, "settings.options")
-    if problem := _contradiction(parsed):
+    if problem := _contradiction(parsed) or _missing(provider_type, parsed):
         raise InvalidRequest(f"settings.options: {problem}", field="settings.options")
     return parsed
 
@@ -198,6 +201,12 @@ def _parse(kind: type[S], value: JsonObject, field: str) -> S:
     if unknown := sorted(value.keys() - set(kind.__struct_fields__)):
         raise InvalidRequest(f"{field}: there is no {unknown[0]!r}", field=f"{field}.{unknown[0]}")
     return parsed
+
+
+def _missing(provider_type: str, options: Options) -> str | None:
+    if provider_type == "anthropic-bedrock" and isinstance(options, AnthropicOptions):
+        return "Bedrock has no web_search" if options.web_search_enabled else None
+    return None
 
 
 def _contradiction(options: Options) -> str | None:

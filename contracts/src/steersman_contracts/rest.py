@@ -38,8 +38,10 @@ from steersman_contracts.rpc.models import (
     ModelId,
     Name,
     OutputLimit,
+    Project,
     Provider,
     ProviderType,
+    Region,
 )
 from steersman_contracts.rpc.models import (
     Version as EntryVersion,
@@ -265,12 +267,18 @@ class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     display_name: Name | None = None
     base_url: BaseUrl | None = None
     api_key: ApiKey | None = None
-    """Left out keeps the stored one."""
+    """Left out keeps the stored one. For Bedrock one of its own keys or the JSON object
+    `{"access_key_id": …, "secret_access_key": …, "session_token": …}`; for Vertex AI an API key or
+    the JSON of a service account."""
     headers: Headers | None = None
     """Extra headers of every request; left out keeps the stored ones."""
     enabled: bool = True
     version: EntryVersion | None = None
     """Refuse the change with a conflict if the provider is no longer at this version."""
+    region: Region | None = None
+    """Where a cloud serves the models: needed for Bedrock and Vertex AI."""
+    project: Project | None = None
+    """The project on Vertex AI; left out, the one that the service account belongs to."""
 
 
 class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -285,6 +293,8 @@ class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     """Added to the stored ones; null removes one."""
     enabled: bool | UnsetType = UNSET
     version: EntryVersion | None = None
+    region: Region | UnsetType | None = UNSET
+    project: Project | UnsetType | None = UNSET
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -67,6 +67,8 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: ModelSettings = ModelSettings()
     disabled: Literal["provider_disabled", "missing_key", "config"] | None = None
     """Why the model cannot be called, if it cannot."""
+    region: str | None = None
+    project: str | None = None
 
 
 class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):

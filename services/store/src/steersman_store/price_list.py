@@ -36,6 +36,9 @@ _HOSTED: Final[dict[ProviderType, str]] = {
     "anthropic": "anthropic",
     "openai-responses": "openai",
     "google": "google",
+    "anthropic-bedrock": "aws",
+    "anthropic-vertex": "google",
+    "google-vertex": "google",
 }
 """How the list calls the providers that need no base URL."""
 

@@ -17,7 +17,9 @@ CREATE TYPE worker_result AS (
     tools boolean,
     disabled text,       -- why it cannot be called
     headers bytea,
-    settings json
+    settings json,
+    region text,
+    project text
 );
 
 DROP TYPE IF EXISTS new_messages CASCADE;
@@ -69,9 +71,10 @@ BEGIN
     r.released := c.runner_id IS NULL;
     r.model := c.model;
     SELECT m.provider_id, p.type, m.model_id, p.base_url, p.api_key, m.context_limit,
-            m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings
+            m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings, p.region,
+            p.project
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
-            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings
+            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
     RETURN r;
 END $$;
