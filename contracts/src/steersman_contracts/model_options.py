@@ -29,6 +29,17 @@ Price = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 """Micro-units of the currency for a million tokens: 3_000_000 is 3 dollars."""
 
 
+class PriceTier(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a million tokens cost in a step with more input than `above`, cached input included."""
+
+    above: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    """None: as input, of this tier."""
+    cache_write: Price | None = None
+
+
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a million tokens cost. None is unknown, which is not the same as free."""
 
@@ -39,6 +50,8 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: as input."""
     cache_write: Price | None = None
     """None: as input."""
+    tiers: Annotated[tuple[PriceTier, ...], msgspec.Meta(max_length=10)] = ()
+    """For long input: the last one that the input is above is what all tokens of a step cost."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -171,6 +184,11 @@ def parse_settings(provider_type: str, settings: JsonObject) -> ModelSettings:
     """
     parsed = _parse(ModelSettings, settings, "settings")
     _parse(Prices, settings.get("prices", {}), "settings.prices")
+    for number, tier in enumerate(settings.get("prices", {}).get("tiers", ())):
+        _parse(PriceTier, tier, f"settings.prices.tiers[{number}]")
+    limits = [tier.above for tier in parsed.prices.tiers]
+    if len(set(limits)) < len(limits):
+        raise InvalidRequest("two tiers begin at the same input", field="settings.prices.tiers")
     parse_options(provider_type, parsed.options)
     return parsed
 

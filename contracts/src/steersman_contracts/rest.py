@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from steersman_contracts.chats import Chat, ClientTool, Message, Role
 from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
+from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import (
     CONTENT_VERSION,
     LEGACY_VERSION,
@@ -119,6 +120,9 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     client_key: ClientKey | None = None
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
     """Tools that the client runs itself; names are unique and not those of the server's tools."""
+    effort: Effort | None = None
+    """How hard the model thinks; left out, as an admin has set it for the model. An admin may also
+    have set a limit, above which nothing else happens than at it."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +131,8 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     title: Title | None = None
     model: ModelRef | None = None
     system_prompt: Prompt | None = None
+    effort: Effort | UnsetType | None = UNSET
+    """Null goes back to the model's own setting."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +143,8 @@ class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     busy_behavior: BusyBehavior = "queue"
     model: ModelRef | None = None
     client_key: ClientKey | None = None
+    effort: Effort | None = None
+    """Changes the chat's effort from this message on, as `model` does its model."""
 
 
 class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +153,7 @@ class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     model: ModelRef | None = None
+    effort: Effort | None = None
 
 
 class ImportMessageBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -251,6 +251,7 @@ class ChatRun:
                 self._around.files.of(self.chat.chat_id, self._around.runner_id),
             ),
             tools=self._tools,
+            effort=self.chat.effort,
         )
 
     async def _offered_tools(self) -> tuple[ToolSpec, ...]:

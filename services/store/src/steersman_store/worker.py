@@ -13,7 +13,7 @@ import msgspec
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId, ModelName, UserId
-from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.model_options import Effort, ModelSettings
 from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
@@ -54,6 +54,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
+    effort: Effort | None = None
 
 
 class _RawContext(msgspec.Struct):
@@ -280,6 +281,7 @@ class Worker:
             results=chat.results,
             policies=chat.policies,
             grants=chat.grants,
+            effort=chat.effort,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

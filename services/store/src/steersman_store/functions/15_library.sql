@@ -69,11 +69,12 @@ BEGIN
     IF last_message.role = 'assistant' AND follows.role = 'tool' THEN
         last_message := follows;  -- calls and their results stay together
     END IF;
-    INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, client_tools,
+    INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, effort,
+            client_tools,
             labels)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
             CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
-            source.system_prompt, source.model, source.client_tools, source.labels)
+            source.system_prompt, source.model, source.effort, source.client_tools, source.labels)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
             revision, model, usage, stop, boundary, created_at, cost)

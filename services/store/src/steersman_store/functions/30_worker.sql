@@ -54,7 +54,7 @@ BEGIN
         'chat_id', c.id, 'owner_id', c.owner_id, 'status', c.status,
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
-        'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
+        'effort', c.effort, 'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
         'client_tools', c.client_tools, 'begun', p_begun,
         'compaction_requested', c.compaction_requested,
         'approved', CASE WHEN c.action_decisions IS NULL THEN '[]'::json ELSE (
@@ -261,7 +261,7 @@ BEGIN
     IF backlog THEN
         appended := appended || message_json(promote_head(c), true);
         PERFORM emit_queue(c);
-        SELECT model INTO c.model FROM chats WHERE id = c.id;
+        SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
         IF p_begin THEN
             PERFORM emit_attempt(c);
         END IF;
