@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from fakes.clouds import check_google
 from fakes.faults import HttpError, StreamError
 from fakes.gemini_request import (
     DATA,
@@ -173,6 +174,9 @@ class Gemini:
 
 
 def authorise(request: HttpRequest) -> None:
+    if "/projects/" in request.path:  # on Vertex AI
+        check_google(request)
+        return
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     key = request.headers.get("x-goog-api-key") or request.query.get("key") or token
     if not key:

@@ -107,6 +107,7 @@ class HttpConnection(asyncio.Protocol):
             query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
             headers=self._headers,
             raw=b"".join(self._body),
+            target=self._target.decode("latin-1"),
         )
         self._keep_alive = self._parser.should_keep_alive()
         if self._busy:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from fakes import anthropic, gemini, openai
+from fakes import anthropic, clouds, gemini, openai
 from fakes.http import HttpConnection
 from fakes.wire import HttpRequest, Refused, encode
 
@@ -17,7 +17,13 @@ _OUTPUT: Final = 32_000
 
 def handle(connection: HttpConnection, request: HttpRequest, models: list[str]) -> None:
     """Answer what is not a stream, in the format that the path and the headers speak."""
-    if request.path.startswith("/v1beta/"):
+    if request.path in ("/foundation-models", "/inference-profiles"):
+        refusal = _BEDROCK.refusal
+        answer = clouds.aws_models
+    elif request.path.startswith("/v1beta1/publishers/"):
+        refusal = _GEMINI.refusal
+        answer = clouds.google_models
+    elif request.path.startswith("/v1beta/"):
         refusal = _GEMINI.refusal
         answer = _gemini
     elif "anthropic-version" in request.headers or request.path.startswith("/v1/messages"):
@@ -41,6 +47,7 @@ class _OpenAi:
 
 
 _ANTHROPIC: Final = anthropic.Anthropic()
+_BEDROCK: Final = clouds.Bedrock()
 _GEMINI: Final = gemini.Gemini()
 _OPENAI: Final = _OpenAi()
 

@@ -30,6 +30,7 @@ class Recorded:
         self.query: Final = request.query
         # Names in lower case.
         self.headers: Final = request.headers
+        self.target: Final = request.target
         self.raw: Final = request.raw
         self.status = 0
         # Why it was refused, and the field that the refusal names.

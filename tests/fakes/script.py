@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-Kind: TypeAlias = Literal["anthropic", "responses", "chat", "gemini"]
+Kind: TypeAlias = Literal["anthropic", "responses", "chat", "gemini", "bedrock", "vertex"]
 
 StopReason: TypeAlias = Literal[
     "end",

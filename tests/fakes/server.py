@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 
-from fakes import control, listings
+from fakes import clouds, control, listings
 from fakes.anthropic import Anthropic
 from fakes.chat import Chat
+from fakes.clouds import Bedrock, Vertex
 from fakes.delivery import Action, Delivery, Pacer
 from fakes.faults import (
     Comments,
@@ -43,6 +44,8 @@ WIRES: Final[Mapping[Kind, Wire]] = {
     "responses": Responses(),
     "chat": Chat(),
     "gemini": Gemini(),
+    "bedrock": Bedrock(),
+    "vertex": Vertex(),
 }
 ANY_MODEL: Final = "*"
 
@@ -57,6 +60,7 @@ class FakeProviders:
     def __init__(self, *, port: int = 0, keep_requests: int = 10_000) -> None:
         self._want_port = port
         self.port = 0
+        self.tokens_granted = 0
         self.requests: deque[Recorded] = deque(maxlen=keep_requests)
         self._answers: dict[str, Script | Answer] = {}
         self._faults: defaultdict[str, deque[tuple[Fault, ...]]] = defaultdict(deque)
@@ -232,6 +236,11 @@ class FakeProviders:
             control.handle(self, connection, request)
             return
         route = _route(request)
+        if request.path == "/token":
+            status, body = clouds.grant(request)
+            connection.respond(status, {"content-type": "application/json"}, body)
+            self.tokens_granted += status == 200
+            return
         if route is None:
             listings.handle(connection, request, self.models)
             return
@@ -483,6 +492,8 @@ _GARBAGE: Final[Mapping[Kind, bytes]] = {
     "responses": b'event: response.output_text.delta\ndata: {"broken": \n\n',
     "chat": b'data: {"broken": \n\n',
     "gemini": b'data: {"broken": \r\n\r\n',
+    "bedrock": b"no frame of AWS",
+    "vertex": b'event: content_block_delta\ndata: {"broken": \n\n',
 }
 _PATHS: Final[Mapping[str, Kind]] = {
     "/v1/messages": "anthropic",
@@ -510,4 +521,9 @@ def _route(request: HttpRequest) -> tuple[Wire, str] | None:
     if request.path.endswith(":streamGenerateContent"):
         model = request.path.rpartition("/")[2].removesuffix(":streamGenerateContent")
         return WIRES["gemini"], model
+    if request.path.endswith(":streamRawPredict"):
+        model = request.path.rpartition("/")[2].removesuffix(":streamRawPredict")
+        return WIRES["vertex"], model
+    if request.path.endswith("/invoke-with-response-stream"):
+        return WIRES["bedrock"], request.path.split("/")[2]
     return None

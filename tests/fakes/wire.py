@@ -113,6 +113,8 @@ class HttpRequest:
     # Names in lower case.
     headers: Mapping[str, str]
     raw: bytes
+    # Path and query as they came, for signatures.
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

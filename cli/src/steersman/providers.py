@@ -27,6 +27,8 @@ _HOSTED: Final[dict[str, ProviderType]] = {
     "openai": "openai-responses",
     "google": "google",
     "gemini": "google",
+    "bedrock": "anthropic-bedrock",
+    "vertex": "google-vertex",
 }
 """Names that say which wire format is meant."""
 _TYPES: Final = [kind for kind in get_args(ProviderType) if kind != "demo"]
@@ -37,6 +39,10 @@ Examples:
   steersman provider add groq --base-url https://api.groq.com/openai/v1 --key-env GROQ_API_KEY
   steersman provider add anthropic --key-env ANTHROPIC_API_KEY --model claude-sonnet-5-5
   pass show openai | steersman provider add openai --key-stdin --model gpt-6.2-sol
+  steersman provider add bedrock --region us-east-1 --key-env AWS_BEARER_TOKEN_BEDROCK \
+      --model global.anthropic.claude-sonnet-5-5
+  steersman provider add vertex --region global --key-stdin <service-account.json \
+      --model gemini-3.8-flash
 
 \b
 The key is read from a variable or from the input, never from the command line, where other
@@ -65,6 +71,8 @@ def provider() -> None:
     type=click.Choice(_TYPES),
     help="What it speaks. openai-chat is every compatible server, and the default.",
 )
+@click.option("--region", help="Where a cloud serves the models: Bedrock and Vertex AI.")
+@click.option("--project", help="The project on Vertex AI, if the key does not say it.")
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable with the key.")
 @click.option("--key-stdin", is_flag=True, help="Read the key from the input (asks at a terminal).")
 @click.option(
@@ -88,6 +96,8 @@ def add(
     name: str,
     base_url: str | None,
     kind: str | None,
+    region: str | None,
+    project: str | None,
     key_env: str | None,
     key_stdin: bool,
     headers: tuple[str, ...],
@@ -111,7 +121,12 @@ def add(
     key = _key(key_env, from_stdin=key_stdin)
     body = checked(
         PutProviderBody(
-            type=wire, base_url=base_url, api_key=key, headers=header_values(headers) or None
+            type=wire,
+            base_url=base_url,
+            api_key=key,
+            headers=header_values(headers) or None,
+            region=region,
+            project=project,
         )
     )
 
@@ -165,6 +180,8 @@ def list_providers(*, url: str | None, token: str | None, data: Path | None) -> 
 @click.option("--base-url", metavar="URL", help="Where the server is.")
 @click.option("--type", "kind", type=click.Choice(_TYPES), help="What it speaks.")
 @click.option("--title", metavar="TEXT", help="How it is called for people.")
+@click.option("--region", help="Where a cloud serves the models: Bedrock and Vertex AI.")
+@click.option("--project", help="The project on Vertex AI, if the key does not say it.")
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable with the key.")
 @click.option("--key-stdin", is_flag=True, help="Read the key from the input (asks at a terminal).")
 @click.option("--no-key", is_flag=True, help="Forget the stored key.")
@@ -184,6 +201,8 @@ def set_provider(
     base_url: str | None,
     kind: str | None,
     title: str | None,
+    region: str | None,
+    project: str | None,
     key_env: str | None,
     key_stdin: bool,
     no_key: bool,
@@ -206,6 +225,8 @@ def set_provider(
             ("display_name", title),
             ("api_key", key),
             ("enabled", enabled),
+            ("region", region),
+            ("project", project),
         )
         if value is not None
     }
@@ -293,6 +314,8 @@ def _key(variable: str | None, *, from_stdin: bool) -> str | None:
     if not from_stdin:
         return None
     asked = click.prompt("Key", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    if str(asked).lstrip().startswith("{"):  # the keys of clouds are files of JSON
+        asked = f"{asked}{sys.stdin.read()}"
     key = str(asked).strip()
     if not key:
         raise click.UsageError("there was no key in the input")

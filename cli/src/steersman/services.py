@@ -40,6 +40,15 @@ _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "STEERSMAN_ANTHROPIC_API_KEY": ("ANTHROPIC_API_KEY",),
     "STEERSMAN_OPENAI_API_KEY": ("OPENAI_API_KEY",),
     "STEERSMAN_GEMINI_API_KEY": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "STEERSMAN_AWS_REGION": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "STEERSMAN_AWS_BEARER_TOKEN_BEDROCK": ("AWS_BEARER_TOKEN_BEDROCK",),
+    "STEERSMAN_AWS_ACCESS_KEY_ID": ("AWS_ACCESS_KEY_ID",),
+    "STEERSMAN_AWS_SECRET_ACCESS_KEY": ("AWS_SECRET_ACCESS_KEY",),
+    "STEERSMAN_AWS_SESSION_TOKEN": ("AWS_SESSION_TOKEN",),
+    "STEERSMAN_GOOGLE_CREDENTIALS": (),
+    "STEERSMAN_GOOGLE_CREDENTIALS_FILE": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "STEERSMAN_GOOGLE_CLOUD_PROJECT": ("GOOGLE_CLOUD_PROJECT",),
+    "STEERSMAN_GOOGLE_CLOUD_LOCATION": ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION"),
 }
 _EXTRA: Final[Mapping[str, tuple[str, ...]]] = {
     # These two speak to the outside.
@@ -133,6 +142,10 @@ def _provider_keys(env: Mapping[str, str]) -> dict[str, str]:
         name: next((env[known] for known in (name, *names) if env.get(known)), None)
         for name, names in _PROVIDER_KEYS.items()
     }
+    file = found["STEERSMAN_GOOGLE_CREDENTIALS_FILE"]
+    if file is not None and not os.access(file, os.R_OK):
+        # It was named for other programs, and need not be there.
+        found["STEERSMAN_GOOGLE_CREDENTIALS_FILE"] = None
     return {name: key for name, key in found.items() if key is not None}
 
 

@@ -60,6 +60,10 @@ Environment:
   STEERSMAN_SECRET_KEY     what stored provider keys are encrypted with (32 bytes, base64)
   ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY, GOOGLE_API_KEY
                            providers to offer from the start
+  AWS_REGION with AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+                           Claude on Amazon Bedrock
+  GOOGLE_APPLICATION_CREDENTIALS (GOOGLE_CLOUD_PROJECT, GOOGLE_CLOUD_LOCATION)
+                           Gemini and Claude on Vertex AI, by the key of a service account
   STEERSMAN_<SERVICE>_*    settings of one service, such as STEERSMAN_STORE_LOG_LEVEL
 
 \b

@@ -16,6 +16,7 @@ from steersman_contracts.ids import (
     QueuedId,
     UserId,
 )
+from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
 from steersman_contracts.policies import PendingApproval
 
@@ -231,6 +232,8 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     has_unread: bool = False
     """There is an answer that the owner has not read."""
     title_source: TitleSource = "auto"
+    effort: Effort | None = None
+    """How hard its model thinks, but never more than that model may; None: the model's own."""
     cost_micros: int = 0
     """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
     cost_unknown_steps: int = 0

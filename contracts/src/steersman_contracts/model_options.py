@@ -29,6 +29,17 @@ Price = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 """Micro-units of the currency for a million tokens: 3_000_000 is 3 dollars."""
 
 
+class PriceTier(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a million tokens cost in a step with more input than `above`, cached input included."""
+
+    above: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    """None: as input, of this tier."""
+    cache_write: Price | None = None
+
+
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a million tokens cost. None is unknown, which is not the same as free."""
 
@@ -39,6 +50,8 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     """None: as input."""
     cache_write: Price | None = None
     """None: as input."""
+    tiers: Annotated[tuple[PriceTier, ...], msgspec.Meta(max_length=10)] = ()
+    """For long input: the last one that the input is above is what all tokens of a step cost."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,6 +169,9 @@ OPTIONS: Final[dict[str, type[Options]]] = {
     "openai-chat": CompatibleOptions,
     "google": GoogleOptions,
     "demo": NoOptions,
+    "anthropic-bedrock": AnthropicOptions,
+    "anthropic-vertex": AnthropicOptions,
+    "google-vertex": GoogleOptions,
 }
 """Wire format → the type of its options."""
 
@@ -168,6 +184,11 @@ def parse_settings(provider_type: str, settings: JsonObject) -> ModelSettings:
     """
     parsed = _parse(ModelSettings, settings, "settings")
     _parse(Prices, settings.get("prices", {}), "settings.prices")
+    for number, tier in enumerate(settings.get("prices", {}).get("tiers", ())):
+        _parse(PriceTier, tier, f"settings.prices.tiers[{number}]")
+    limits = [tier.above for tier in parsed.prices.tiers]
+    if len(set(limits)) < len(limits):
+        raise InvalidRequest("two tiers begin at the same input", field="settings.prices.tiers")
     parse_options(provider_type, parsed.options)
     return parsed
 
@@ -179,7 +200,7 @@ def parse_options(provider_type: str, options: JsonObject) -> Options:
         InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
     """
     parsed = _parse(OPTIONS[provider_type], options, "settings.options")
-    if problem := _contradiction(parsed):
+    if problem := _contradiction(parsed) or _missing(provider_type, parsed):
         raise InvalidRequest(f"settings.options: {problem}", field="settings.options")
     return parsed
 
@@ -198,6 +219,12 @@ def _parse(kind: type[S], value: JsonObject, field: str) -> S:
     if unknown := sorted(value.keys() - set(kind.__struct_fields__)):
         raise InvalidRequest(f"{field}: there is no {unknown[0]!r}", field=f"{field}.{unknown[0]}")
     return parsed
+
+
+def _missing(provider_type: str, options: Options) -> str | None:
+    if provider_type == "anthropic-bedrock" and isinstance(options, AnthropicOptions):
+        return "Bedrock has no web_search" if options.web_search_enabled else None
+    return None
 
 
 def _contradiction(options: Options) -> str | None:

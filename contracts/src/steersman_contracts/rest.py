@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from steersman_contracts.chats import Chat, ClientTool, Message, Role
 from steersman_contracts.ids import ModelName, QueuedId, Slug, Uuid
+from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import (
     CONTENT_VERSION,
     LEGACY_VERSION,
@@ -38,8 +39,10 @@ from steersman_contracts.rpc.models import (
     ModelId,
     Name,
     OutputLimit,
+    Project,
     Provider,
     ProviderType,
+    Region,
 )
 from steersman_contracts.rpc.models import (
     Version as EntryVersion,
@@ -117,6 +120,9 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     client_key: ClientKey | None = None
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
     """Tools that the client runs itself; names are unique and not those of the server's tools."""
+    effort: Effort | None = None
+    """How hard the model thinks; left out, as an admin has set it for the model. An admin may also
+    have set a limit, above which nothing else happens than at it."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +131,8 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     title: Title | None = None
     model: ModelRef | None = None
     system_prompt: Prompt | None = None
+    effort: Effort | UnsetType | None = UNSET
+    """Null goes back to the model's own setting."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +143,8 @@ class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     busy_behavior: BusyBehavior = "queue"
     model: ModelRef | None = None
     client_key: ClientKey | None = None
+    effort: Effort | None = None
+    """Changes the chat's effort from this message on, as `model` does its model."""
 
 
 class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +153,7 @@ class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     model: ModelRef | None = None
+    effort: Effort | None = None
 
 
 class ImportMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -265,12 +276,18 @@ class PutProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     display_name: Name | None = None
     base_url: BaseUrl | None = None
     api_key: ApiKey | None = None
-    """Left out keeps the stored one."""
+    """Left out keeps the stored one. For Bedrock one of its own keys or the JSON object
+    `{"access_key_id": …, "secret_access_key": …, "session_token": …}`; for Vertex AI an API key or
+    the JSON of a service account."""
     headers: Headers | None = None
     """Extra headers of every request; left out keeps the stored ones."""
     enabled: bool = True
     version: EntryVersion | None = None
     """Refuse the change with a conflict if the provider is no longer at this version."""
+    region: Region | None = None
+    """Where a cloud serves the models: needed for Bedrock and Vertex AI."""
+    project: Project | None = None
+    """The project on Vertex AI; left out, the one that the service account belongs to."""
 
 
 class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -285,6 +302,8 @@ class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     """Added to the stored ones; null removes one."""
     enabled: bool | UnsetType = UNSET
     version: EntryVersion | None = None
+    region: Region | UnsetType | None = UNSET
+    project: Project | UnsetType | None = UNSET
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):

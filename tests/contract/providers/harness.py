@@ -38,6 +38,8 @@ TYPES: Final[dict[Kind, ProviderType]] = {
     "responses": "openai-responses",
     "chat": "openai-chat",
     "gemini": "google",
+    "bedrock": "anthropic-bedrock",
+    "vertex": "anthropic-vertex",
 }
 MODELS: Final[dict[Kind, str]] = {
     "anthropic": "claude-sonnet-5-5",

@@ -24,12 +24,13 @@ from steersman_contracts.chats import StopReason, Usage
 CASSETTES: Final = Path(os.environ.get("STEERSMAN_CASSETTES") or "not-given")
 SERVER: Final = CASSETTES.parent / "replay" / "replay_server.py"
 
-# Claude on Bedrock and on Vertex is spoken to in other ways, for which there is no adapter.
 KINDS: Final[dict[str, Kind]] = {
     "anthropic-messages": "anthropic",
     "openai-responses": "responses",
     "openai-chat": "chat",
     "gemini": "gemini",
+    "anthropic-bedrock": "bedrock",
+    "anthropic-vertex": "vertex",
 }
 STOPS: Final[dict[str, StopReason]] = {
     "end_turn": "end",
@@ -72,7 +73,11 @@ async def test_a_recorded_conversation_says_what_was_recorded(
     async with replay_server().ReplayServer([CASSETTES / cassette["file"]]) as server:
         (slug,) = server.cassettes
         url = server.url(slug) + ("/v1" if kind in ("responses", "chat") else "")
-        chat = Conversation(providers, access_to(kind, url, cassette["model"]))
+        model = access_to(kind, url, cassette["model"])
+        if kind in ("bedrock", "vertex"):  # with keys that are as they are
+            place = {"region": "us-east5", "project": "p" if kind == "vertex" else None}
+            model = msgspec.structs.replace(model, **place)
+        chat = Conversation(providers, model)
         step = None
         for turn, stream in enumerate(cassette["streams"]):
             if step is not None and step.calls:

@@ -19,6 +19,7 @@ from steersman_contracts.errors import Conflict, NotFound, TransitionRefused
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import titles as rpc
+from steersman_contracts.rpc.usage import GET_USAGE, GetUsage
 
 QUESTION = "Please tell me everything that there is to know about the tides of the North Sea"
 
@@ -81,6 +82,14 @@ async def test_a_cheap_model_names_a_chat_while_its_turn_is_still_running(
     assert (rested.title, rested.last_outcome) == ("Tides of the North Sea", "completed")
     assert words_of((await store.messages(chat.id))[-1]) == "They come and go."
     assert await side_usage(database_url) == [("title", "anthropic/claude-haiku")]
+    spent = await store.rpc.call(GET_USAGE, GetUsage(store.actor, group_by="model"))
+    by_model = {row.key: row for row in spent.rows}
+    title, answer = by_model["anthropic/claude-haiku"], by_model["anthropic/claude-opus"]
+    assert (title.steps, answer.steps, spent.total.steps) == (0, 1, 1)
+    assert title.input_tokens > 0
+    assert title.output_tokens > 0
+    assert title.cost_micros > 0, "its price is in the list"
+    assert rested.cost_micros == title.cost_micros + answer.cost_micros == spent.total.cost_micros
     await store.send(chat.id, "more")
     await store.at_rest(chat.id)
     assert len([r for r in fakes.requests if r.model == "claude-haiku"]) == 1

@@ -19,7 +19,7 @@ from support.chat_driver import StoreDriver, new_actor, text
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Usage
 from steersman_contracts.ids import ChatId, ModelName, UserId
-from steersman_contracts.model_options import Prices
+from steersman_contracts.model_options import Prices, PriceTier
 from steersman_contracts.rpc import Actor, models
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import usage as rpc
@@ -33,6 +33,12 @@ PRICES = {
 }
 
 
+GEMINI = Prices(
+    2_000_000,
+    15_000_000,
+    500_000,
+    tiers=(PriceTier(above=200_000, input=4_000_000, output=18_000_000, cache_read=500_000),),
+)
 Paid = tuple[str, str, str, Usage, int | None]
 """Owner, chat, model, usage and cost of a step."""
 
@@ -41,6 +47,14 @@ def expected(usage: Usage | None, prices: Prices) -> int | None:
     """The same again with fractions, from the words of the contract."""
     if prices.input is None or prices.output is None:
         return None
+    if usage is None and prices.tiers:
+        return None
+    reached = [t for t in prices.tiers if usage is not None and t.above < usage.input_tokens]
+    if reached:
+        tier = max(reached, key=lambda one: one.above)
+        prices = Prices(tier.input, tier.output, tier.cache_read, tier.cache_write)
+        assert prices.input is not None
+        assert prices.output is not None
     read = prices.input if prices.cache_read is None else prices.cache_read
     write = prices.input if prices.cache_write is None else prices.cache_write
     if usage is None:
@@ -58,7 +72,23 @@ def expected(usage: Usage | None, prices: Prices) -> int | None:
 tokens = st.integers(0, 10**9)
 usages = st.none() | st.builds(Usage, tokens, tokens, tokens, tokens, tokens)
 price = st.none() | st.integers(0, 10**12) | st.integers(0, 10)
-prices = st.builds(Prices, price, price, price, price)
+known = st.integers(0, 10**12)
+tiers = st.builds(
+    PriceTier,
+    above=st.integers(1, 10**9),
+    input=known,
+    output=known,
+    cache_read=price,
+    cache_write=price,
+)
+prices = st.builds(
+    Prices,
+    price,
+    price,
+    price,
+    price,
+    st.lists(tiers, max_size=3, unique_by=lambda tier: tier.above).map(tuple),
+)
 
 
 async def costs(url: str, pairs: list[tuple[Usage | None, Prices]]) -> list[int | None]:
@@ -95,6 +125,8 @@ async def test_costs_by_example(database_url: str) -> None:
         (Usage(1000, 100, reasoning_tokens=90), sonnet, 4500),
         (Usage(1000, 0, 0, 800, 100), sonnet, 300 + 240 + 375),
         (Usage(1, 0), Prices(1, 0), 1),
+        (Usage(200_000, 10, 0, 100_000), GEMINI, 250_000 + 150),
+        (Usage(200_001, 10, 0, 100_000), GEMINI, 450_184),
         (Usage(0, 0), sonnet, 0),
         (Usage(0, 0), Prices(), None),
         (Usage(5, 5), Prices(input=1), None),

@@ -10,7 +10,7 @@ import pytest
 from genai_prices.types import ModelPrice, Tier, TieredPrices
 from support.chat_driver import StoreDriver
 
-from steersman_contracts.model_options import Prices
+from steersman_contracts.model_options import Prices, PriceTier
 from steersman_contracts.rpc import Actor, models
 from steersman_store.price_list import PriceList, PriceQuery, find_prices, to_prices
 
@@ -20,6 +20,19 @@ async def price_list() -> AsyncGenerator[PriceList]:
     made = PriceList()
     yield made
     await made.aclose()
+
+
+LONG = Prices(
+    1_250_000,
+    1,
+    100_000,
+    2_500_000,
+    tiers=(
+        PriceTier(
+            above=200_000, input=9_000_000, output=1, cache_read=100_000, cache_write=2_500_000
+        ),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +47,7 @@ async def price_list() -> AsyncGenerator[PriceList]:
                 cache_read_mtok=Decimal("0.1"),
                 cache_write_mtok=Decimal("2.5"),
             ),
-            Prices(1_250_000, 1, 100_000, 2_500_000),
+            LONG,
         ),
         (ModelPrice(input_mtok=Decimal(3)), None),
         (ModelPrice(requests_kcount=Decimal(3)), None),

@@ -1,4 +1,4 @@
-"""A queued message that asks for another model changes the chat's once it is promoted."""
+"""A queued message that asks for another model or effort changes the chat's once promoted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from support.chat_driver import StoreDriver, assistant
 from steersman_contracts import events
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart
+from steersman_contracts.rpc import chats as people
 
 CALL = ToolCallPart("call-1", "ask", {})
 
 
 async def by_the_end_of_the_turn(store: StoreDriver, chat_id: ChatId) -> None:
     done = await store.finish(await store.fence(chat_id), assistant("one"))
-    assert done.chat.model.name == "demo/count"
+    assert (done.chat.model.name, done.chat.effort) == ("demo/count", "high")
 
 
 async def by_an_interrupt(store: StoreDriver, chat_id: ChatId) -> None:
@@ -55,20 +56,21 @@ async def test_the_change_of_the_model_is_announced_with_the_promotion(
 ) -> None:
     chat = await store.create("first")
     await store.acquire(chat.id)
-    await store.send(chat.id, "second", model="demo/count")
+    await store.send(chat.id, "second", model="demo/count", effort="high")
     before = await store.chat(chat.id)
 
     await promote(store, chat.id)
 
     after = await store.chat(chat.id)
     assert (before.model, after.model) == ("demo/echo", "demo/count")
+    assert (before.effort, after.effort) == (None, "high")
     last = await store.log.until(
         chat.id, events.QueueUpdated, snapshot_version=after.snapshot_version
     )
     assert isinstance(last, events.QueueUpdated)
     (updated,) = [e for e in store.log.of(chat.id) if isinstance(e, events.ChatUpdated)]
     assert updated.snapshot_version == after.snapshot_version
-    assert updated.chat.model == "demo/count"
+    assert (updated.chat.model, updated.chat.effort) == ("demo/count", "high")
 
 
 async def test_a_queued_message_with_the_chats_own_model_announces_nothing(
@@ -86,3 +88,28 @@ async def test_a_queued_message_with_the_chats_own_model_announces_nothing(
         chat.id, events.ChatStatusChanged, snapshot_version=ended.snapshot_version
     )
     assert not [e for e in store.log.of(chat.id) if isinstance(e, events.ChatUpdated)]
+
+
+async def test_a_chat_keeps_the_effort_that_was_asked_for_last(store: StoreDriver) -> None:
+    chat = await store.create("first", effort="low")
+    assert chat.effort == "low"
+    owned = await store.acquire(chat.id)
+    assert owned.chat.effort == "low"
+    await store.finish(await store.fence(chat.id), assistant("one"))
+
+    assert (await store.send(chat.id, "second")).chat.effort == "low"
+    owned = await store.acquire(chat.id)
+    await store.finish(await store.fence(chat.id), assistant("two"))
+    assert (await store.send(chat.id, "third", effort="max")).chat.effort == "max"
+    owned = await store.acquire(chat.id)
+    assert owned.chat.effort == "max"
+    (updated,) = [e for e in store.log.of(chat.id) if isinstance(e, events.ChatUpdated)] or [
+        await store.log.until(chat.id, events.ChatUpdated)
+    ]
+    assert isinstance(updated, events.ChatUpdated)
+    assert updated.chat.effort == "max"
+
+    change = people.UpdateChat(store.actor, chat.id, effort=None)
+    assert (await store.rpc.call(people.UPDATE, change)).chat.effort is None
+    change = people.UpdateChat(store.actor, chat.id, title="Another")
+    assert (await store.rpc.call(people.UPDATE, change)).chat.effort is None

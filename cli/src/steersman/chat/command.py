@@ -12,6 +12,7 @@ import click
 
 from steersman.datadir import VARIABLE
 from steersman_contracts.ids import is_chat_id
+from steersman_contracts.model_options import EFFORTS, Effort
 
 _EPILOG: Final = """\b
 Examples:
@@ -42,6 +43,12 @@ Exit status:
 @click.argument("message", nargs=-1)
 @click.option("--model", "-m", metavar="NAME", help="Which model answers, such as demo/tour.")
 @click.option(
+    "--effort",
+    "-e",
+    type=click.Choice(EFFORTS),
+    help="How hard the model thinks, as far as it is allowed to.",
+)
+@click.option(
     "--resume",
     "-r",
     metavar="[CHAT_ID]",
@@ -71,6 +78,7 @@ def chat(
     *,
     message: tuple[str, ...],
     model: str | None,
+    effort: Effort | None,
     resume: str | None,
     system: str | None,
     no_reasoning: bool,
@@ -107,7 +115,7 @@ def chat(
         reasoning=not no_reasoning,
     )
     try:
-        wishes = Wishes(model=model, system=system or "")
+        wishes = Wishes(model=model, system=system or "", effort=effort)
         code = start(find_access(url, token, data), request, wishes)
     except ClientError as error:
         told = failure(error, url)

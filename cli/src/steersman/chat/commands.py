@@ -15,6 +15,7 @@ from steersman.chat.words import shorten
 from steersman.client import Client, ClientError
 from steersman_contracts.chats import Chat, ChatSnapshot, Message, Role, Status
 from steersman_contracts.ids import ChatId, is_chat_id
+from steersman_contracts.model_options import EFFORTS
 from steersman_contracts.policies import Scope
 from steersman_contracts.rest import EditMessageBody, EditQueuedBody, UpdateChatBody
 
@@ -255,6 +256,23 @@ async def _model(talk: Talk, name: str) -> None:
     talk.say(model or "the default model; /models shows which that is")
 
 
+async def _effort(talk: Talk, level: str) -> None:
+    if not level:
+        chat = talk.conversation.view.chat if talk.conversation else None
+        effort = talk.wishes.effort or (chat.effort if chat else None)
+        talk.say(effort or f"the model's own; /effort {'|'.join(EFFORTS)} or default")
+    elif level == "default":
+        talk.wishes = replace(talk.wishes, effort=None)
+        if talk.conversation is not None:
+            await talk.client.update_chat(talk.conversation.chat_id, UpdateChatBody(effort=None))
+        talk.say("the model thinks as hard as it is set to")
+    elif (found := next((one for one in EFFORTS if one == level), None)) is not None:
+        talk.wishes = replace(talk.wishes, effort=found)
+        talk.say(f"the effort is {found} from now on")
+    else:
+        raise Misused(f"there is no effort {level!r}: {', '.join(EFFORTS)} or default")
+
+
 async def _models(talk: Talk, _: str) -> None:
     for model in await talk.client.list_models():
         if model.availability == "disabled":
@@ -280,7 +298,7 @@ async def _edit(talk: Talk, text: str) -> None:
     if not text:
         talk.say(f"/edit TEXT replaces your last message: {plain_text(last.parts)}")
         return
-    body = EditMessageBody(text=sendable(text), model=talk.wishes.model)
+    body = talk.wishes.edit(sendable(text))
     await _replace(talk, conversation, last, body)
 
 
@@ -290,14 +308,14 @@ async def _retry(talk: Talk, _: str) -> None:
     text = plain_text(last.parts)
     if not text:
         raise Misused("your last message holds more than text: send it again instead")
-    await _replace(talk, conversation, last, EditMessageBody(text=text, model=talk.wishes.model))
+    await _replace(talk, conversation, last, talk.wishes.edit(text))
 
 
 async def _replace(
     talk: Talk, conversation: Conversation, old: Message, body: EditMessageBody
 ) -> None:
     await conversation.edit(old.id, body)
-    talk.wishes = replace(talk.wishes, model=None)  # the chat has it from here on
+    talk.wishes = talk.wishes.taken()
     talk.watch = True
 
 
@@ -347,6 +365,7 @@ async def _quit(talk: Talk, _: str) -> None:
 COMMANDS: Final[dict[str, Command]] = {
     "help": Command("[NAME]", "show this, or the line of one command", _help),
     "model": Command("[NAME]", "answer with another model from now on; or say which it is", _model),
+    "effort": Command("[LEVEL]", "think harder or less from now on; or say how hard", _effort),
     "models": Command("", "list the models", _models),
     "interrupt": Command("", "end the turn that runs in this chat", _interrupt),
     "retry": Command("", "have your last message answered again", _retry),

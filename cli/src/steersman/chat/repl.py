@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
@@ -116,8 +115,8 @@ class Repl:
             )
         else:
             self._run(talk.conversation.send(talk.wishes.message(text)))
-        # The chat has the model from here on; somebody else may change it meanwhile.
-        talk.wishes = replace(talk.wishes, model=None)
+        # Somebody else may change what the chat has now.
+        talk.wishes = talk.wishes.taken()
         self._watch()
 
     def _watch(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from steersman.client import Client, ClientError
-from steersman_contracts.rest import CreateChatBody, SendMessageBody
+from steersman_contracts.model_options import Effort
+from steersman_contracts.rest import CreateChatBody, EditMessageBody, SendMessageBody
 from steersman_contracts.rpc.models import Model
 
 
@@ -19,6 +20,7 @@ class Wishes:
     model: str | None = None
     system: str = ""
     title: str = ""
+    effort: Effort | None = None
 
     def new_chat(self, text: str | None) -> CreateChatBody:
         """The body that starts a chat; repeating it does not start another one."""
@@ -28,11 +30,22 @@ class Wishes:
             system_prompt=self.system,
             text=None if text is None else sendable(text),
             client_key=uuid4().hex,
+            effort=self.effort,
         )
 
     def message(self, text: str) -> SendMessageBody:
         """The body that sends a message; repeating it does not send another one."""
-        return SendMessageBody(text=sendable(text), model=self.model, client_key=uuid4().hex)
+        return SendMessageBody(
+            text=sendable(text), model=self.model, client_key=uuid4().hex, effort=self.effort
+        )
+
+    def edit(self, text: str) -> EditMessageBody:
+        """The body that says something else in place of a message."""
+        return EditMessageBody(text=text, model=self.model, effort=self.effort)
+
+    def taken(self) -> Wishes:
+        """What is left to wish for: the chat has model and effort from its message on."""
+        return replace(self, model=None, effort=None)
 
 
 def sendable(text: str) -> str:

@@ -85,7 +85,7 @@ class ChatCalls:
         return await self._exchange.get(f"/chats/{chat_id}", Chat)
 
     async def update_chat(self, chat_id: ChatId, body: UpdateChatBody) -> Chat:
-        """Change title, model or system prompt."""
+        """Change title, model, effort or system prompt."""
         return await self._exchange.call("PATCH", f"/chats/{chat_id}", Chat, body, repeatable=True)
 
     async def delete_chat(self, chat_id: ChatId) -> None:

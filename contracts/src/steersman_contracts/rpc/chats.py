@@ -16,6 +16,7 @@ from steersman_contracts.chats import (
     Status,
 )
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
+from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import Parts, ResultContent
 from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
@@ -50,6 +51,8 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_key: ClientKey | None = None
     """The same key again returns the chat that it made: makes a repeated request harmless."""
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
+    effort: Effort | None = None
+    """How hard the model thinks; None: as its own setting, which also limits this."""
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -83,6 +86,8 @@ class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str | None = None
     model: ModelName | None = None
     system_prompt: str | None = None
+    effort: Effort | msgspec.UnsetType | None = msgspec.UNSET
+    """None goes back to the model's own setting."""
 
 
 class DeleteChat(msgspec.Struct, frozen=True):
@@ -119,6 +124,8 @@ class SendMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Changes the chat's model from this message on."""
     client_key: ClientKey | None = None
     """The same key again changes nothing and returns the first reply."""
+    effort: Effort | None = None
+    """Changes the chat's effort from this message on."""
 
 
 class Interrupt(msgspec.Struct, frozen=True):
@@ -139,6 +146,7 @@ class EditMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: MessageId
     parts: Parts
     model: ModelName | None = None
+    effort: Effort | None = None
 
 
 class EditQueued(msgspec.Struct, frozen=True):

@@ -12,14 +12,28 @@ from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Actor, Method, Nothing
 
-ProviderType: TypeAlias = Literal["anthropic", "openai-responses", "openai-chat", "google", "demo"]
-"""The wire format: `openai-chat` is any compatible server by its base URL."""
+ProviderType: TypeAlias = Literal[
+    "anthropic",
+    "openai-responses",
+    "openai-chat",
+    "google",
+    "demo",
+    "anthropic-bedrock",
+    "anthropic-vertex",
+    "google-vertex",
+]
+"""The wire format: `openai-chat` is any compatible server by its base URL. The last three are
+Claude and Gemini in the clouds of Amazon and Google, in a region and with the cloud's own keys."""
 
 ModelId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 ContextLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 OutputLimit = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-ApiKey = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+ApiKey = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+Region = Annotated[str, msgspec.Meta(pattern=r"^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$(?!\n)")]
+Project = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9](?:[a-z0-9.:-]{0,98}[a-z0-9])?$(?!\n)", max_length=100)
+]
 Headers: TypeAlias = Annotated[dict[str, str], msgspec.Meta(max_length=32)]
 Version = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -41,6 +55,10 @@ class Provider(msgspec.Struct, frozen=True, omit_defaults=True):
     """The extra headers that are sent to it; their values are never shown."""
     version: int = 1
     """Grows with every change by an admin; name it in a change to be told of somebody else's."""
+    region: str | None = None
+    """Where a cloud serves the models."""
+    project: str | None = None
+    """Whose models they are, on Vertex AI."""
 
 
 class Model(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +125,8 @@ class PutProvider(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: Headers | None = None
     """None keeps the stored headers."""
     version: Version | None = None
+    region: Region | None = None
+    project: Project | None = None
 
 
 class PatchProvider(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,6 +144,8 @@ class PatchProvider(msgspec.Struct, frozen=True, omit_defaults=True):
     """Added to those that are stored; None removes one."""
     version: Version | None = None
     """Refuse the change if the provider is no longer at this version."""
+    region: Region | UnsetType | None = UNSET
+    project: Project | UnsetType | None = UNSET
 
 
 class DeleteProvider(msgspec.Struct, frozen=True):

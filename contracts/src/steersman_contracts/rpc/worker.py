@@ -20,7 +20,7 @@ from steersman_contracts.chats import (
     Visibility,
 )
 from steersman_contracts.ids import ChatId, ModelName, RunnerId, Slug, UserId
-from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.model_options import Effort, ModelSettings
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import LevelRules, PendingApproval
 from steersman_contracts.rpc import Actor, Method, Nothing
@@ -67,6 +67,8 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: ModelSettings = ModelSettings()
     disabled: Literal["provider_disabled", "missing_key", "config"] | None = None
     """Why the model cannot be called, if it cannot."""
+    region: str | None = None
+    project: str | None = None
 
 
 class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,6 +95,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     compaction_requested: bool = False
     """A person wants a summary before anything else happens."""
     attempt_started_at: datetime | None = None
+    effort: Effort | None = None
+    """What the chat asks for in place of the model's own setting."""
     begun: bool = False
     """The transition has opened the episode `generation_attempt` for the caller."""
 

@@ -44,6 +44,7 @@ class Requests:
             system=system_text(chat.system_prompt, prompts),
             messages=await self._filled(messages),
             tools=self._tools,
+            effort=chat.effort,
         )
 
     async def _filled(self, messages: Sequence[Message]) -> tuple[Message, ...]:

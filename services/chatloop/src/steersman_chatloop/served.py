@@ -16,6 +16,9 @@ import structlog
 
 from steersman_chatloop.providers.classify import provider_name
 from steersman_chatloop.providers.clients import tls
+from steersman_chatloop.providers.signals import ReportedFault
+from steersman_chatloop.served_clouds import Proofs, questions, read
+from steersman_contracts.cloud_keys import CLOUDS
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.models import ModelId
 from steersman_contracts.rpc.providers import ListServedModels, ServedModel, ServedModels
@@ -65,6 +68,7 @@ class ServedModelLists:
     def __init__(self, rpc: RpcClient, *, deadline_s: float = DEADLINE_S) -> None:
         self._rpc = rpc
         self._deadline_s = deadline_s
+        self._proofs = Proofs()
 
     async def list_models(self, request: ListServedModels) -> ServedModels:
         """Ask the provider. What goes wrong there is an answer and no error."""
@@ -77,7 +81,10 @@ class ServedModelLists:
             return ServedModels("fetch_failed", "The demo lists no models of its own.")
         try:
             async with asyncio.timeout(self._deadline_s):
-                models = await fetch(access)
+                if access.provider_type in CLOUDS:
+                    models = await fetch_from_cloud(access, self._proofs)
+                else:
+                    models = await fetch(access)
         except NoListing as error:
             reason = str(error)
         except TimeoutError:
@@ -113,6 +120,36 @@ async def fetch(access: ModelAccess) -> tuple[ServedModel, ...]:
     return tuple(found[name] for name in sorted(found))[:MAX_MODELS]
 
 
+async def fetch_from_cloud(access: ModelAccess, proofs: Proofs) -> tuple[ServedModel, ...]:
+    """Ask a cloud for all lists and pages, each with a proof of its own.
+
+    Raises:
+        NoListing: The cloud refuses, or answers with something else.
+        httpx2.HTTPError: It cannot be reached.
+    """
+    found: dict[str, ServedModel] = {}
+    async with httpx2.AsyncClient(verify=tls(), timeout=DEADLINE_S) as http:
+        for question in questions(access):
+            query = dict(question.query)
+            for _ in range(_MAX_PAGES):
+                try:
+                    url, headers = await proofs.headers(access, question.address, query)
+                except ReportedFault as fault:
+                    raise NoListing("gives no access for this key.") from fault
+                content = await _get(http, httpx2.URL(url), headers)
+                try:
+                    models, more = read(question, content)
+                except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+                    raise NoListing("answers with something else than a list.") from error
+                found |= {model.model_id: model for model in models}
+                if more is None or len(found) >= MAX_MODELS:
+                    break
+                query[question.more] = more
+    if not found:
+        raise NoListing("lists no models.")
+    return tuple(found[name] for name in sorted(found))[:MAX_MODELS]
+
+
 def _question(access: ModelAccess) -> tuple[str, dict[str, str]]:
     key = access.api_key
     base = (access.base_url or "").rstrip("/")
@@ -139,10 +176,12 @@ def _first_query(access: ModelAccess) -> dict[str, str]:
             return {}
 
 
-async def _get(http: httpx2.AsyncClient, url: httpx2.URL) -> bytes:
+async def _get(
+    http: httpx2.AsyncClient, url: httpx2.URL, headers: Mapping[str, str] | None = None
+) -> bytes:
     for _ in range(_MAX_REDIRECTS + 1):
         content = b""
-        async with http.stream("GET", url, follow_redirects=False) as response:
+        async with http.stream("GET", url, headers=headers, follow_redirects=False) as response:
             if response.has_redirect_location:
                 target = url.join(response.headers["location"])
                 # The key is for this server alone, whatever header it travels in.

@@ -98,6 +98,7 @@ class MessageController(Controller):
             busy_behavior=data.busy_behavior,
             model=None if data.model is None else ModelName(data.model),
             client_key=data.client_key,
+            effort=data.effort,
         )
         return await backend.call(rpc.SEND_MESSAGE, request)
 
@@ -125,6 +126,7 @@ class MessageController(Controller):
             MessageId(known_number(message_id)),
             parts=input_parts(data.text, data.parts, required=True),
             model=None if data.model is None else ModelName(data.model),
+            effort=data.effort,
         )
         return await backend.call(rpc.EDIT_MESSAGE, request)
 

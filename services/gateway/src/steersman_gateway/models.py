@@ -172,6 +172,8 @@ class ProviderController(Controller):
             enabled=data.enabled,
             headers=data.headers,
             version=data.version,
+            region=data.region,
+            project=data.project,
         )
         return (await backend.call(rpc.PUT_PROVIDER, request)).provider
 
@@ -199,6 +201,8 @@ class ProviderController(Controller):
             enabled=data.enabled,
             headers=data.headers,
             version=data.version,
+            region=data.region,
+            project=data.project,
         )
         return (await backend.call(rpc.PATCH_PROVIDER, request)).provider
 

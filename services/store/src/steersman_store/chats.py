@@ -137,7 +137,7 @@ class Chats:
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                 request.actor.user_id,
                 chat_id,
                 subjects.partition(chat_id),
@@ -148,6 +148,7 @@ class Chats:
                 request.client_key,
                 json_text(request.client_tools),
                 "person" if request.title else "auto",
+                request.effort,
             ),
         )
 
@@ -159,7 +160,7 @@ class Chats:
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8)",
+                "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 request.actor.user_id,
                 request.chat_id,
                 encode_parts(parts).decode(),
@@ -168,6 +169,7 @@ class Chats:
                 request.model,
                 request.client_key,
                 rpc.MAX_QUEUED,
+                request.effort,
             ),
         )
 
@@ -187,12 +189,13 @@ class Chats:
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM edit_message($1, $2, $3, $4, $5)",
+                "SELECT * FROM edit_message($1, $2, $3, $4, $5, $6)",
                 request.actor.user_id,
                 request.chat_id,
                 request.message_id,
                 encode_parts(parts).decode(),
                 request.model,
+                request.effort,
             ),
         )
 
@@ -345,12 +348,13 @@ class Chats:
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
         return await self._transition(
             request.chat_id,
-            "SELECT * FROM update_chat($1, $2, $3, $4, $5)",
+            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6)",
             request.actor.user_id,
             request.chat_id,
             request.title,
             request.model,
             request.system_prompt,
+            None if request.effort is msgspec.UNSET else request.effort or "",
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:

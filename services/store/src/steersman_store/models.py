@@ -152,6 +152,10 @@ class Models:
             text = row["settings"]
             if request.settings:
                 merged = merge_patch(stored, request.settings)
+                prices: Any = request.settings.get("prices")
+                if isinstance(prices, dict) and "tiers" not in prices:
+                    # Those were of the prices that are replaced.
+                    merged["prices"].pop("tiers", None)
                 settings = checked(row["type"], merged, request.name)
                 await _check_names(connection, settings)
                 text = json_text(settings)

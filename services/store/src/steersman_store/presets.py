@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
+from steersman_contracts import cloud_keys
+from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.model_options import ModelSettings, Prices
 from steersman_contracts.rpc.models import ProviderType
 from steersman_runtime.settings import Secret
@@ -41,6 +44,8 @@ class Preset(NamedTuple):
     models: Sequence[PresetModel]
     base_url: str | None = None
     key: Secret | None = None
+    region: str | None = None
+    project: str | None = None
 
 
 _ANTHROPIC: Final = (
@@ -57,6 +62,12 @@ _GOOGLE: Final = (
     PresetModel("gemini-3.8-flash", "Gemini 3.8 Flash"),
     PresetModel("gemini-3.1-pro-preview", "Gemini 3.1 Pro"),
     PresetModel("gemini-2.5-flash", "Gemini 2.5 Flash"),
+)
+# Profiles that send a request to whichever region has room.
+_BEDROCK: Final = (
+    PresetModel("global.anthropic.claude-sonnet-5-5", "Claude Sonnet 5.5"),
+    PresetModel("global.anthropic.claude-opus-5-5", "Claude Opus 5.5"),
+    PresetModel("global.anthropic.claude-haiku-5-5", "Claude Haiku 5.5"),
 )
 # The context is split over two slots; see the model server of the command `steersman up`.
 _LOCAL: Final = (
@@ -102,8 +113,60 @@ def presets(settings: Settings) -> list[Preset]:
                 key=settings.local_model_key,
             )
         )
+    found += _clouds(settings)
     found.append(Preset("demo", "demo", "Demo", _DEMO))
     return found
+
+
+def _clouds(settings: Settings) -> list[Preset]:
+    """Never preferred to a key that is for models alone: these open other doors as well."""
+    found: list[Preset] = []
+    if settings.aws_region and (key := _aws_key(settings)) is not None:
+        found.append(
+            Preset(
+                "bedrock",
+                "anthropic-bedrock",
+                "Amazon Bedrock",
+                _BEDROCK,
+                key=key,
+                region=settings.aws_region,
+            )
+        )
+    if settings.google_credentials:
+        kinds: list[tuple[str, ProviderType, str, Sequence[PresetModel]]] = [
+            ("vertex", "google-vertex", "Vertex AI", _GOOGLE),
+            ("vertex-anthropic", "anthropic-vertex", "Claude on Vertex AI", _ANTHROPIC),
+        ]
+        try:
+            text = cloud_keys.normal("google-vertex", settings.google_credentials.reveal())
+            project = settings.google_cloud_project or cloud_keys.project_of(text)
+        except (InvalidRequest, msgspec.DecodeError) as error:
+            # Such as a key file of a kind that reads others on this machine.
+            log.warning("preset.unusable", provider="vertex", error=str(error))
+            return found
+        if project is None:
+            log.warning("preset.unusable", provider="vertex", error="no project is named")
+            return found
+        place = settings.google_cloud_location
+        found += [
+            Preset(name, kind, title, models, key=Secret(text), region=place, project=project)
+            for name, kind, title, models in kinds
+        ]
+    return found
+
+
+def _aws_key(settings: Settings) -> Secret | None:
+    if settings.aws_bearer_token_bedrock:
+        return settings.aws_bearer_token_bedrock
+    if not settings.aws_access_key_id or not settings.aws_secret_access_key:
+        return None
+    session = settings.aws_session_token
+    keys = cloud_keys.AwsKeys(
+        settings.aws_access_key_id,
+        settings.aws_secret_access_key.reveal(),
+        session.reveal() if session else None,
+    )
+    return Secret(msgspec.json.encode(keys).decode())
 
 
 def _row(provider_id: str, model: PresetModel) -> tuple[object, ...]:
@@ -126,15 +189,18 @@ async def write_presets(database: Database, vault: Vault, found: Sequence[Preset
         for preset in found:
             sealed = None if preset.key is None else vault.seal(preset.key.reveal(), preset.id)
             mine = await connection.fetchval(
-                "INSERT INTO providers AS p (id, type, display_name, base_url, api_key, preset) "
-                "VALUES ($1, $2, $3, $4, $5, true) ON CONFLICT (id) DO UPDATE SET type = $2, "
-                "display_name = $3, base_url = $4, api_key = $5, enabled = true, "
+                "INSERT INTO providers AS p (id, type, display_name, base_url, api_key, region, "
+                "project, preset) VALUES ($1, $2, $3, $4, $5, $6, $7, true) "
+                "ON CONFLICT (id) DO UPDATE SET type = $2, display_name = $3, base_url = $4, "
+                "api_key = $5, region = $6, project = $7, enabled = true, "
                 "updated_at = now() WHERE p.preset RETURNING true",
                 preset.id,
                 preset.type,
                 preset.display_name,
                 preset.base_url,
                 sealed,
+                preset.region,
+                preset.project,
             )
             if not mine:
                 continue

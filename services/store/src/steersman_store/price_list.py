@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
-from steersman_contracts.model_options import Prices
+from steersman_contracts.model_options import Prices, PriceTier
 from steersman_contracts.rpc.models import ProviderType
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelPrice, Tier
 
 log = structlog.stdlib.get_logger()
 
@@ -36,6 +36,9 @@ _HOSTED: Final[dict[ProviderType, str]] = {
     "anthropic": "anthropic",
     "openai-responses": "openai",
     "google": "google",
+    "anthropic-bedrock": "aws",
+    "anthropic-vertex": "google",
+    "google-vertex": "google",
 }
 """How the list calls the providers that need no base URL."""
 
@@ -158,19 +161,43 @@ def find_prices(query: PriceQuery, now: datetime) -> Prices | None:
 
 def to_prices(listed: ModelPrice) -> Prices | None:
     """The listed prices as ours; None if the two that matter are not both there."""
-    prices = Prices(
-        input=_micros(listed, "input_mtok"),
-        output=_micros(listed, "output_mtok"),
-        cache_read=_micros(listed, "cache_read_mtok"),
-        cache_write=_micros(listed, "cache_write_mtok"),
-    )
-    return None if prices.input is None or prices.output is None else prices
+    base: dict[str, Any] = {name: _micros(listed, kind, 0) for name, kind in _KINDS.items()}
+    prices = Prices(**base)
+    if prices.input is None or prices.output is None:
+        return None
+    starts = {
+        tier.start for kind in _KINDS.values() for tier in _tiers(getattr(listed, kind, None))
+    }
+    tiers: list[PriceTier] = []
+    for start in sorted(starts):
+        found: dict[str, Any] = {
+            name: _micros(listed, kind, start) for name, kind in _KINDS.items()
+        }
+        if found["input"] is None or found["output"] is None:
+            return None
+        tiers.append(PriceTier(above=start, **found))
+    return msgspec.structs.replace(prices, tiers=tuple(tiers))
 
 
-def _micros(listed: ModelPrice, kind: str) -> int | None:
-    """Dollars for a million tokens as micro-units, rounded up. Of several tiers it is the first."""
-    value: object = getattr(listed, kind, None)
-    value = getattr(value, "base", value)
+_KINDS: Final = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+}
+
+
+def _tiers(value: object) -> Sequence[Tier]:
+    return getattr(value, "tiers", ())
+
+
+def _micros(listed: ModelPrice, kind: str, start: int) -> int | None:
+    """Dollars for a million tokens as micro-units, rounded up, in the tier of that start."""
+    found: object = getattr(listed, kind, None)
+    value: object = getattr(found, "base", found)
+    for tier in _tiers(found):  # in order
+        if tier.start <= start:
+            value = tier.price
     if not isinstance(value, Decimal) or value < 0:
         return None
     return min(int((value * 1_000_000).to_integral_value(ROUND_CEILING)), _LARGEST)

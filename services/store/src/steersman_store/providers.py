@@ -12,6 +12,7 @@ import msgspec
 from asyncpg.pool import PoolConnectionProxy
 from msgspec import UNSET
 
+from steersman_contracts import cloud_keys
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound
 from steersman_contracts.ids import ProviderId
 from steersman_contracts.model_options import parse_options
@@ -25,7 +26,7 @@ from steersman_store.secrets import Vault
 
 _PROVIDER: Final = (
     "id, type, display_name, base_url, api_key IS NOT NULL AS has_key, header_names, enabled, "
-    "preset, version"
+    "preset, version, region, project"
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,8190}[\x21-\x7e])?")
@@ -114,6 +115,8 @@ class _Row(msgspec.Struct, frozen=True):
     api_key: bytes | None = None
     headers: bytes | None = None
     header_names: list[str] = []
+    region: str | None = None
+    project: str | None = None
 
     def origin(self) -> tuple[str, ...]:
         """Whose server it is: secrets that were given for one do not go to another."""
@@ -121,6 +124,30 @@ class _Row(msgspec.Struct, frozen=True):
             return (self.type,)
         parts = urlsplit(self.base_url)
         return (parts.hostname or "", str(parts.port or ""))
+
+
+def placed(row: _Row, key: str | None) -> _Row:
+    """The row with where its cloud is to be found.
+
+    Raises:
+        InvalidRequest: That is not said, or said of what is no cloud.
+    """
+    if row.type not in cloud_keys.CLOUDS:
+        for field, value in (("region", row.region), ("project", row.project)):
+            if value is not None:
+                raise InvalidRequest(f"a provider of type {row.type} has no {field}", field=field)
+        return row
+    if row.region is None:
+        raise InvalidRequest(f"a provider of type {row.type} needs its region", field="region")
+    if row.type == "anthropic-bedrock":
+        if row.project is not None:
+            raise InvalidRequest("Bedrock has no projects", field="project")
+        return row
+    project = row.project or cloud_keys.project_of(key)
+    # Gemini alone can be called with a key that says itself whose it is.
+    if project is None and (row.type == "anthropic-vertex" or cloud_keys.is_json(key)):
+        raise InvalidRequest("the key does not say which project: give one", field="project")
+    return msgspec.structs.replace(row, project=project)
 
 
 class Providers:
@@ -145,7 +172,14 @@ class Providers:
         admins_only(request.actor)
         async with self._database.transaction() as connection:
             before = await _lock(connection, request.id, request.version)
-            wanted = _Row(request.type, request.display_name, request.base_url, request.enabled)
+            wanted = _Row(
+                request.type,
+                request.display_name,
+                request.base_url,
+                request.enabled,
+                region=request.region,
+                project=request.project,
+            )
             if before is not None:
                 wanted = msgspec.structs.replace(
                     wanted,
@@ -157,7 +191,7 @@ class Providers:
                 wanted = self._with_key(wanted, request.id, request.api_key)
             if request.headers is not None:
                 wanted = self._with_headers(wanted, request.id, request.headers)
-            return await _write(connection, request.id, before, wanted)
+            return await self._write(connection, request.id, before, wanted)
 
     async def patch_provider(self, request: rpc.PatchProvider) -> rpc.ProviderReply:
         admins_only(request.actor)
@@ -173,6 +207,8 @@ class Providers:
                 ),
                 base_url=before.base_url if request.base_url is UNSET else request.base_url,
                 enabled=before.enabled if request.enabled is UNSET else request.enabled,
+                region=before.region if request.region is UNSET else request.region,
+                project=before.project if request.project is UNSET else request.project,
             )
             if request.api_key is not UNSET:
                 wanted = self._with_key(wanted, request.id, request.api_key)
@@ -184,7 +220,7 @@ class Providers:
                 )
                 merged = merge_headers(stored, request.headers)
                 wanted = self._with_headers(wanted, request.id, merged)
-            return await _write(connection, request.id, before, wanted)
+            return await self._write(connection, request.id, before, wanted)
 
     async def delete_provider(self, request: rpc.DeleteProvider) -> Nothing:
         admins_only(request.actor)
@@ -198,9 +234,22 @@ class Providers:
     def _with_key(self, row: _Row, provider_id: str, key: str | None) -> _Row:
         if key is None:
             return msgspec.structs.replace(row, api_key=None)
+        key = cloud_keys.normal(row.type, key)
         if not _VALUE.fullmatch(key):
             raise InvalidRequest("the key is not visible ASCII characters", field="api_key")
         return msgspec.structs.replace(row, api_key=self._vault.seal(key, provider_id))
+
+    async def _write(
+        self,
+        connection: PoolConnectionProxy[asyncpg.Record],
+        provider_id: str,
+        before: _Row | None,
+        wanted: _Row,
+    ) -> rpc.ProviderReply:
+        key = None
+        if wanted.type in cloud_keys.CLOUDS and wanted.api_key is not None:
+            key = cloud_keys.normal(wanted.type, self._vault.open(wanted.api_key, provider_id))
+        return await _write(connection, provider_id, before, placed(wanted, key))
 
     def _with_headers(self, row: _Row, provider_id: str, headers: Mapping[str, str]) -> _Row:
         check_headers(headers)
@@ -224,7 +273,8 @@ async def _lock(
     connection: PoolConnectionProxy[asyncpg.Record], provider_id: str, version: int | None
 ) -> _Row | None:
     row = await connection.fetchrow(
-        "SELECT type, display_name, base_url, enabled, api_key, headers, header_names, version "
+        "SELECT type, display_name, base_url, enabled, api_key, headers, header_names, region, "
+        "project, version "
         "FROM providers WHERE id = $1 FOR UPDATE",
         provider_id,
     )
@@ -239,6 +289,7 @@ async def _write(
     before: _Row | None,
     wanted: _Row,
 ) -> rpc.ProviderReply:
+    """Write a checked row."""
     check_base_url(wanted.base_url)
     if wanted.type == "openai-chat" and not wanted.base_url:
         raise InvalidRequest("a compatible server needs its base_url", field="base_url")
@@ -253,9 +304,10 @@ async def _write(
         await _check_models(connection, provider_id, wanted.type)
     row = await connection.fetchrow(
         "INSERT INTO providers AS p (id, type, display_name, base_url, enabled, api_key, headers, "
-        "header_names) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET "
-        "type = $2, display_name = $3, base_url = $4, enabled = $5, api_key = $6, headers = $7, "
-        "header_names = $8, preset = false, version = p.version + 1, updated_at = now() "
+        "header_names, region, project) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "ON CONFLICT (id) DO UPDATE SET type = $2, display_name = $3, base_url = $4, "
+        "enabled = $5, api_key = $6, headers = $7, header_names = $8, region = $9, "
+        "project = $10, preset = false, version = p.version + 1, updated_at = now() "
         f"RETURNING {_PROVIDER}",
         provider_id,
         *msgspec.structs.astuple(wanted),
@@ -303,4 +355,6 @@ def _provider(row: asyncpg.Record) -> rpc.Provider:
         preset=row["preset"],
         header_names=tuple(row["header_names"]),
         version=row["version"],
+        region=row["region"],
+        project=row["project"],
     )

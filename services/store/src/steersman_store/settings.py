@@ -34,3 +34,13 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     anthropic_api_key: Secret | None = None
     openai_api_key: Secret | None = None
     gemini_api_key: Secret | None = None
+    aws_region: str | None = None
+    """With one of the keys below: Claude on Bedrock is offered from the start."""
+    aws_bearer_token_bedrock: Secret | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: Secret | None = None
+    aws_session_token: Secret | None = None
+    google_credentials: Secret | None = None
+    """The JSON of a service account: Gemini and Claude on Vertex AI are offered from the start."""
+    google_cloud_project: str | None = None
+    google_cloud_location: str = "global"

@@ -23,6 +23,9 @@ CHEAP: Final[Mapping[ProviderType, Sequence[str]]] = {
     "anthropic": ("*haiku*",),
     "openai-responses": ("gpt-*-nano*", "gpt-*-mini*", "gpt-*-luna*"),
     "google": ("gemini-*flash-lite*", "gemini-*flash*"),
+    "anthropic-bedrock": ("*haiku*",),
+    "anthropic-vertex": ("*haiku*",),
+    "google-vertex": ("gemini-*flash-lite*", "gemini-*flash*"),
     "openai-chat": ("*-nano*", "*-mini", "*-mini-*", "*haiku*", "*flash-lite*", "*flash*"),
 }
 """Model ids that are good enough for a title, the best choice first, by wire format.

@@ -13,7 +13,7 @@ import msgspec
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.errors import InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId, ModelName, UserId
-from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.model_options import Effort, ModelSettings
 from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
@@ -30,7 +30,8 @@ MAX_PAGE_BYTES: Final = 600_000
 
 _CHAT: Final = (
     "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
-    "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings"
+    "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings, region, "
+    "project"
 )
 
 
@@ -53,6 +54,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
+    effort: Effort | None = None
 
 
 class _RawContext(msgspec.Struct):
@@ -279,13 +281,14 @@ class Worker:
             results=chat.results,
             policies=chat.policies,
             grants=chat.grants,
+            effort=chat.effort,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:
         row = await self._database.row(
             "SELECT $3::text AS model, m.provider_id, p.type AS provider_type, m.model_id, "
             "p.base_url, p.api_key, p.headers, m.context_limit, m.max_output_tokens, m.tools, "
-            "m.settings, obstacle(m, p) AS disabled FROM chats c "
+            "m.settings, obstacle(m, p) AS disabled, p.region, p.project FROM chats c "
             "LEFT JOIN models m ON m.name = $3 LEFT JOIN providers p ON p.id = m.provider_id "
             "WHERE c.id = $1 AND c.runner_id = $2",
             request.chat_id,
@@ -302,7 +305,7 @@ class Worker:
             "SELECT '' AS model, id AS provider_id, type AS provider_type, '' AS model_id, "
             "base_url, api_key, headers, NULL AS context_limit, 32000 AS max_output_tokens, "
             "false AS tools, '{}'::json AS settings, "
-            "CASE WHEN lacks_key(p) THEN 'missing_key' END AS disabled "
+            "CASE WHEN lacks_key(p) THEN 'missing_key' END AS disabled, region, project "
             "FROM providers p WHERE id = $1",
             request.provider_id,
         )
@@ -334,6 +337,8 @@ class Worker:
             ),
             settings=_settings(row["settings"]),
             disabled=row["disabled"],
+            region=row["region"],
+            project=row["project"],
         )
 
 

@@ -177,7 +177,7 @@ async def test_the_registry_plays_it() -> None:
 def test_the_service_starts_without_any_sdk() -> None:
     code = (
         "import sys; import steersman_chatloop.providers.registry, steersman_chatloop.prompt; "
-        "heavy = {'openai', 'anthropic', 'google.genai', 'httpx2', 'pydantic'}; "
+        "heavy = {'openai', 'anthropic', 'google.genai', 'httpx2', 'aiohttp', 'pydantic'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

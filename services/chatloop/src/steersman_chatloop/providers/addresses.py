@@ -70,6 +70,8 @@ def anthropic_url(access: ModelAccess) -> str:
 
 def google_url(access: ModelAccess) -> str:
     """The whole address of a stream of the model, at the Gemini API or on Vertex."""
+    if access.provider_type == "google-vertex":
+        return vertex_model_url(access, "google", "streamGenerateContent") + "?alt=sse"
     base = (access.base_url or GOOGLE_URL).strip().rstrip("/")
     model = quote(access.model_id, safe="/:@.-_")
     if "aiplatform" in host_of(base, GOOGLE_URL):
@@ -81,6 +83,34 @@ def google_url(access: ModelAccess) -> str:
         base = f"{_VERSION.sub('', base)}/v1beta"
         model = model if "/" in model else f"models/{model}"
     return f"{base}/{model}:streamGenerateContent?alt=sse"
+
+
+def vertex_root(access: ModelAccess) -> str:
+    """The root of Vertex AI in a region, with the version of the API."""
+    if access.base_url:
+        base = access.base_url.strip().rstrip("/")
+        return base if urlsplit(base).path else f"{base}/v1"
+    match access.region:
+        case None | "global":
+            host = "aiplatform.googleapis.com"
+        case "us" | "eu":  # several regions at once
+            host = f"aiplatform.{access.region}.rep.googleapis.com"
+        case region:
+            host = f"{region}-aiplatform.googleapis.com"
+    return f"https://{host}/v1"
+
+
+def vertex_model_url(access: ModelAccess, publisher: str, method: str) -> str:
+    """The address of a method of a model on Vertex AI.
+
+    Without a project it is the one that an API key belongs to.
+    """
+    root = vertex_root(access)
+    if access.project is not None:
+        region = access.region or "global"
+        root += f"/projects/{quote(access.project, safe=':.')}/locations/{region}"
+    model = quote(access.model_id, safe="@.-_")
+    return f"{root}/publishers/{publisher}/models/{model}:{method}"
 
 
 def brings_its_own_key(headers: Mapping[str, str]) -> bool:

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from typing import cast
 
 import msgspec
-from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Omit
+from anthropic import AsyncAnthropic, AsyncStream, Omit
 from anthropic._types import RequestOptions
 
-from steersman_chatloop.providers import sse, tuning
+from steersman_chatloop.providers import sse, transport, tuning
 from steersman_chatloop.providers.addresses import anthropic_url, brings_its_own_key
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import (
@@ -24,7 +24,7 @@ from steersman_chatloop.providers.anthropic_request import (
     unsent,
 )
 from steersman_chatloop.providers.base import StepEvent, StepRequest
-from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
+from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.streaming import Limits, run
 from steersman_contracts.parts import JsonObject
@@ -75,8 +75,8 @@ def _build(access: ModelAccess) -> AsyncAnthropic:
         webhook_key="",
         base_url=anthropic_url(access),
         max_retries=0,
-        timeout=TIMEOUT,
-        http_client=DefaultAsyncHttpxClient(verify=tls()),
+        timeout=transport.TIMEOUT,
+        http_client=transport.client(tls()),
         open_telemetry=False,
     )
     # Not what the environment says, which would go to other people's servers.

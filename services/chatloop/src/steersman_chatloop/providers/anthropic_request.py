@@ -53,6 +53,8 @@ _UNCACHEABLE: Final = frozenset({"thinking", "redacted_thinking"})
 
 def is_anthropic(access: ModelAccess) -> bool:
     """Say whether this is Anthropic itself and not a server that speaks its format."""
+    if access.provider_type != "anthropic":
+        return False
     host = host_of(access.base_url, ANTHROPIC_URL)
     return host == "anthropic.com" or host.endswith(".anthropic.com")
 

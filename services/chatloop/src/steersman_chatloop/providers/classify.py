@@ -7,6 +7,7 @@ only together with a status that allows it. Numbers are never read out of text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +15,7 @@ import msgspec
 
 from steersman_chatloop.providers.base import ProviderFailed
 from steersman_chatloop.providers.signals import Signal, signal_of
+from steersman_contracts import cloud_keys
 from steersman_contracts.chats import ChatError, ErrorKind
 from steersman_contracts.rpc.worker import ModelAccess
 
@@ -104,7 +106,8 @@ RULES: Final = (
         "usage_limit",
         codes="insufficient_quota billing_error billing_hard_limit_reached billing_not_active "
         "contract_spend_limit_reached enforced_spend_limit_reached exceeded_current_quota_error "
-        "quota_per_day quota_zero insufficient_credits payment_required",
+        "quota_per_day quota_zero insufficient_credits payment_required "
+        "servicequotaexceededexception",
     ),
     _rule("usage_limit", status=(402,)),
     _rule(
@@ -113,6 +116,7 @@ RULES: Final = (
         text=r"credit balance is too low|insufficient (?:balance|credits|funds)|key limit exceeded"
         r"|used all available credits|spending limit|billing hard limit",
     ),
+    _rule("usage_limit", status=(429,), text=r"too many tokens per day"),  # Bedrock
     # Policy.
     _rule(
         "content_filter",
@@ -143,7 +147,8 @@ RULES: Final = (
         "auth",
         codes="authentication_error invalid_api_key unauthenticated api_key_invalid "
         "permission_error permission_denied account_deactivated invalid_authentication_error "
-        "accessdeniedexception unrecognizedclientexception expiredtokenexception",
+        "accessdeniedexception unrecognizedclientexception expiredtokenexception "
+        "invalidsignatureexception signaturedoesnotmatch missingauthenticationtokenexception",
     ),
     _rule("auth", names="CredentialsError DefaultCredentialsError RefreshError OAuthError"),
     _rule("auth", status=(401, 403)),
@@ -153,7 +158,8 @@ RULES: Final = (
         retryable=True,
         codes="overloaded_error overloaded engine_overloaded engine_overloaded_error slow_down "
         "unavailable unavailable_error server_overloaded model_overloaded capacity_exceeded "
-        "compaction_unavailable insufficient_system_resource serviceunavailableexception",
+        "compaction_unavailable insufficient_system_resource serviceunavailableexception "
+        "modelnotreadyexception",
     ),
     _rule("overloaded", retryable=True, status=(529,)),
     _rule("overloaded", retryable=True, status=(500, 503), text=r"overloaded|at capacity"),
@@ -165,7 +171,11 @@ RULES: Final = (
     ),
     _rule("rate_limit", retryable=True, status=(429,)),
     # Time and the network.
-    _rule("timeout", retryable=True, codes="timeout_error deadline_exceeded timeout"),
+    _rule(
+        "timeout",
+        retryable=True,
+        codes="timeout_error deadline_exceeded timeout modeltimeoutexception",
+    ),
     _rule("timeout", retryable=True, status=(408, 502, 503, 504)),
     _rule(
         "config",
@@ -306,8 +316,21 @@ _SECRETS: Final = re.compile(
 )
 
 
+def _secret_texts(key: str | None) -> Iterator[str]:
+    """The key, or what it consists of: AWS quotes the token of a session in its errors."""
+    if not key or len(key) < 4:
+        return
+    yield key
+    if cloud_keys.is_json(key):
+        try:
+            values = msgspec.json.decode(key, type=dict[str, object]).values()
+        except (msgspec.DecodeError, UnicodeError):
+            return
+        yield from (value for value in values if isinstance(value, str) and len(value) >= 16)
+
+
 def scrub(text: str, key: str | None = None) -> str:
     """Remove what looks like a secret, and `key` itself."""
-    if key and len(key) >= 4:
-        text = text.replace(key, "***")
+    for secret in _secret_texts(key):
+        text = text.replace(secret, "***")
     return _SECRETS.sub("***", text)

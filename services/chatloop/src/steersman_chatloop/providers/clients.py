@@ -19,13 +19,9 @@ MAX_IDLE_CLIENTS: Final = 32
 MAX_CALLS_PER_CLIENT: Final = 16
 """The SDKs' connection pool looks at each of its connections at every begin and end of a request:
 with hundreds of streams on one client that was a fifth of this process's time."""
-CONNECT_TIMEOUT_S: Final = 10.0
 
 NO_KEY: Final = "no-key"
 """Sent to servers that want none: without one the SDKs would look into the environment."""
-
-TIMEOUT: Final = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
-"""The watchdogs end silent streams; a whole answer may take as long as it likes."""
 
 
 @cache

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx2
 import msgspec
 
-from steersman_chatloop.providers import sse, tuning
+from steersman_chatloop.providers import direct, sse, transport, tuning
 from steersman_chatloop.providers.addresses import brings_its_own_key, google_url
 from steersman_chatloop.providers.base import StepEvent, StepRequest
-from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
+from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
 from steersman_chatloop.providers.google_events import Translator
 from steersman_chatloop.providers.google_request import FORMAT, to_request, unsent
 from steersman_chatloop.providers.native import CallIds, Origin
@@ -26,7 +26,9 @@ from steersman_chatloop.providers.streaming import Limits, run
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
 
-MAX_ERROR: Final = 64 * 1024
+if TYPE_CHECKING:  # it needs google-auth
+    from steersman_chatloop.providers.google_login import Tokens
+
 MAX_PIECES: Final = 20
 """Requests for one answer, when each ends with a token to go on."""
 
@@ -34,8 +36,9 @@ MAX_PIECES: Final = 20
 class Google:
     """The provider for this wire format."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tokens: Tokens | None = None) -> None:
         self._limits = limits
+        self._tokens = tokens  # None: keys alone, without what tokens need
         self._clients = ClientPool(_build, _close)
 
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
@@ -62,17 +65,25 @@ class Google:
         self, access: ModelAccess, body: JsonObject
     ) -> AsyncGenerator[list[JsonObject]]:
         content = msgspec.json.encode(body)
-        async with (
-            self._clients.lease(access) as client,
-            client.stream(
-                "POST", google_url(access), content=content, headers=_headers(access)
-            ) as response,
-        ):
-            if response.status_code >= 400:
-                raise await _refused(response)
-            async with aclosing(sse.events(response)) as batches:
+        headers = _headers(access) if self._tokens is None else await self._cloud_headers(access)
+        try:
+            async with (
+                self._clients.lease(access) as client,
+                direct.opened(client, google_url(access), content, headers) as response,
+                aclosing(sse.events(response)) as batches,
+            ):
                 async for batch in batches:
                     yield batch
+        except ReportedFault as fault:
+            if self._tokens is not None and fault.status_code == 401:
+                self._tokens.forget(access)
+            raise
+
+    async def _cloud_headers(self, access: ModelAccess) -> dict[str, str]:
+        assert self._tokens is not None  # the caller has looked
+        proof = await self._tokens.proof(access)
+        given = {name.lower(): value for name, value in access.headers.items()}
+        return {"content-type": "application/json"} | proof | given
 
     async def aclose(self) -> None:
         """Close the clients."""
@@ -80,7 +91,7 @@ class Google:
 
 
 def _build(_: ModelAccess) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(verify=tls(), timeout=TIMEOUT, follow_redirects=True)
+    return transport.client(tls())
 
 
 async def _close(client: httpx2.AsyncClient) -> None:
@@ -97,16 +108,3 @@ def _headers(access: ModelAccess) -> dict[str, str]:
         else:
             own["x-goog-api-key"] = key
     return own | {name.lower(): value for name, value in access.headers.items()}
-
-
-async def _refused(response: httpx2.Response) -> ReportedFault:
-    raw = b""
-    async for chunk in response.aiter_bytes():
-        raw += chunk
-        if len(raw) > MAX_ERROR:
-            break
-    try:
-        body: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeError):
-        body = {"message": raw[:500].decode("utf-8", "replace")}
-    return ReportedFault(body, status=response.status_code, response=response)

@@ -83,7 +83,9 @@ def searches(access: ModelAccess, *, has_tools: bool) -> bool:
     """
     if not tuning.options(access, GoogleOptions).web_search_enabled:
         return False
-    on_vertex = "aiplatform" in host_of(access.base_url, GOOGLE_URL)
+    on_vertex = access.provider_type == "google-vertex" or "aiplatform" in host_of(
+        access.base_url, GOOGLE_URL
+    )
     return not has_tools or (is_third_generation(access.model_id) and not on_vertex)
 
 

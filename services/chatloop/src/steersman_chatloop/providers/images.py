@@ -46,6 +46,9 @@ LIMITS: Final[dict[ProviderType, Limit]] = {
     "openai-responses": Limit(4096, 15_000_000),
     "openai-chat": Limit(2048, 7_000_000),
     "google": Limit(4096, 7_000_000),
+    "anthropic-bedrock": Limit(2000, 3_700_000),
+    "anthropic-vertex": Limit(2000, 3_700_000),
+    "google-vertex": Limit(4096, 7_000_000),
 }
 
 _kept: OrderedDict[tuple[bytes, Limit], FilePart] = OrderedDict()

@@ -13,12 +13,12 @@ from contextlib import aclosing
 from typing import Final, cast
 
 import msgspec
-from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, Omit
+from openai import AsyncOpenAI, AsyncStream, Omit
 from openai._types import RequestOptions
 
-from steersman_chatloop.providers import sse
+from steersman_chatloop.providers import sse, transport
 from steersman_chatloop.providers.addresses import brings_its_own_key, openai_address
-from steersman_chatloop.providers.clients import NO_KEY, TIMEOUT, ClientPool, tls
+from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
 
@@ -41,8 +41,8 @@ def _build(access: ModelAccess) -> AsyncOpenAI:
         base_url=address.url,
         default_query=address.query,
         max_retries=0,
-        timeout=TIMEOUT,
-        http_client=DefaultAsyncHttpxClient(verify=tls()),
+        timeout=transport.TIMEOUT,
+        http_client=transport.client(tls()),
     )
     # Empty above, so that the SDK does not look into the environment; None here, so that no empty
     # header is sent. Extra headers have no such switch, and must not go to other people's servers.

@@ -52,12 +52,34 @@ def _google(limits: Limits) -> Provider:
     return Google(limits)
 
 
+def _bedrock(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.anthropic_clouds import Bedrock
+
+    return Bedrock(limits)
+
+
+def _anthropic_vertex(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.anthropic_clouds import Vertex
+
+    return Vertex(limits)
+
+
+def _google_vertex(limits: Limits) -> Provider:
+    from steersman_chatloop.providers.google import Google
+    from steersman_chatloop.providers.google_login import Tokens
+
+    return Google(limits, Tokens())
+
+
 FACTORIES: Final[dict[ProviderType, Callable[[Limits], Provider]]] = {
     "demo": _demo,
     "openai-chat": _openai_chat,
     "openai-responses": _openai_responses,
     "anthropic": _anthropic,
     "google": _google,
+    "anthropic-bedrock": _bedrock,
+    "anthropic-vertex": _anthropic_vertex,
+    "google-vertex": _google_vertex,
 }
 
 _DISABLED: Final[dict[str, ErrorKind]] = {

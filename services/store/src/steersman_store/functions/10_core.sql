@@ -117,7 +117,7 @@ CREATE OR REPLACE FUNCTION chat_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT json_build_object(
         'id', c.id, 'owner_id', c.owner_id, 'title', c.title, 'title_source', c.title_source,
-        'model', c.model, 'status', c.status,
+        'model', c.model, 'effort', c.effort, 'status', c.status,
         'created_at', c.created_at, 'updated_at', c.updated_at,
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'queue_version', c.queue_version, 'generation_attempt', c.generation_attempt,
@@ -211,10 +211,11 @@ RETURNS void LANGUAGE sql AS $$
         'queue', queue_json(c.id)))
 $$;
 
-CREATE OR REPLACE FUNCTION enqueue(c chats, p_content json, p_model text)
-RETURNS queued_messages LANGUAGE sql AS $$
-    INSERT INTO queued_messages (chat_id, position, content, model)
-        SELECT c.id, coalesce(max(q.position), 0) + 1, p_content, p_model
+CREATE OR REPLACE FUNCTION enqueue(
+    c chats, p_content json, p_model text, p_effort text DEFAULT NULL
+) RETURNS queued_messages LANGUAGE sql AS $$
+    INSERT INTO queued_messages (chat_id, position, content, model, effort)
+        SELECT c.id, coalesce(max(q.position), 0) + 1, p_content, p_model, p_effort
             FROM queued_messages q WHERE q.chat_id = c.id
         RETURNING *
 $$;
@@ -244,9 +245,10 @@ BEGIN
         RETURNING * INTO q;
     wanted := coalesce(q.model, c.model);
     wanted := coalesce(replacement(wanted), wanted);
-    IF wanted <> c.model THEN
-        UPDATE chats SET model = wanted WHERE id = c.id;
+    IF wanted <> c.model OR q.effort <> coalesce(c.effort, '') THEN
+        UPDATE chats SET model = wanted, effort = coalesce(q.effort, effort) WHERE id = c.id;
         c.model := wanted;
+        c.effort := coalesce(q.effort, c.effort);
         PERFORM chat_updated(c);
     END IF;
     RETURN append_message(c, 'user', q.content);
@@ -284,7 +286,7 @@ BEGIN
     IF backlog THEN
         PERFORM promote_head(c);
         PERFORM emit_queue(c);
-        SELECT model INTO c.model FROM chats WHERE id = c.id;
+        SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
     END IF;
     RETURN c;
 END $$;

@@ -23,7 +23,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION create_chat(
     p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
-    p_content json, p_key text, p_client_tools json, p_title_source text
+    p_content json, p_key text, p_client_tools json, p_title_source text,
+    p_effort text DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
@@ -32,10 +33,10 @@ DECLARE
 BEGIN
     PERFORM check_model(p_model);
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
-            client_tools, title_source)
+            client_tools, title_source, effort)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
             coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
-            p_key, p_client_tools, p_title_source)
+            p_key, p_client_tools, p_title_source, p_effort)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
         RETURNING * INTO c;
     IF c.id IS NULL THEN  -- the same request again
@@ -55,7 +56,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION send_message(
     p_actor uuid, p_chat uuid, p_content json, p_title text, p_busy text, p_model text, p_key text,
-    p_max_queued integer
+    p_max_queued integer, p_effort text DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -83,8 +84,11 @@ BEGIN
     IF idle AND backlog = 0 THEN
         p_model := coalesce(p_model, replacement(c.model));
     END IF;
-    IF (c.title = '' AND p_title <> '') OR (idle AND backlog = 0 AND p_model <> c.model) THEN
+    IF (c.title = '' AND p_title <> '') OR (idle AND backlog = 0
+            AND (p_model <> c.model OR p_effort <> coalesce(c.effort, ''))) THEN
         c.title := coalesce(nullif(c.title, ''), p_title);
+        c.effort := CASE WHEN idle AND backlog = 0 THEN coalesce(p_effort, c.effort)
+            ELSE c.effort END;
         c.model := CASE WHEN idle AND backlog = 0 THEN coalesce(p_model, c.model) ELSE c.model END;
         PERFORM chat_updated(c);
     END IF;
@@ -100,16 +104,16 @@ BEGIN
             PERFORM refuse('queue_full', format('the queue holds its maximum of %s', p_max_queued),
                 jsonb_build_object('maximum', p_max_queued));
         END IF;
-        q := enqueue(c, p_content, p_model);
+        q := enqueue(c, p_content, p_model, p_effort);
         c.queue_version := c.snapshot_version;
         IF idle THEN  -- a backlog was left behind by an error: it goes on in order
             PERFORM promote_head(c);
-            SELECT model INTO c.model FROM chats WHERE id = c.id;
+            SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
         END IF;
         PERFORM emit_queue(c);
     END IF;
 
-    UPDATE chats SET status = c.status, title = c.title, model = c.model,
+    UPDATE chats SET status = c.status, title = c.title, model = c.model, effort = c.effort,
             snapshot_version = c.snapshot_version, history_version = c.history_version,
             queue_version = c.queue_version, updated_at = now(),
             steps = CASE WHEN idle THEN 0 ELSE steps END,
@@ -163,7 +167,8 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION update_chat(
-    p_actor uuid, p_chat uuid, p_title text, p_model text, p_system_prompt text
+    p_actor uuid, p_chat uuid, p_title text, p_model text, p_system_prompt text,
+    p_effort text DEFAULT NULL  -- empty: as the model's setting
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -171,6 +176,7 @@ BEGIN
     PERFORM next_status(c, 'update');
     PERFORM check_model(p_model);
     UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
+            effort = CASE WHEN p_effort IS NULL THEN effort ELSE nullif(p_effort, '') END,
             title_source = CASE WHEN p_title IS NULL THEN title_source ELSE 'person' END,
             title_requested = title_requested AND p_title IS NULL,
             system_prompt = coalesce(p_system_prompt, system_prompt),
@@ -219,7 +225,8 @@ RETURNS json LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION edit_message(
-    p_actor uuid, p_chat uuid, p_message bigint, p_content json, p_model text
+    p_actor uuid, p_chat uuid, p_message bigint, p_content json, p_model text,
+    p_effort text DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -240,13 +247,14 @@ BEGIN
     END IF;
     PERFORM check_model(p_model);
     p_model := coalesce(p_model, replacement(c.model));
-    switched := p_model IS DISTINCT FROM c.model AND p_model IS NOT NULL;
+    switched := (p_model IS DISTINCT FROM c.model AND p_model IS NOT NULL)
+        OR (p_effort IS DISTINCT FROM c.effort AND p_effort IS NOT NULL);
     c.status := next_status(c, 'edit_message');
     DELETE FROM queued_messages WHERE chat_id = c.id;
     had_queue := FOUND;
     DELETE FROM leases WHERE chat_id = c.id;
     UPDATE chats SET status = c.status, model = coalesce(p_model, model),
-            snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
+            effort = coalesce(p_effort, effort), snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
             queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,

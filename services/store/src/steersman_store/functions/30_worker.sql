@@ -17,7 +17,9 @@ CREATE TYPE worker_result AS (
     tools boolean,
     disabled text,       -- why it cannot be called
     headers bytea,
-    settings json
+    settings json,
+    region text,
+    project text
 );
 
 DROP TYPE IF EXISTS new_messages CASCADE;
@@ -52,7 +54,7 @@ BEGIN
         'chat_id', c.id, 'owner_id', c.owner_id, 'status', c.status,
         'snapshot_version', c.snapshot_version, 'history_version', c.history_version,
         'generation_attempt', c.generation_attempt, 'system_prompt', c.system_prompt,
-        'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
+        'effort', c.effort, 'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
         'client_tools', c.client_tools, 'begun', p_begun,
         'compaction_requested', c.compaction_requested,
         'approved', CASE WHEN c.action_decisions IS NULL THEN '[]'::json ELSE (
@@ -69,9 +71,10 @@ BEGIN
     r.released := c.runner_id IS NULL;
     r.model := c.model;
     SELECT m.provider_id, p.type, m.model_id, p.base_url, p.api_key, m.context_limit,
-            m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings
+            m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings, p.region,
+            p.project
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
-            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings
+            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
     RETURN r;
 END $$;
@@ -261,7 +264,7 @@ BEGIN
     IF backlog THEN
         appended := appended || message_json(promote_head(c), true);
         PERFORM emit_queue(c);
-        SELECT model INTO c.model FROM chats WHERE id = c.id;
+        SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
         IF p_begin THEN
             PERFORM emit_attempt(c);
         END IF;

@@ -45,8 +45,7 @@ BEGIN
         RETURN false;
     END IF;
     IF p_usage IS NOT NULL THEN
-        INSERT INTO side_usage (chat_id, user_id, purpose, model, usage)
-            VALUES (c.id, c.owner_id, 'title', p_model, p_usage);
+        PERFORM record_side_usage(c, 'title', p_model, p_usage);
     END IF;
     IF p_title = '' OR c.archived OR c.title_source <> p_replaces
         OR NOT (c.title_source = 'auto' OR c.title_requested)

@@ -4,8 +4,10 @@
 -- one with extra headers may be given it there.
 CREATE OR REPLACE FUNCTION lacks_key(p providers)
 RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT p.api_key IS NULL AND p.headers IS NULL AND p.base_url IS NULL
-        AND p.type IN ('anthropic', 'openai-responses', 'openai-chat', 'google')
+    SELECT p.api_key IS NULL AND p.headers IS NULL AND (
+        p.type IN ('anthropic-bedrock', 'anthropic-vertex', 'google-vertex')
+        OR p.base_url IS NULL
+            AND p.type IN ('anthropic', 'openai-responses', 'openai-chat', 'google'))
 $$;
 
 -- Why a model cannot be called, in the words of `ModelAccess.disabled`; NULL if it can.

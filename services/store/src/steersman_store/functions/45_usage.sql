@@ -6,23 +6,35 @@ RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT least(greatest(coalesce((p_usage ->> p_kind)::numeric, 0), 0), 1000000000)::bigint
 $$;
 
+-- The prices for a step with this much input: above the threshold of a tier all its tokens cost
+-- what the tier says.
+CREATE OR REPLACE FUNCTION prices_at(p_prices json, p_input bigint)
+RETURNS json LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce((SELECT tier FROM json_array_elements(p_prices -> 'tiers') AS tier
+            WHERE (tier ->> 'above')::bigint < p_input
+            ORDER BY (tier ->> 'above')::bigint DESC LIMIT 1), p_prices)
+$$;
+
 -- The cost of one step in micro-units, rounded up; NULL when it is not known. Cached tokens are
 -- part of the input and have prices of their own; reasoning is part of the output and has none.
 CREATE OR REPLACE FUNCTION step_cost(p_usage json, p_prices json)
 RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    input_price numeric := p_prices ->> 'input';
-    output_price numeric := p_prices ->> 'output';
-    read_price numeric := coalesce(p_prices ->> 'cache_read', p_prices ->> 'input');
-    write_price numeric := coalesce(p_prices ->> 'cache_write', p_prices ->> 'input');
+    listed json := CASE WHEN p_prices -> 'tiers' IS NULL THEN p_prices
+        ELSE prices_at(p_prices, tokens_of(p_usage, 'input_tokens')) END;
+    input_price numeric := listed ->> 'input';
+    output_price numeric := listed ->> 'output';
+    read_price numeric := coalesce(listed ->> 'cache_read', listed ->> 'input');
+    write_price numeric := coalesce(listed ->> 'cache_write', listed ->> 'input');
     cached_read bigint := tokens_of(p_usage, 'cache_read_tokens');
     cached_write bigint := tokens_of(p_usage, 'cache_write_tokens');
 BEGIN
-    IF input_price IS NULL OR output_price IS NULL THEN
+    IF p_prices ->> 'input' IS NULL OR p_prices ->> 'output' IS NULL THEN
         RETURN NULL;
     END IF;
     IF p_usage IS NULL THEN  -- not reported: only what is free is known
-        RETURN CASE WHEN greatest(input_price, output_price, read_price, write_price) = 0
+        RETURN CASE WHEN p_prices -> 'tiers' IS NULL
+            AND greatest(input_price, output_price, read_price, write_price) = 0
             THEN 0 END;
     END IF;
     RETURN ceil((
