@@ -38,7 +38,7 @@ RUN uv pip install --no-cache --require-hashes -r requirements/tools.txt \
     && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/workspaces
 COPY services/tools services/tools
 COPY plugins plugins
-RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec ./plugins/computer ./plugins/web
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec ./plugins/computer ./plugins/web ./plugins/mcp
 USER steersman
 ENV STEERSMAN_LISTEN=0.0.0.0:8080 STEERSMAN_WORKSPACES_DIR=/var/lib/steersman/workspaces
 VOLUME /var/lib/steersman/workspaces

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts runtime services/gateway services/store services/chatloop services/tools \
-  services/desktop plugins/files plugins/exec plugins/computer plugins/web cli
+  services/desktop plugins/files plugins/exec plugins/computer plugins/web plugins/mcp cli
 EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 # Passed on to pytest and to the benchmark: make test ARGS="-k resume"
 ARGS ?=

@@ -25,6 +25,7 @@ __all__ = [
     "PROJECT",
     "Changed",
     "Denied",
+    "DynamicTools",
     "PendingCall",
     "PluginHost",
     "PluginOff",
@@ -48,7 +49,7 @@ ENTRY_POINT_GROUP: Final = "steersman.plugins"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-A = TypeVar("A", bound=msgspec.Struct)
+A = TypeVar("A", bound=msgspec.Struct | JsonObject)
 
 
 class ToolResult(msgspec.Struct, frozen=True):
@@ -147,7 +148,8 @@ class Tool(Generic[A]):
     Attributes:
         name: 1 to 64 of `a-zA-Z0-9_-`; unique in the deployment.
         description: For the model: what it does, when to use it, what comes back.
-        arguments: The type of the arguments; the JSON Schema is derived from it.
+        arguments: The type of the arguments; the JSON Schema is derived from it. With an
+            `input_schema` it is `dict`.
         handler: Runs the call. An exception becomes an error result.
         timeout_s: Seconds after which the call is cancelled.
         idempotent: Running it twice is the same as running it once: when its host dies it is run
@@ -160,6 +162,8 @@ class Tool(Generic[A]):
         max_per_chat: Calls of it at the same time in one chat; others wait.
         needs_workspace: Has no meaning without a workspace.
         needs_approval: A person is asked before each call.
+        input_schema: The JSON Schema of the arguments, for a tool that somebody else has declared.
+            The handler then gets the arguments as they came, unchecked.
     """
 
     name: str
@@ -175,6 +179,20 @@ class Tool(Generic[A]):
     max_per_chat: int | None = None
     needs_workspace: bool = False
     needs_approval: bool = False
+    input_schema: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicTools:
+    """What a plugin offers at this moment.
+
+    Attributes:
+        tools: In any order. One that is wrong, or whose name is taken, is left out alone.
+        warnings: What is missing and why, a line each, for administrators.
+    """
+
+    tools: tuple[Tool[Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +238,14 @@ class ToolHooks(Protocol):
     @hookspec
     def tools(self) -> Iterable[Tool[Any]]:
         """List the tools this plugin offers. Called once, after `start`; must not do I/O."""
+        ...
+
+    @hookspec
+    def dynamic_tools(self) -> DynamicTools:
+        """Tell what is offered now beside `tools`. Asked often; must not do I/O, nor wait.
+
+        Return the same object while nothing has changed: it is checked once.
+        """
         ...
 
     @hookspec

@@ -31,7 +31,7 @@ from steersman_contracts.ids import TOOL_NAME_PATTERN
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.plugin_settings import BadPluginSettings, Book, fill, variable
 from steersman_contracts.rpc.tools import MAX_TIMEOUT_S, SettingReport, ToolSpec
-from steersman_contracts.tool_schema import BadSchema, input_schema
+from steersman_contracts.tool_schema import BadSchema, declared_schema, input_schema
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ class LoadedPlugin:
     def _check(self, offered: Iterable[Any]) -> tuple[HostedTool, ...]:
         found: dict[str, HostedTool] = {}
         for tool in offered:
-            hosted = _host(tool, self)
+            hosted = host_tool(tool, self)
             if hosted.spec.name in found:
                 raise BadPlugin(f"it offers the tool {hosted.spec.name!r} twice")
             found[hosted.spec.name] = hosted
@@ -281,11 +281,20 @@ def _is_tool(value: Any) -> TypeGuard[Tool[Any]]:
     return isinstance(value, Tool)
 
 
-def _host(tool: Any, plugin: LoadedPlugin) -> HostedTool:
+def host_tool(tool: Any, plugin: LoadedPlugin) -> HostedTool:
+    """Check a tool that a plugin offers.
+
+    Raises:
+        BadPlugin: Something is wrong with it.
+    """
     if not _is_tool(tool):
         raise BadPlugin(f"tools() gave {tool!r:.100}, which is not a Tool")
     try:
-        schema = input_schema(tool.arguments)
+        schema = (
+            input_schema(tool.arguments)
+            if tool.input_schema is None
+            else declared_schema(tool.input_schema)
+        )
     except BadSchema as error:
         raise BadPlugin(f"tool {tool.name!r}: {error}") from error
     if not callable(tool.handler):

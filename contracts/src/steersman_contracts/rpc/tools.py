@@ -73,6 +73,8 @@ class PluginReport(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: tuple[SettingReport, ...] = ()
     hosts: tuple[str, ...] = ()
     """Of a tool host outside of this service: its processes that are alive."""
+    warnings: tuple[str, ...] = ()
+    """What a plugin that is in use misses, such as a server that does not answer."""
 
     @property
     def state(self) -> PluginState:

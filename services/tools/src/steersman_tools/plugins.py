@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from steersman_contracts.hooks import (
@@ -36,6 +37,7 @@ from steersman_contracts.plugin import (
 from steersman_contracts.plugin_settings import Book
 from steersman_contracts.rpc.tools import PluginPrompt, PluginReport, ToolSpec
 from steersman_runtime.tasks import TaskGroup
+from steersman_tools.dynamic import DynamicPlugin, refresh_all
 
 log = structlog.stdlib.get_logger()
 
@@ -88,8 +90,9 @@ class Plugins:
     """The plugins as they were loaded at one time, and why others are not in use."""
 
     loaded: tuple[LoadedPlugin, ...] = ()
-    reports: tuple[PluginReport, ...] = ()
+    _reports: tuple[PluginReport, ...] = ()
     _tools: dict[str, HostedTool] = field(default_factory=dict[str, HostedTool])
+    _dynamic: dict[str, DynamicPlugin] = field(default_factory=dict[str, DynamicPlugin])
     _calls: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,8 +101,17 @@ class Plugins:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The tools by name."""
-        return tuple(self._tools[name].spec for name in sorted(self._tools))
+        """The tools that can be called now, by name."""
+        tools = self._all()
+        return tuple(tools[name].spec for name in sorted(tools))
+
+    @property
+    def reports(self) -> tuple[PluginReport, ...]:
+        """Every plugin that was found, by name."""
+        if not self._dynamic:
+            return self._reports
+        self._all()
+        return tuple(self._now(report) for report in self._reports)
 
     @property
     def prompts(self) -> tuple[PluginPrompt, ...]:
@@ -110,7 +122,22 @@ class Plugins:
 
     def find(self, name: str) -> HostedTool | None:
         """The tool of that name."""
-        return self._tools.get(name)
+        return self._tools.get(name) or self._all().get(name)
+
+    def _all(self) -> dict[str, HostedTool]:
+        if not self._dynamic:
+            return self._tools
+        return self._tools | refresh_all(self._dynamic.values(), self._tools)
+
+    def _now(self, report: PluginReport) -> PluginReport:
+        dynamic = self._dynamic.get(report.name)
+        if dynamic is None or report.error is not None:
+            return report
+        return msgspec.structs.replace(
+            report,
+            tools=tuple(sorted((*report.tools, *dynamic.tools))),
+            warnings=dynamic.warnings,
+        )
 
     @contextmanager
     def in_use(self) -> Generator[None]:
@@ -211,7 +238,12 @@ class _Loading:
         reports = [
             await self._load(source) for source in sorted(sources, key=lambda source: source.name)
         ]
-        return Plugins(tuple(self._loaded), tuple(reports), self._tools)
+        dynamic = {
+            plugin.name: DynamicPlugin(plugin)
+            for plugin in self._loaded
+            if plugin.has("dynamic_tools")
+        }
+        return Plugins(tuple(self._loaded), tuple(reports), self._tools, dynamic)
 
     async def _load(self, source: PluginSource) -> PluginReport:
         plugin: LoadedPlugin | None = None
