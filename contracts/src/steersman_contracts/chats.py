@@ -15,6 +15,7 @@ from steersman_contracts.ids import (
     ModelName,
     QueuedId,
     UserId,
+    Uuid,
 )
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
 from steersman_contracts.policies import PendingApproval
@@ -235,6 +236,8 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
     cost_unknown_steps: int = 0
     """Steps whose cost is not known and so is not in the sum."""
+    mcp_server_ids: tuple[Uuid, ...] | None = None
+    """The MCP servers that it has chosen; null is those that are on by default."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

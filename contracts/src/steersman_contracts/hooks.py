@@ -16,6 +16,7 @@ import msgspec
 import pluggy
 
 from steersman_contracts.parts import JsonObject, JsonPart, ResultContent, TextPart
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.secret import Secret
 
 __all__ = [
@@ -127,6 +128,11 @@ class PluginHost(Protocol):
     @property
     def settings(self) -> Any:
         """What the plugin's `settings` hook declared, filled; None if it declares none."""
+        ...
+
+    @property
+    def rpc(self) -> Caller | None:
+        """Calls services, as far as this host may; None when it has no connection."""
         ...
 
     async def secret(self, name: str) -> str | None:
@@ -245,6 +251,14 @@ class ToolHooks(Protocol):
         """Tell what is offered now beside `tools`. Asked often; must not do I/O, nor wait.
 
         Return the same object while nothing has changed: it is checked once.
+        """
+        ...
+
+    @hookspec
+    def chat_tools(self, chat_id: str) -> DynamicTools | Awaitable[DynamicTools]:
+        """Tell what one chat may use beside all that. Asked at each of its turns and calls.
+
+        May wait for a few seconds. Return the same object while nothing has changed.
         """
         ...
 

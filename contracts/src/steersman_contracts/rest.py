@@ -30,6 +30,7 @@ from steersman_contracts.rpc.chats import (
     ClientKey,
 )
 from steersman_contracts.rpc.files import StoredFile
+from steersman_contracts.rpc.mcp import Chosen, McpChanges, McpServer, McpSettings
 from steersman_contracts.rpc.models import (
     ApiKey,
     ContextLimit,
@@ -117,6 +118,8 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     client_key: ClientKey | None = None
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
     """Tools that the client runs itself; names are unique and not those of the server's tools."""
+    mcp_server_ids: Chosen | None = None
+    """MCP servers whose tools it gets; null is those that are on by default."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +128,8 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     title: Title | None = None
     model: ModelRef | None = None
     system_prompt: Prompt | None = None
+    mcp_server_ids: Chosen | UnsetType | None = UNSET
+    """From the next turn on; null goes back to those that are on by default."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -285,6 +290,26 @@ class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     """Added to the stored ones; null removes one."""
     enabled: bool | UnsetType = UNSET
     version: EntryVersion | None = None
+
+
+class CreateMcpServerBody(McpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An MCP server; its secrets are stored encrypted and never shown."""
+
+    shared: bool = False
+    """For everybody, not for you alone. Admins only."""
+
+
+class ChangeMcpServerBody(McpChanges, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields that are left out stay as they are; null removes a secret."""
+
+    version: EntryVersion | None = None
+    """Refuse the change with a conflict if the server is no longer at this version."""
+
+
+class McpServers(_Body, frozen=True, forbid_unknown_fields=True):
+    """Those of the deployment first, then by slug."""
+
+    servers: tuple[McpServer, ...]
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -169,7 +169,7 @@ class RunningPlugin:
     def _hosted(self) -> tuple[HostedTool, ...]:
         if not self._loaded.has("dynamic_tools"):
             return self._loaded.tools
-        now = self._loaded.call("dynamic_tools").tools
+        now: tuple[Tool[Any], ...] = self._loaded.call("dynamic_tools").tools
         return (*self._loaded.tools, *(host_tool(tool, self._loaded) for tool in now))
 
     async def _hook(self, hook: str, **values: Any) -> Any:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from steersman_contracts.chats import (
     Chat,
@@ -19,6 +20,7 @@ from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
 from steersman_contracts.parts import Parts, ResultContent
 from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
+from steersman_contracts.rpc.mcp import Chosen
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
 Delivery: TypeAlias = Literal["started", "queued"]
@@ -50,6 +52,8 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_key: ClientKey | None = None
     """The same key again returns the chat that it made: makes a repeated request harmless."""
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
+    mcp_server_ids: Chosen | None = None
+    """None is those that are on by default."""
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -83,6 +87,8 @@ class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str | None = None
     model: ModelName | None = None
     system_prompt: str | None = None
+    mcp_server_ids: Chosen | UnsetType | None = UNSET
+    """None goes back to those that are on by default; at the next turn."""
 
 
 class DeleteChat(msgspec.Struct, frozen=True):

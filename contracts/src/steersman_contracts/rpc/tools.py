@@ -94,6 +94,9 @@ class PluginPrompt(msgspec.Struct, frozen=True):
 class ListTools(msgspec.Struct, frozen=True):
     """The catalog of a host."""
 
+    chat_id: ChatId | None = None
+    """With the tools that this chat alone may use; they are looked for, which may take seconds."""
+
 
 class Catalog(msgspec.Struct, frozen=True):
     """Tools by name, in a fixed order, and every plugin that was found."""
@@ -103,6 +106,8 @@ class Catalog(msgspec.Struct, frozen=True):
     plugins: tuple[PluginReport, ...]
     prompts: tuple[PluginPrompt, ...] = ()
     """By plugin name."""
+    warnings: tuple[str, ...] = ()
+    """Which tools of the chat are missing, and why."""
 
 
 class ListPlugins(msgspec.Struct, frozen=True):

@@ -260,7 +260,10 @@ class ChatRun:
             for tool in self.chat.client_tools
         )
         hidden = {tool.name for tool in client}
-        catalog = await self._around.toolbox.catalog()
+        toolbox = self._around.toolbox
+        catalog = await (
+            toolbox.of_chat(self.chat.chat_id) if self.chat.chat_tools else toolbox.catalog()
+        )
         return (*(tool for tool in catalog if tool.name not in hidden), *client)
 
     def _open_episode(self, attempt: int) -> Episode:
@@ -376,7 +379,9 @@ class ChatRun:
     async def _sorted_out(self, calls: Sequence[ToolCallPart]) -> SortedCalls:
         """What the rules say about each call. What a person has allowed is not asked again."""
         chat = self.chat
-        needing = await self._around.toolbox.needing_approval(call.tool for call in calls)
+        needing = await self._around.toolbox.needing_approval(
+            self.chat.chat_id, (call.tool for call in calls)
+        )
         return sort_out(
             calls,
             levels=chat.policies,

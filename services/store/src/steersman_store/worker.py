@@ -53,6 +53,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
+    chat_tools: bool
 
 
 class _RawContext(msgspec.Struct):
@@ -279,6 +280,7 @@ class Worker:
             results=chat.results,
             policies=chat.policies,
             grants=chat.grants,
+            chat_tools=chat.chat_tools,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

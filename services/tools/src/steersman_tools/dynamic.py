@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
@@ -9,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from steersman_contracts.hooks import DynamicTools
+from steersman_contracts.ids import ChatId
 from steersman_contracts.plugin import HostedTool, LoadedPlugin, host_tool
 
 log = structlog.stdlib.get_logger()
@@ -17,6 +21,10 @@ MAX_DYNAMIC_TOOLS: Final = 2_000
 """Tools of one plugin at one time."""
 MAX_WARNINGS: Final = 100
 _MAX_WARNING: Final = 500
+_MAX_CHATS: Final = 2_000
+"""Offers that are remembered; those of other chats are checked anew."""
+CHAT_TOOLS_S: Final = 12.0
+"""Seconds that a plugin has to say what a chat may use."""
 
 
 class Offer:
@@ -108,6 +116,44 @@ class DynamicPlugin:
         except Exception as error:  # a stranger's code, asked for every catalog
             log.exception("plugin.failed", plugin=self._name, hook="dynamic_tools")
             self._offer.fail(f"dynamic_tools() failed: {type(error).__name__}")
+
+
+class ChatTools:
+    """The plugins with the hook `chat_tools`, and what they offered lately, chat by chat."""
+
+    def __init__(self, plugins: Iterable[LoadedPlugin]) -> None:
+        """Begin with nothing known."""
+        self._plugins = tuple(plugins)
+        self._known: OrderedDict[tuple[str, ChatId], Offer] = OrderedDict()
+
+    async def ask(
+        self, chat_id: ChatId, taken: Collection[str]
+    ) -> tuple[dict[str, HostedTool], tuple[str, ...]]:
+        """The tools of a chat by name; of two with one name, that of the first plugin stays."""
+        tools: dict[str, HostedTool] = {}
+        warnings: tuple[str, ...] = ()
+        for plugin in self._plugins:
+            offer = await self._ask(plugin, chat_id, {*taken, *tools})
+            tools |= offer.tools
+            warnings += offer.warnings
+        return tools, warnings
+
+    async def _ask(self, plugin: LoadedPlugin, chat_id: ChatId, taken: Collection[str]) -> Offer:
+        key = (plugin.name, chat_id)
+        offer = self._known.setdefault(key, Offer(plugin))
+        self._known.move_to_end(key)
+        while len(self._known) > _MAX_CHATS:
+            self._known.popitem(last=False)
+        try:
+            answer = plugin.call("chat_tools", chat_id=chat_id)
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(CHAT_TOOLS_S):
+                    answer = await answer
+            offer.take(answer, taken)
+        except Exception as error:  # a stranger's code
+            log.exception("plugin.failed", plugin=plugin.name, hook="chat_tools")
+            offer.fail(f"chat_tools() of {plugin.name!r} failed: {type(error).__name__}")
+        return offer
 
 
 def _offer(answer: Any) -> DynamicTools:

@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -26,6 +26,7 @@ from steersman_contracts.hooks import (
     PluginOff,
     ToolResult,
 )
+from steersman_contracts.ids import ChatId
 from steersman_contracts.plugin import (
     BadPlugin,
     HostedTool,
@@ -35,9 +36,10 @@ from steersman_contracts.plugin import (
     why,
 )
 from steersman_contracts.plugin_settings import Book
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import PluginPrompt, PluginReport, ToolSpec
 from steersman_runtime.tasks import TaskGroup
-from steersman_tools.dynamic import DynamicPlugin, refresh_all
+from steersman_tools.dynamic import ChatTools, DynamicPlugin, refresh_all
 
 log = structlog.stdlib.get_logger()
 
@@ -83,6 +85,8 @@ class Surroundings:
     book: Book
     timeout_s: float
     """Seconds for each of a plugin's import, `settings`, `start`, `tools`, `prompt` and `stop`."""
+    rpc: Caller | None = None
+    """What plugins may call services with."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,7 @@ class Plugins:
     _reports: tuple[PluginReport, ...] = ()
     _tools: dict[str, HostedTool] = field(default_factory=dict[str, HostedTool])
     _dynamic: dict[str, DynamicPlugin] = field(default_factory=dict[str, DynamicPlugin])
+    _of_chats: ChatTools | None = None
     _calls: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -138,6 +143,14 @@ class Plugins:
             tools=tuple(sorted((*report.tools, *dynamic.tools))),
             warnings=dynamic.warnings,
         )
+
+    async def of_chat(
+        self, chat_id: ChatId, taken: Collection[str]
+    ) -> tuple[dict[str, HostedTool], tuple[str, ...]]:
+        """The tools that one chat alone may use, and a line about each that is missing."""
+        if not self._of_chats:
+            return {}, ()
+        return await self._of_chats.ask(chat_id, taken)
 
     @contextmanager
     def in_use(self) -> Generator[None]:
@@ -243,7 +256,9 @@ class _Loading:
             for plugin in self._loaded
             if plugin.has("dynamic_tools")
         }
-        return Plugins(tuple(self._loaded), tuple(reports), self._tools, dynamic)
+        asked = tuple(plugin for plugin in self._loaded if plugin.has("chat_tools"))
+        of_chats = ChatTools(asked) if asked else None
+        return Plugins(tuple(self._loaded), tuple(reports), self._tools, dynamic, of_chats)
 
     async def _load(self, source: PluginSource) -> PluginReport:
         plugin: LoadedPlugin | None = None
@@ -256,6 +271,7 @@ class _Loading:
                 environment=self._around.environment,
                 book=self._around.book,
                 timeout_s=self._around.timeout_s,
+                rpc=self._around.rpc,
             )
             self._check_clashes(plugin)
         # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.

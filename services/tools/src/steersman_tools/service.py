@@ -110,8 +110,8 @@ class Server:
         rpc.add(replace(PING_HOST, address=here), self._ping)
         return rpc
 
-    async def _list_tools(self, _: ListTools) -> Catalog:
-        return self._tools.catalog(self._host)
+    async def _list_tools(self, request: ListTools) -> Catalog:
+        return await self._tools.catalog(self._host, request.chat_id)
 
     async def _ping(self, _: PingHost) -> Nothing:
         return Nothing()

@@ -70,10 +70,11 @@ BEGIN
         last_message := follows;  -- calls and their results stay together
     END IF;
     INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, client_tools,
-            labels)
+            labels, mcp_server_ids)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
             CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
-            source.system_prompt, source.model, source.client_tools, source.labels)
+            source.system_prompt, source.model, source.client_tools, source.labels,
+            source.mcp_server_ids)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
             revision, model, usage, stop, boundary, created_at, cost)
