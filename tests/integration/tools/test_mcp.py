@@ -193,6 +193,8 @@ async def test_allowed_and_denied_tools_and_servers_that_are_off(
 
     found = report(catalog)
     assert found.tools == ("asked__add", "some__add")
-    assert found.warnings == ("server 'off' is default_off: no chat can choose it yet",)
+    assert found.warnings == (
+        "server 'off' is default_off: chats can choose only among those of the API",
+    )
     spec = next(spec for spec in catalog.tools if spec.name == "asked__add")
     assert (spec.needs_approval, spec.timeout_s) == (True, 12.0)

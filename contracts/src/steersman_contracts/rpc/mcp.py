@@ -184,6 +184,8 @@ class ChatServer(msgspec.Struct, frozen=True, omit_defaults=True):
     slug: str
     account: UserId | None = None
     """Whose sign-in is used; None where everybody is the same to the server."""
+    login: McpLogin = "not_needed"
+    """With `needed` and `expired` it cannot be used before the owner has signed in."""
 
 
 class ChatServers(msgspec.Struct, frozen=True):
@@ -196,6 +198,8 @@ class OpenMcpServer(msgspec.Struct, frozen=True):
     """How to reach a server, with its secrets; asked by the tools service alone."""
 
     server_id: Uuid
+    actor: Actor | None = None
+    """Only if this person may use it."""
 
 
 class OpenedServer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -231,6 +235,116 @@ class ReportMcpServer(msgspec.Struct, frozen=True):
     """None when it answers."""
 
 
+class PendingLogin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sign-in that was begun: what is needed to finish it."""
+
+    verifier: str
+    redirect_uri: str
+    client_id: str
+    token_endpoint: str
+    client_secret: str | None = None
+    auth_method: str | None = None
+    resource: str | None = None
+    scope: str | None = None
+    issuer: str | None = None
+    issuer_is_told: bool = False
+    """The answer has to name the issuer (RFC 9207)."""
+
+
+class BeginLogin(msgspec.Struct, frozen=True):
+    """Keep a sign-in until the person comes back from the server."""
+
+    server_id: Uuid
+    user_id: UserId
+    state: str
+    """Hex SHA-256 of the state; good once."""
+    pending: PendingLogin
+    valid_s: float
+
+
+class TakeLogin(msgspec.Struct, frozen=True):
+    """The person is back. Nobody else can finish it, and nobody can do so twice."""
+
+    user_id: UserId
+    state: str
+
+
+class TakenLogin(msgspec.Struct, frozen=True):
+    """What was kept."""
+
+    server: OpenedServer
+    pending: PendingLogin
+
+
+class Tokens(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one person holds at one server, and how to renew it."""
+
+    access_token: str
+    client_id: str
+    token_endpoint: str
+    refresh_token: str | None = None
+    client_secret: str | None = None
+    auth_method: str | None = None
+    resource: str | None = None
+    scope: str | None = None
+
+
+class PutTokens(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Store what a server has given; ends a renewal."""
+
+    server_id: Uuid
+    user_id: UserId
+    tokens: Tokens
+    expires_in_s: float | None = None
+    generation: int | None = None
+    """Of the token that was renewed: without it this is a new sign-in."""
+
+
+class GetTokens(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Read a token; or ask for the right to renew it, which one process at a time gets."""
+
+    server_id: Uuid
+    user_id: UserId
+    renew: int | None = None
+    """The generation that does not do any more."""
+
+
+class HeldTokens(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The token as it is now."""
+
+    tokens: Tokens | None
+    """None: there is no sign-in, or it has expired."""
+    generation: int = 0
+    left_s: float | None = None
+    """Until the access token expires; None: nobody said."""
+    renew: bool = False
+    """The caller has to renew it, within half a minute; else somebody else does."""
+
+
+class EndTokens(msgspec.Struct, frozen=True):
+    """A renewal has failed: for good, or for now."""
+
+    server_id: Uuid
+    user_id: UserId
+    generation: int
+    expired: bool
+    """The server does not want this sign-in any more: the person has to come again."""
+
+
+class SignOut(msgspec.Struct, frozen=True):
+    """Forget what the actor holds at a server."""
+
+    actor: Actor
+    server_id: Uuid
+
+
+class GetMcpServer(msgspec.Struct, frozen=True):
+    """One server, if the actor may use it."""
+
+    actor: Actor
+    server_id: Uuid
+
+
 LIST_MCP_SERVERS: Final = Method("store", "mcp.list", ListMcpServers, McpServerList, safe=True)
 CREATE_MCP_SERVER: Final = Method("store", "mcp.create", CreateMcpServer, McpServer)
 CHANGE_MCP_SERVER: Final = Method("store", "mcp.change", ChangeMcpServer, McpServer)
@@ -238,3 +352,10 @@ DELETE_MCP_SERVER: Final = Method("store", "mcp.delete", DeleteMcpServer, Nothin
 SERVERS_OF_CHAT: Final = Method("store", "mcp_book.of_chat", ServersOfChat, ChatServers, safe=True)
 OPEN_MCP_SERVER: Final = Method("store", "mcp_book.open", OpenMcpServer, OpenedServer, safe=True)
 REPORT_MCP_SERVER: Final = Method("store", "mcp_book.report", ReportMcpServer, Nothing, safe=True)
+GET_MCP_SERVER: Final = Method("store", "mcp.get", GetMcpServer, McpServer, safe=True)
+SIGN_OUT: Final = Method("store", "mcp.sign_out", SignOut, McpServer, safe=True)
+BEGIN_LOGIN: Final = Method("store", "mcp_book.begin_login", BeginLogin, Nothing)
+TAKE_LOGIN: Final = Method("store", "mcp_book.take_login", TakeLogin, TakenLogin)
+GET_TOKENS: Final = Method("store", "mcp_book.get_tokens", GetTokens, HeldTokens)
+PUT_TOKENS: Final = Method("store", "mcp_book.put_tokens", PutTokens, Nothing)
+END_TOKENS: Final = Method("store", "mcp_book.end_tokens", EndTokens, Nothing, safe=True)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from steersman_contracts.rpc.mcp import OpenedServer
+
 MAX_SERVERS: Final = 50
 _MAX_FILE_BYTES: Final = 1 << 20
 _FROM_ENVIRONMENT: Final = "env:"
@@ -195,3 +197,19 @@ def _value(value: str, environment: Mapping[str, str]) -> str:
     if not found:
         raise BadConfiguration(f"the environment has no {name!r:.100}")
     return found
+
+
+def of_store(opened: OpenedServer) -> Server:
+    """A server that was added over the API. The store has checked it."""
+    common: dict[str, Any] = {
+        "slug": opened.slug,
+        "allow": opened.allow,
+        "deny": opened.deny,
+        "call_timeout_s": opened.call_timeout_s,
+        "needs_approval": opened.needs_approval,
+    }
+    if opened.transport == "stdio":
+        return StdioServer(command=opened.command, env=opened.env, **common)
+    auth = CustomHeaders(opened.headers) if opened.headers else NoAuth()
+    kind = HttpServer if opened.transport == "http" else SseServer
+    return kind(url=opened.url or "", auth=auth, **common)

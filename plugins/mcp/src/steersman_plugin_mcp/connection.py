@@ -26,7 +26,7 @@ from steersman_plugin_mcp.config import (
     StdioServer,
     headers_of,
 )
-from steersman_plugin_mcp.http import http_transport, sse_transport
+from steersman_plugin_mcp.http import ANYWHERE, Reach, http_transport, sse_transport
 from steersman_plugin_mcp.listing import offered
 from steersman_plugin_mcp.naming import line
 from steersman_plugin_mcp.results import to_result
@@ -64,6 +64,8 @@ class Connection:
     Attributes:
         tools: What it offers now.
         warnings: What people should know about it.
+        answered: Set once it is known what it offers, or why it offers nothing.
+        calls: How many run.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Connection:
         on_change: Callable[[], None],
         *,
         discovery_s: float,
+        reach: Reach = ANYWHERE,
     ) -> None:
         """Do nothing yet.
 
@@ -81,9 +84,13 @@ class Connection:
             service: The environment of the service.
             on_change: Called when `tools` or `warnings` are others.
             discovery_s: Seconds for connecting and listing the tools, and for listing them again.
+            reach: How to get to a server behind a URL.
         """
         self.tools: tuple[Tool[Any], ...] = ()
         self.warnings: tuple[str, ...] = (f"server {server.slug!r} has not answered yet",)
+        self.answered = asyncio.Event()
+        self.calls = 0
+        self._reach = reach
         self._server = server
         self._service = service
         self._on_change = on_change
@@ -115,6 +122,13 @@ class Connection:
 
     async def call(self, raw_name: str, context: ToolContext, arguments: JsonObject) -> ToolResult:
         """Call one of its tools. A cancelled call is cancelled at the server as well."""
+        self.calls += 1
+        try:
+            return await self._call(raw_name, context, arguments)
+        finally:
+            self.calls -= 1
+
+    async def _call(self, raw_name: str, context: ToolContext, arguments: JsonObject) -> ToolResult:
         slug = self._server.slug
         limit_s = min(self._server.call_timeout_s, context.timeout_s)
 
@@ -225,9 +239,9 @@ class Connection:
             case StdioServer() as server:
                 return stdio_transport(server, self._service, wire)
             case HttpServer() as server:
-                return http_transport(server, wire)
+                return http_transport(server, wire, self._reach)
             case SseServer() as server:
-                return sse_transport(server, wire)
+                return sse_transport(server, wire, self._reach)
 
     async def _watch(self, client: Client, wire: Wire) -> None:
         """List the tools again whenever they may have changed; return never.
@@ -289,6 +303,7 @@ class Connection:
 
     def _show(self, tools: tuple[Tool[Any], ...], warnings: tuple[str, ...]) -> None:
         self.tools, self.warnings = tools, warnings
+        self.answered.set()
         self._on_change()
 
     def _reason(self, error: BaseException) -> str:

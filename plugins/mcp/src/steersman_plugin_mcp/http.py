@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final, cast
 
 import httpx2
@@ -11,7 +12,9 @@ from mcp.client._transport import TransportStreams  # the public names are not e
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from steersman_contracts.addresses import PrivateHosts
 from steersman_plugin_mcp.config import HttpServer, SseServer, headers_of
+from steersman_plugin_mcp.guard import GuardedTransport
 from steersman_plugin_mcp.wire import MAX_MESSAGE, Wire
 
 CONNECT_S: Final = 10.0
@@ -19,6 +22,30 @@ _GOODBYE_S: Final = 3.0
 _IDLE_S: Final = 600.0
 """Seconds without a byte on a stream that waits for news."""
 _STREAM: Final = "text/event-stream"
+
+
+_LIMITS: Final = httpx2.Limits(max_connections=100, max_keepalive_connections=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How to reach a server.
+
+    Attributes:
+        private: What may be reached beside public addresses; None is any address, which is for
+            servers of administrators.
+        auth: Adds to each request what proves who asks, where that changes with time.
+    """
+
+    private: PrivateHosts | None = None
+    auth: httpx2.Auth | None = None
+
+    def transport(self) -> httpx2.AsyncBaseTransport | None:
+        """None is the client's own."""
+        return None if self.private is None else GuardedTransport(self.private, _LIMITS)
+
+
+ANYWHERE: Final = Reach()
 
 
 class TooLarge(httpx2.DecodingError):
@@ -51,9 +78,11 @@ async def _before(request: httpx2.Request) -> None:
         request.extensions["timeout"] = httpx2.Timeout(_GOODBYE_S).as_dict()
 
 
-def _client(
-    headers: dict[str, str] | None, timeout: httpx2.Timeout, wire: Wire
+def bounded_client(
+    headers: dict[str, str] | None, timeout: httpx2.Timeout, wire: Wire, reach: Reach
 ) -> httpx2.AsyncClient:
+    """A client that reads no more than a message may have."""
+
     async def after(response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise httpx2.DecodingError("it sent a compressed answer, which was not asked for")
@@ -65,7 +94,9 @@ def _client(
         headers=headers,
         timeout=timeout,
         event_hooks={"request": [_before], "response": [after]},
-        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=10),
+        limits=_LIMITS,
+        transport=reach.transport(),
+        auth=reach.auth,
     )
 
 
@@ -74,10 +105,14 @@ def _timeout(call_timeout_s: float) -> httpx2.Timeout:
 
 
 @asynccontextmanager
-async def http_transport(server: HttpServer, wire: Wire) -> AsyncGenerator[TransportStreams]:
+async def http_transport(
+    server: HttpServer, wire: Wire, reach: Reach = ANYWHERE
+) -> AsyncGenerator[TransportStreams]:
     """Streamable HTTP."""
     async with (
-        _client(headers_of(server.auth), _timeout(server.call_timeout_s), wire) as client,
+        bounded_client(
+            headers_of(server.auth), _timeout(server.call_timeout_s), wire, reach
+        ) as client,
         streamable_http_client(
             server.url, http_client=client, max_sse_event_size=MAX_MESSAGE
         ) as streams,
@@ -86,7 +121,9 @@ async def http_transport(server: HttpServer, wire: Wire) -> AsyncGenerator[Trans
 
 
 @asynccontextmanager
-async def sse_transport(server: SseServer, wire: Wire) -> AsyncGenerator[TransportStreams]:
+async def sse_transport(
+    server: SseServer, wire: Wire, reach: Reach = ANYWHERE
+) -> AsyncGenerator[TransportStreams]:
     """HTTP with server-sent events."""
 
     def factory(
@@ -94,7 +131,7 @@ async def sse_transport(server: SseServer, wire: Wire) -> AsyncGenerator[Transpo
         timeout: httpx2.Timeout | None = None,
         auth: httpx2.Auth | None = None,
     ) -> httpx2.AsyncClient:
-        return _client(headers, timeout or httpx2.Timeout(CONNECT_S), wire)
+        return bounded_client(headers, timeout or httpx2.Timeout(CONNECT_S), wire, reach)
 
     async with sse_client(
         server.url,

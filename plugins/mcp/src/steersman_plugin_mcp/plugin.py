@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import structlog
 
+from steersman_contracts.addresses import PrivateHosts
 from steersman_contracts.hooks import DynamicTools, PluginHost, PluginOff, hookimpl
 from steersman_plugin_mcp.config import BadConfiguration, Configuration, parse
+from steersman_plugin_mcp.pool import Pool, quiet
 
 if TYPE_CHECKING:
     # With it comes the SDK, about a second and 30 MB: only those pay who have a server.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 DISCOVERY_S: Final = 10.0
+_NOTHING: Final = DynamicTools()
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -29,6 +31,13 @@ class Settings(msgspec.Struct, frozen=True):
 
     config: Annotated[
         str, msgspec.Meta(description="The file that describes the servers of this deployment.")
+    ] = ""
+    private_hosts: Annotated[
+        str,
+        msgspec.Meta(
+            description="What servers of users may be although their addresses are not public: "
+            "names, addresses and networks, each perhaps with a port, separated by commas."
+        ),
     ] = ""
 
 
@@ -50,6 +59,7 @@ class McpPlugin:
             discovery_s: Seconds that a server has to answer.
         """
         self._settings = settings
+        self._pool: Pool | None = None
         self._discovery_s = discovery_s
         self._environment = environment
         self._connections: tuple[Connection, ...] = ()
@@ -63,23 +73,34 @@ class McpPlugin:
 
     @hookimpl
     async def start(self, host: PluginHost) -> None:
-        """Read the configuration and connect in the background: nobody waits for a server.
+        """Connect to the servers of the file in the background: nobody waits for one.
 
         Raises:
             BadConfiguration: The file cannot be read.
-            PluginOff: There is none.
+            PluginOff: There is none, and no store with other servers.
         """
-        path = (self._settings or host.settings).config.strip()
-        if not path:
+        settings: Settings = self._settings or host.settings
+        private = PrivateHosts.parse(settings.private_hosts)
+        path = settings.config.strip()
+        if host.rpc is not None:
+            self._pool = Pool(
+                host.rpc, self._environment, private=private, discovery_s=self._discovery_s
+            )
+        elif not path:
             raise PluginOff("no server is described: set STEERSMAN_PLUGIN_MCP_CONFIG")
-        # The SDK logs what servers send, and the client the URLs; both can hold secrets.
-        for name in ("mcp", "httpx2"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if path:
+            await self._begin(path)
+
+    async def _begin(self, path: str) -> None:
+        quiet()
         configuration = await asyncio.to_thread(_read, Path(path), self._environment)
         off = [s.slug for s in configuration.servers if s.availability == "default_off"]
         self._notes = (
             *configuration.warnings,
-            *(f"server {slug!r} is default_off: no chat can choose it yet" for slug in off),
+            *(
+                f"server {slug!r} is default_off: chats can choose only among those of the API"
+                for slug in off
+            ),
         )
         for note in self._notes:
             log.warning("mcp.configuration", note=note)
@@ -100,8 +121,15 @@ class McpPlugin:
         return self._offer
 
     @hookimpl
+    async def chat_tools(self, chat_id: str) -> DynamicTools:
+        """The tools of the servers that were added over the API, as far as this chat has them."""
+        return _NOTHING if self._pool is None else await self._pool.tools_of(chat_id)
+
+    @hookimpl
     async def stop(self) -> None:
         """Disconnect from all servers and end those that are processes."""
+        if self._pool is not None:
+            await self._pool.stop()
         await asyncio.gather(*(connection.stop() for connection in self._connections))
         self._connections = ()
         self._offer = DynamicTools()

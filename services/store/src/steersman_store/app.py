@@ -23,6 +23,7 @@ from steersman_store.identity import Identities
 from steersman_store.imports import Imports
 from steersman_store.ledger import Ledger
 from steersman_store.mcp import McpServers
+from steersman_store.mcp_sign_ins import McpSignIns
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
 from steersman_store.plugins import PluginBook
@@ -114,7 +115,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Users(database).serve(server)
             ledger.serve(server)
             PluginBook(database, vault).serve(server)
-            McpServers(database, vault).serve(server)
+            mcp_servers = McpServers(database, vault)
+            mcp_servers.serve(server)
+            McpSignIns(database, vault, mcp_servers).serve(server)
             await server.start()
             once = TaskGroup("prices")
             stack.push_async_callback(once.cancel)

@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger()
 _MAX_OWN: Final = 50
 _MAX_SHARED: Final = 100
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "id::text, owner_id, slug, name, transport, url, command, auth, header, oauth_client_id, "
     "oauth_scope, secrets, header_names, env_names, allow, deny, availability, needs_approval, "
     "call_timeout_s, enabled, problem, version, created_at"
@@ -36,6 +36,11 @@ _LOGIN: Final = (
     "CASE WHEN s.auth <> 'oauth' THEN 'not_needed' "
     "ELSE coalesce((SELECT CASE WHEN i.expired THEN 'expired' ELSE 'done' END "
     "FROM mcp_sign_ins i WHERE i.server_id = s.id AND i.user_id = $1), 'needed') END AS login"
+)
+
+
+TRUSTED: Final = (
+    "owner_id IS NULL OR (SELECT role FROM users u WHERE u.id = s.owner_id) = 'admin' AS trusted"
 )
 
 
@@ -86,6 +91,7 @@ class McpServers:
     def serve(self, server: RpcServer) -> None:
         """Answer the methods."""
         server.add(rpc.LIST_MCP_SERVERS, self.list_servers)
+        server.add(rpc.GET_MCP_SERVER, self.get)
         server.add(rpc.CREATE_MCP_SERVER, self.create)
         server.add(rpc.CHANGE_MCP_SERVER, self.change)
         server.add(rpc.DELETE_MCP_SERVER, self.delete)
@@ -95,11 +101,22 @@ class McpServers:
 
     async def list_servers(self, request: rpc.ListMcpServers) -> rpc.McpServerList:
         rows = await self._database.rows(
-            f"SELECT {_COLUMNS}, {_LOGIN} FROM mcp_servers s "
+            f"SELECT {COLUMNS}, {_LOGIN} FROM mcp_servers s "
             "WHERE owner_id IS NULL OR owner_id = $1 ORDER BY owner_id IS NOT NULL, slug",
             request.actor.user_id,
         )
         return rpc.McpServerList(tuple(_server(row, request.actor) for row in rows))
+
+    async def get(self, request: rpc.GetMcpServer) -> rpc.McpServer:
+        row = await self._database.row(
+            f"SELECT {COLUMNS}, {_LOGIN} FROM mcp_servers s "
+            "WHERE id = $2 AND (owner_id IS NULL OR owner_id = $1)",
+            request.actor.user_id,
+            request.server_id,
+        )
+        if row is None:
+            raise _no_server()
+        return _server(row, request.actor)
 
     async def create(self, request: rpc.CreateMcpServer) -> rpc.McpServer:
         actor, wanted = request.actor, request.settings
@@ -119,7 +136,7 @@ class McpServers:
                 "oauth_client_id, oauth_scope, allow, deny, availability, needs_approval, "
                 "call_timeout_s, enabled, id, owner_id, secrets, header_names, env_names) VALUES "
                 "($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-                f"$19, $20, $21) RETURNING {_COLUMNS}, {_LOGIN}",
+                f"$19, $20, $21) RETURNING {COLUMNS}, {_LOGIN}",
                 actor.user_id,
                 *msgspec.structs.astuple(described),
                 server_id,
@@ -164,7 +181,7 @@ class McpServers:
                 "allow = $11, deny = $12, availability = $13, needs_approval = $14, "
                 "call_timeout_s = $15, enabled = $16, secrets = $18, header_names = $19, "
                 "env_names = $20, problem = NULL, version = version + 1, updated_at = now() "
-                f"WHERE id = $17 RETURNING {_COLUMNS}, {_LOGIN}",
+                f"WHERE id = $17 RETURNING {COLUMNS}, {_LOGIN}",
                 actor.user_id,
                 *msgspec.structs.astuple(described),
                 request.server_id,
@@ -186,21 +203,28 @@ class McpServers:
     async def of_chat(self, request: rpc.ServersOfChat) -> rpc.ChatServers:
         rows = await self._database.rows(
             "SELECT s.id::text, s.version, s.slug, "
-            "CASE WHEN s.auth = 'oauth' THEN c.owner_id::text END "
-            "FROM chats c, mcp_servers_of(c) s WHERE c.id = $1",
+            "CASE WHEN s.auth = 'oauth' THEN c.owner_id::text END, "
+            "CASE WHEN s.auth <> 'oauth' THEN 'not_needed' WHEN i.expired THEN 'expired' "
+            "WHEN i.user_id IS NULL THEN 'needed' ELSE 'done' END "
+            "FROM chats c CROSS JOIN mcp_servers_of(c) s LEFT JOIN mcp_sign_ins i "
+            "ON i.server_id = s.id AND i.user_id = c.owner_id WHERE c.id = $1",
             request.chat_id,
         )
         return rpc.ChatServers(tuple(rpc.ChatServer(*row) for row in rows))
 
     async def open(self, request: rpc.OpenMcpServer) -> rpc.OpenedServer:
         row = await self._database.row(
-            f"SELECT {_COLUMNS}, owner_id IS NULL OR (SELECT role FROM users u "
-            "WHERE u.id = owner_id) = 'admin' AS trusted "
-            "FROM mcp_servers WHERE id = $1 AND enabled",
+            f"SELECT {COLUMNS}, {TRUSTED} FROM mcp_servers s WHERE id = $1 AND enabled "
+            "AND ($2::uuid IS NULL OR owner_id IS NULL OR owner_id = $2)",
             request.server_id,
+            None if request.actor is None else request.actor.user_id,
         )
         if row is None:
             raise _no_server()
+        return self.opened(row)
+
+    def opened(self, row: asyncpg.Record) -> rpc.OpenedServer:
+        """How to reach a server, of a row with `COLUMNS` and `TRUSTED`."""
         secrets = self._opened(row)
         return rpc.OpenedServer(
             id=row["id"],
@@ -378,7 +402,7 @@ async def _locked(
     connection: PoolConnectionProxy[asyncpg.Record], server_id: str, actor: Actor
 ) -> asyncpg.Record:
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM mcp_servers WHERE id = $1 "
+        f"SELECT {COLUMNS} FROM mcp_servers WHERE id = $1 "
         "AND (owner_id IS NULL OR owner_id = $2) FOR UPDATE",
         server_id,
         actor.user_id,

@@ -81,7 +81,10 @@ class Offer:
                 refused.append(f"it offers the tool {hosted.spec.name!r} twice")
             else:
                 checked[hosted.spec.name] = hosted
-        self._offer, self._checked, self._refused = offer, checked, tuple(refused[:MAX_WARNINGS])
+        before, self._checked = self._checked, checked
+        self._offer, self._refused = offer, tuple(refused[:MAX_WARNINGS])
+        if before.keys() == checked.keys() and not refused:
+            return
         log.info(
             "plugin.tools_changed",
             plugin=self._plugin.name,
