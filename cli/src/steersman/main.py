@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "usage": "steersman.usage",
     "user": "steersman.users",
     "plugins": "steersman.plugins",
+    "mcp": "steersman.mcp",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",
     "import": "steersman.imports",

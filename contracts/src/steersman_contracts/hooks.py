@@ -16,6 +16,7 @@ import msgspec
 import pluggy
 
 from steersman_contracts.parts import JsonObject, JsonPart, ResultContent, TextPart
+from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.secret import Secret
 
@@ -260,6 +261,13 @@ class ToolHooks(Protocol):
 
         May wait for a few seconds. Return the same object while nothing has changed.
         """
+        ...
+
+    @hookspec
+    def answer(
+        self, actor: Actor, question: str, body: JsonObject
+    ) -> JsonObject | Awaitable[JsonObject]:
+        """Answer what our own gateway asks for a person. Raise a `SteersmanError` to refuse."""
         ...
 
     @hookspec

@@ -47,6 +47,7 @@ from steersman_contracts.rpc.models import (
 )
 from steersman_contracts.rpc.plugins import SecretValue
 from steersman_contracts.rpc.policies import AuditEntry
+from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.users import Account, UserName
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
@@ -310,6 +311,29 @@ class McpServers(_Body, frozen=True, forbid_unknown_fields=True):
     """Those of the deployment first, then by slug."""
 
     servers: tuple[McpServer, ...]
+
+
+class McpLoginBegun(_Body, frozen=True, forbid_unknown_fields=True):
+    """A sign-in at an MCP server was begun."""
+
+    url: str
+    """Where the person has to go, within ten minutes."""
+
+
+class FinishMcpLoginBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """What the address of the page holds to which the person came back."""
+
+    state: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
+    iss: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
+
+
+class ChatTools(_Body, frozen=True, forbid_unknown_fields=True):
+    """What models may call in one chat."""
+
+    tools: tuple[ToolSpec, ...]
+    warnings: tuple[str, ...] = ()
+    """Which of its tools are missing, and why."""
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):

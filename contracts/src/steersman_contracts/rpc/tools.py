@@ -128,6 +128,21 @@ class PluginList(msgspec.Struct, frozen=True):
     plugins: tuple[PluginReport, ...]
 
 
+class AskPlugin(msgspec.Struct, frozen=True):
+    """Ask one plugin something that only it knows; a service of ours asks for a person."""
+
+    actor: Actor
+    plugin: str
+    question: str
+    body: JsonObject = {}
+
+
+class PluginAnswer(msgspec.Struct, frozen=True):
+    """What the plugin says; what it looks like depends on the question."""
+
+    body: JsonObject
+
+
 class PingHost(msgspec.Struct, frozen=True):
     """Is this replica there?"""
 
@@ -191,5 +206,6 @@ LIST_PLUGINS: Final = Method("tools", "plugins.list", ListPlugins, PluginList, s
 RELOAD_PLUGINS: Final = Method(
     "tools", "plugins.reload", ReloadPlugins, PluginList, deadline_s=60, safe=True
 )
+ASK_PLUGIN: Final = Method("tools", "plugins.ask", AskPlugin, PluginAnswer, deadline_s=45)
 PING_HOST: Final = Method("tools", "hosts.ping", PingHost, Nothing, deadline_s=2, safe=True)
 """Asked of one replica, at the address `subjects.tool_host(host, "hosts.ping")`."""

@@ -12,7 +12,10 @@ import msgspec
 import structlog
 
 from steersman_contracts.addresses import PrivateHosts
+from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.hooks import DynamicTools, PluginHost, PluginOff, hookimpl
+from steersman_contracts.parts import JsonObject
+from steersman_contracts.rpc import Actor
 from steersman_plugin_mcp.config import BadConfiguration, Configuration, parse
 from steersman_plugin_mcp.pool import Pool, quiet
 
@@ -124,6 +127,20 @@ class McpPlugin:
     async def chat_tools(self, chat_id: str) -> DynamicTools:
         """The tools of the servers that were added over the API, as far as this chat has them."""
         return _NOTHING if self._pool is None else await self._pool.tools_of(chat_id)
+
+    @hookimpl
+    async def answer(self, actor: Actor, question: str, body: JsonObject) -> JsonObject:
+        """Begin or finish a sign-in."""
+        if self._pool is None:
+            raise NotFound("there is no store with MCP servers")
+        match question, body:
+            case "begin_login", {"server_id": str(server_id), "redirect_uri": str(redirect_uri)}:
+                return {"url": await self._pool.begin_login(actor, server_id, redirect_uri)}
+            case "finish_login", {"state": str(state), "code": str(code), "issuer": issuer}:
+                server_id = await self._pool.finish_login(actor, state, code, issuer)
+                return {"server_id": server_id}
+            case _:
+                raise InvalidRequest(f"nobody knows how to answer {question!r:.100}")
 
     @hookimpl
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import structlog
 
 from steersman_contracts.addresses import PrivateHosts
-from steersman_contracts.errors import SteersmanError
+from steersman_contracts.errors import Conflict, SteersmanError
 from steersman_contracts.hooks import DynamicTools
 from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import mcp as rpc
 from steersman_contracts.rpc.caller import Caller
 from steersman_plugin_mcp.config import of_store
@@ -32,6 +34,9 @@ _MAX_LINES: Final = 1_000
 _MAX_OFFERS: Final = 2_000
 _NOTHING: Final = DynamicTools()
 _OF_CHAT_S: Final = 3.0
+_LOGIN_S: Final = 30.0
+LOGIN_VALID_S: Final = 600.0
+"""Seconds that a person has to sign in."""
 
 _Key: TypeAlias = tuple[str, UserId | None]
 
@@ -127,6 +132,56 @@ class Pool:
             self._offers.popitem(last=False)
         return known[1]
 
+    async def begin_login(self, actor: Actor, server_id: str, redirect_uri: str) -> str:
+        """Begin a sign-in for a person; where they have to go.
+
+        Raises:
+            NotFound: It is not theirs to use.
+            Conflict: It cannot be done; the text says why.
+        """
+        opened = await self._rpc.call(rpc.OPEN_MCP_SERVER, rpc.OpenMcpServer(server_id, actor))
+        if not opened.oauth:
+            raise Conflict(f"the MCP server {opened.slug!r} does not use `oauth`")
+        oauth, reach = await self._oauth(opened)
+        try:
+            async with asyncio.timeout(_LOGIN_S):
+                begun = await oauth.begin(opened, redirect_uri, reach)
+        except (oauth.SignInFailed, TimeoutError) as error:
+            raise _failed(opened.slug, error) from error
+        kept = rpc.BeginLogin(
+            server_id, actor.user_id, _digest(begun.state), begun.pending, LOGIN_VALID_S
+        )
+        await self._rpc.call(rpc.BEGIN_LOGIN, kept)
+        log.info("mcp.login_begun", server=opened.slug, user_id=actor.user_id)
+        return begun.url
+
+    async def finish_login(self, actor: Actor, state: str, code: str, issuer: str | None) -> str:
+        """Finish a sign-in that the same person has begun; the server's id.
+
+        Raises:
+            NotFound: They have not, or it is over.
+            Conflict: It cannot be done; the text says why.
+        """
+        taken = await self._rpc.call(rpc.TAKE_LOGIN, rpc.TakeLogin(actor.user_id, _digest(state)))
+        oauth, reach = await self._oauth(taken.server)
+        try:
+            async with asyncio.timeout(_LOGIN_S):
+                tokens, expires_in_s = await oauth.finish(taken.pending, code, issuer, reach)
+        except (oauth.SignInFailed, TimeoutError) as error:
+            raise _failed(taken.server.slug, error) from error
+        await self._rpc.call(
+            rpc.PUT_TOKENS,
+            rpc.PutTokens(taken.server.id, actor.user_id, tokens, expires_in_s),
+        )
+        log.info("mcp.login_finished", server=taken.server.slug, user_id=actor.user_id)
+        return taken.server.id
+
+    async def _oauth(self, opened: rpc.OpenedServer) -> tuple[Any, Any]:
+        quiet()
+        oauth: Any = await asyncio.to_thread(import_module, "steersman_plugin_mcp.oauth")
+        http: Any = await asyncio.to_thread(import_module, "steersman_plugin_mcp.http")
+        return oauth, http.Reach(None if opened.trusted else self._private)
+
     async def stop(self) -> None:
         """Disconnect from all."""
         self._stopped = True
@@ -150,15 +205,26 @@ class Pool:
                 )
                 continue
             slugs.add(server.slug)
+            if server.login in ("needed", "expired"):
+                again = "again" if server.login == "expired" else "first"
+                warnings.append(
+                    f"server {server.slug!r}: sign in {again}: steersman mcp login {server.slug}"
+                )
+                self._retire((server.id, server.account))
+                continue
             lines.append(self._line(server))
         return lines, tuple(warnings)
+
+    def _retire(self, key: _Key) -> None:
+        line = self._lines.pop(key, None)
+        if line is not None:
+            self._retired.append(line)
 
     def _line(self, server: rpc.ChatServer) -> Line:
         key = (server.id, server.account)
         line = self._lines.get(key)
         if line is None or line.failed or line.server.version != server.version:
-            if line is not None:
-                self._retired.append(line)
+            self._retire(key)
             line = self._lines[key] = Line(server, self._report_soon)
             line.opening = asyncio.get_running_loop().create_task(
                 self._open(line), name=f"mcp-open-{server.slug}"
@@ -181,12 +247,17 @@ class Pool:
         quiet()
         module: Any = await asyncio.to_thread(import_module, "steersman_plugin_mcp.connection")
         http: Any = await asyncio.to_thread(import_module, "steersman_plugin_mcp.http")
+        reach = http.Reach(None if opened.trusted else self._private)
+        if opened.oauth and line.server.account is not None:
+            held: Any = await asyncio.to_thread(import_module, "steersman_plugin_mcp.held")
+            proof = held.HeldToken(self._rpc, opened, line.server.account, reach)
+            reach = http.Reach(reach.private, proof)
         line.connection = module.Connection(
             of_store(opened),
             self._environment,
             line.changed,
             discovery_s=self._discovery_s,
-            reach=http.Reach(None if opened.trusted else self._private),
+            reach=reach,
         )
         assert line.connection is not None
         line.connection.start()
@@ -227,8 +298,7 @@ class Pool:
             for key, line in list(self._lines.items()):
                 idle = now - line.used_at > IDLE_S or len(self._lines) > _MAX_LINES
                 if idle and not line.busy:
-                    del self._lines[key]
-                    self._retired.append(line)
+                    self._retire(key)
             done = [line for line in self._retired if not line.busy]
             self._retired = [line for line in self._retired if line.busy]
             await asyncio.gather(*(_close(line) for line in done))
@@ -243,6 +313,15 @@ async def _answered(line: Line) -> None:
         await asyncio.shield(line.opening)
     if line.connection is not None:
         await line.connection.answered.wait()
+
+
+def _digest(state: str) -> str:
+    return hashlib.sha256(state.encode()).hexdigest()
+
+
+def _failed(slug: str, error: Exception) -> Conflict:
+    why = str(error) or "it took too long"
+    return Conflict(f"signing in at the MCP server {slug!r} failed: {why}")
 
 
 async def _close(line: Line) -> None:

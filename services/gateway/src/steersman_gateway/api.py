@@ -16,7 +16,7 @@ from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
 from steersman_gateway.imports import ImportController
 from steersman_gateway.library import LibraryController
-from steersman_gateway.mcp import McpController
+from steersman_gateway.mcp import McpController, chat_tools
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController, refresh_prices
 from steersman_gateway.plugins import PluginController
@@ -51,6 +51,7 @@ def api_router() -> Router:
             usage,
             PluginController,
             McpController,
+            chat_tools,
             about.me,
             about.tools,
             DesktopController,

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from steersman_contracts.errors import InternalError, NotFound, SteersmanError
 from steersman_contracts.hooks import (
     ENTRY_POINT_GROUP,
     Changed,
@@ -37,7 +38,13 @@ from steersman_contracts.plugin import (
 )
 from steersman_contracts.plugin_settings import Book
 from steersman_contracts.rpc.caller import Caller
-from steersman_contracts.rpc.tools import PluginPrompt, PluginReport, ToolSpec
+from steersman_contracts.rpc.tools import (
+    AskPlugin,
+    PluginAnswer,
+    PluginPrompt,
+    PluginReport,
+    ToolSpec,
+)
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.dynamic import ChatTools, DynamicPlugin, refresh_all
 
@@ -45,6 +52,8 @@ log = structlog.stdlib.get_logger()
 
 GUARD_S: Final = 10.0
 """Seconds that a plugin may look at a call, or at its result."""
+ANSWER_S: Final = 40.0
+"""Seconds that a plugin may take for an answer."""
 _NEVER_PURGED: Final = ("steersman_contracts", "steersman_runtime", "steersman_tools")
 
 
@@ -151,6 +160,31 @@ class Plugins:
         if not self._of_chats:
             return {}, ()
         return await self._of_chats.ask(chat_id, taken)
+
+    async def answer(self, request: AskPlugin) -> PluginAnswer:
+        """What a plugin says to a question.
+
+        Raises:
+            NotFound: There is no such plugin in use, or it answers nothing.
+            SteersmanError: It refuses.
+            InternalError: It failed; the log says how.
+        """
+        plugin = next((one for one in self.loaded if one.name == request.plugin), None)
+        if plugin is None or not plugin.has("answer"):
+            raise NotFound(f"the plugin {request.plugin!r} is not in use")
+        try:
+            body = plugin.call(
+                "answer", actor=request.actor, question=request.question, body=request.body
+            )
+            if inspect.isawaitable(body):
+                async with asyncio.timeout(ANSWER_S):
+                    body = await body
+        except SteersmanError:
+            raise
+        except Exception as error:  # a stranger's code
+            log.exception("plugin.failed", plugin=plugin.name, hook="answer")
+            raise InternalError(f"the plugin {plugin.name!r} failed") from error
+        return PluginAnswer(body)
 
     @contextmanager
     def in_use(self) -> Generator[None]:
