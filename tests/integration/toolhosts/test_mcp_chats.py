@@ -78,7 +78,7 @@ async def test_a_server_is_there_for_the_chats_of_its_owner_alone(
     store, port = people_of, free_port()
     eve = await new_actor(booked, "eve")
     mine, hers = await chat_of(store, store.actor), await chat_of(store, eve)
-    await start_tools(plugin())
+    await start_tools(plugin(), toolset_patience_s=0.1)
     url = f"http://127.0.0.1:{port}/mcp"
     async with http_server("http", port):
         server = await add(store, "mine", url=url, allow=["add", "point"], needs_approval=True)
@@ -109,7 +109,7 @@ async def test_a_user_does_not_reach_into_the_network_but_an_administrator_does(
     start_tools: StartTools, people_of: StoreDriver
 ) -> None:
     store, port = people_of, free_port()
-    await start_tools(plugin(private_hosts="127.0.0.1:1"))
+    await start_tools(plugin(private_hosts="127.0.0.1:1"), toolset_patience_s=0.1)
     chat = await chat_of(store, store.actor)
     admin = Actor(store.actor.user_id, "admin")
     url = f"http://localhost:{port}/mcp"
@@ -119,19 +119,24 @@ async def test_a_user_does_not_reach_into_the_network_but_an_administrator_does(
         problem = await problem_of(store, bool)
         await add(store, "shared", actor=admin, url=url, shared=True, allow=["add"])
         allowed = await catalog_of(store, chat)
+        await add(store, "gone", actor=admin, url=f"http://localhost:{free_port()}", shared=True)
+        await catalog_of(store, chat)
+    reports = (await store.rpc.call(LIST_TOOLS, ListTools())).plugins
 
     assert refused.tools == ()
     assert "is not on the public internet" in refused.warnings[0]
     assert problem is not None
     assert "is not on the public internet" in problem
     assert [spec.name for spec in allowed.tools] == ["shared__add"]
+    assert len(reports[0].warnings) == 1
+    assert "'gone'" in reports[0].warnings[0]
 
 
 async def test_a_server_that_does_not_answer_is_skipped_and_its_owner_sees_why(
     start_tools: StartTools, people_of: StoreDriver
 ) -> None:
     store = people_of
-    await start_tools(plugin(discovery_s=1))
+    await start_tools(plugin(discovery_s=1), toolset_patience_s=0.1)
     chat = await chat_of(store, store.actor)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and that is all
         port = silent.getsockname()[1]
@@ -157,7 +162,7 @@ async def test_a_model_is_offered_the_tools_of_its_chat_and_uses_one(
     start_tools: StartTools, people_of: StoreDriver, nats: NatsServer
 ) -> None:
     store, port = people_of, free_port()
-    await start_tools(plugin())
+    await start_tools(plugin(), toolset_patience_s=0.1)
     async with http_server("http", port), chatting(store, nats) as (fakes, models):
         await add(store, "mine", url=f"http://127.0.0.1:{port}/mcp", allow=["add"])
         call = ToolCall("mine__add", {"a": 20, "b": 22})

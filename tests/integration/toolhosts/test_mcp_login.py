@@ -64,7 +64,7 @@ async def test_who_began_a_sign_in_finishes_it_once(
 ) -> None:
     store = people_of
     eve = await new_actor(booked, "eve")
-    await start_tools(plugin())
+    await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
         chat = await chat_of(store, store.actor)
@@ -120,7 +120,7 @@ async def test_a_token_is_renewed_once_however_many_need_it(
     start_tools: StartTools, people_of: StoreDriver, client: NatsClient
 ) -> None:
     store = people_of
-    await start_tools(plugin())
+    await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
         await finish(store, store.actor, await come_back(store, server))
@@ -146,7 +146,7 @@ async def test_a_sign_in_that_is_over_is_told_and_can_be_done_again(
     start_tools: StartTools, people_of: StoreDriver, client: NatsClient
 ) -> None:
     store = people_of
-    await start_tools(plugin())
+    await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
         await finish(store, store.actor, await come_back(store, server))

@@ -186,6 +186,8 @@ class ChatServer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whose sign-in is used; None where everybody is the same to the server."""
     login: McpLogin = "not_needed"
     """With `needed` and `expired` it cannot be used before the owner has signed in."""
+    shared: bool = False
+    """It is one of the deployment."""
 
 
 class ChatServers(msgspec.Struct, frozen=True):
@@ -233,6 +235,8 @@ class ReportMcpServer(msgspec.Struct, frozen=True):
     version: int
     problem: Annotated[str, msgspec.Meta(max_length=500)] | None
     """None when it answers."""
+    account: UserId | None = None
+    """Whose sign-in was used: what is wrong with it is nobody else's business."""
 
 
 class PendingLogin(msgspec.Struct, frozen=True, omit_defaults=True):

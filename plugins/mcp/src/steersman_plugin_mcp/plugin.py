@@ -87,7 +87,11 @@ class McpPlugin:
         path = settings.config.strip()
         if host.rpc is not None:
             self._pool = Pool(
-                host.rpc, self._environment, private=private, discovery_s=self._discovery_s
+                host.rpc,
+                self._environment,
+                private=private,
+                discovery_s=self._discovery_s,
+                on_change=self._changed,
             )
         elif not path:
             raise PluginOff("no server is described: set STEERSMAN_PLUGIN_MCP_CONFIG")
@@ -157,6 +161,7 @@ class McpPlugin:
             (
                 *self._notes,
                 *(text for connection in self._connections for text in connection.warnings),
+                *(() if self._pool is None else self._pool.warnings),
             ),
         )
 

@@ -90,6 +90,7 @@ class Pool:
         *,
         private: PrivateHosts,
         discovery_s: float,
+        on_change: Callable[[], None],
     ) -> None:
         """Connect to nothing yet.
 
@@ -98,6 +99,7 @@ class Pool:
             environment: Of the service.
             private: What servers of users may be, beside public addresses.
             discovery_s: Seconds that a chat waits for a server.
+            on_change: Called when `warnings` may be others.
         """
         self._rpc = caller
         self._environment = environment
@@ -108,6 +110,7 @@ class Pool:
         self._offers: OrderedDict[str, tuple[object, DynamicTools]] = OrderedDict()
         self._sweeping: asyncio.Task[None] | None = None
         self._stopped = False
+        self._on_change = on_change
 
     async def tools_of(self, chat_id: str) -> DynamicTools:
         """What a chat may use now. Servers that are new here are waited for, for a while."""
@@ -274,7 +277,19 @@ class Pool:
             for task in tasks:
                 task.cancel()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with servers of the deployment, for administrators."""
+        return tuple(
+            text
+            for line in self._lines.values()
+            if line.server.shared and line.server.account is None and line.connection is not None
+            for text in line.connection.warnings
+        )
+
     def _report_soon(self, line: Line) -> None:
+        if line.server.shared:
+            self._on_change()
         if line.reporting is None and line.problem != line.reported:
             line.reporting = asyncio.get_running_loop().create_task(self._report(line))
 
@@ -283,7 +298,9 @@ class Pool:
         try:
             while line.reported != (problem := line.problem) and not self._stopped:
                 line.reported = problem
-                request = rpc.ReportMcpServer(line.server.id, line.server.version, problem)
+                request = rpc.ReportMcpServer(
+                    line.server.id, line.server.version, problem, line.server.account
+                )
                 await self._rpc.call(rpc.REPORT_MCP_SERVER, request)
         except SteersmanError as error:
             log.debug("mcp.report_lost", error_code=error.code)

@@ -205,7 +205,7 @@ class McpServers:
             "SELECT s.id::text, s.version, s.slug, "
             "CASE WHEN s.auth = 'oauth' THEN c.owner_id::text END, "
             "CASE WHEN s.auth <> 'oauth' THEN 'not_needed' WHEN i.expired THEN 'expired' "
-            "WHEN i.user_id IS NULL THEN 'needed' ELSE 'done' END "
+            "WHEN i.user_id IS NULL THEN 'needed' ELSE 'done' END, s.owner_id IS NULL "
             "FROM chats c CROSS JOIN mcp_servers_of(c) s LEFT JOIN mcp_sign_ins i "
             "ON i.server_id = s.id AND i.user_id = c.owner_id WHERE c.id = $1",
             request.chat_id,
@@ -219,8 +219,8 @@ class McpServers:
             request.server_id,
             None if request.actor is None else request.actor.user_id,
         )
-        if row is None:
-            raise _no_server()
+        if row is None or (row["transport"] == "stdio" and not row["trusted"]):
+            raise _no_server()  # a process of somebody who was an admin once is not started
         return self.opened(row)
 
     def opened(self, row: asyncpg.Record) -> rpc.OpenedServer:
@@ -249,10 +249,11 @@ class McpServers:
     async def report(self, request: rpc.ReportMcpServer) -> Nothing:
         await self._database.value(
             "UPDATE mcp_servers SET problem = $3 WHERE id = $1 AND version = $2 "
-            "AND problem IS DISTINCT FROM $3",
+            "AND problem IS DISTINCT FROM $3 AND ($4::uuid IS NULL OR owner_id = $4)",
             request.server_id,
             request.version,
             request.problem,
+            request.account,
         )
         return Nothing()
 
