@@ -34,12 +34,12 @@ CMD ["python", "-m", "steersman_chatloop"]
 
 FROM base AS tools
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
-COPY requirements/tools.txt requirements/tools.txt
-RUN uv pip install --no-cache --require-hashes -r requirements/tools.txt \
+COPY requirements/tools.txt requirements/overrides.txt requirements/
+RUN uv pip install --no-cache --require-hashes --overrides requirements/overrides.txt -r requirements/tools.txt \
     && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/workspaces
 COPY services/tools services/tools
 COPY plugins plugins
-RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec ./plugins/computer ./plugins/web ./plugins/workspaces
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/tools ./plugins/files ./plugins/exec ./plugins/computer ./plugins/web ./plugins/workspaces ./plugins/mcp
 USER steersman
 ENV STEERSMAN_LISTEN=0.0.0.0:8080 STEERSMAN_WORKSPACES_DIR=/var/lib/steersman/workspaces
 VOLUME /var/lib/steersman/workspaces

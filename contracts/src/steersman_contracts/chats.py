@@ -15,6 +15,7 @@ from steersman_contracts.ids import (
     ModelName,
     QueuedId,
     UserId,
+    Uuid,
 )
 from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
@@ -240,6 +241,8 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """Steps whose cost is not known and so is not in the sum."""
     workspace_id: str | None = None
     """Where its tools act, and those of its descendants; without one, in a directory of its own."""
+    mcp_server_ids: tuple[Uuid, ...] | None = None
+    """The MCP servers that it has chosen; null is those that are on by default."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

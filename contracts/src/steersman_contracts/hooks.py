@@ -16,6 +16,8 @@ import msgspec
 import pluggy
 
 from steersman_contracts.parts import JsonObject, JsonPart, ResultContent, TextPart
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.secret import Secret
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "PROJECT",
     "Changed",
     "Denied",
+    "DynamicTools",
     "PendingCall",
     "PluginHost",
     "PluginOff",
@@ -48,7 +51,7 @@ ENTRY_POINT_GROUP: Final = "steersman.plugins"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-A = TypeVar("A", bound=msgspec.Struct)
+A = TypeVar("A", bound=msgspec.Struct | JsonObject)
 
 
 class ToolResult(msgspec.Struct, frozen=True):
@@ -131,6 +134,11 @@ class PluginHost(Protocol):
         """What the plugin's `settings` hook declared, filled; None if it declares none."""
         ...
 
+    @property
+    def rpc(self) -> Caller | None:
+        """Calls services, as far as this host may; None when it has no connection."""
+        ...
+
     async def secret(self, name: str) -> str | None:
         """Read one secret of this plugin; None if there is none."""
         ...
@@ -150,7 +158,8 @@ class Tool(Generic[A]):
     Attributes:
         name: 1 to 64 of `a-zA-Z0-9_-`; unique in the deployment.
         description: For the model: what it does, when to use it, what comes back.
-        arguments: The type of the arguments; the JSON Schema is derived from it.
+        arguments: The type of the arguments; the JSON Schema is derived from it. With an
+            `input_schema` it is `dict`.
         handler: Runs the call. An exception becomes an error result.
         timeout_s: Seconds after which the call is cancelled.
         idempotent: Running it twice is the same as running it once: when its host dies it is run
@@ -163,6 +172,8 @@ class Tool(Generic[A]):
         max_per_chat: Calls of it at the same time in one chat; others wait.
         needs_workspace: Acts in the chat's workspace, and has no meaning without one.
         needs_approval: A person is asked before each call.
+        input_schema: The JSON Schema of the arguments, for a tool that somebody else has declared.
+            The handler then gets the arguments as they came, unchecked.
     """
 
     name: str
@@ -178,6 +189,20 @@ class Tool(Generic[A]):
     max_per_chat: int | None = None
     needs_workspace: bool = False
     needs_approval: bool = False
+    input_schema: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicTools:
+    """What a plugin offers at this moment.
+
+    Attributes:
+        tools: In any order. One that is wrong, or whose name is taken, is left out alone.
+        warnings: What is missing and why, a line each, for administrators.
+    """
+
+    tools: tuple[Tool[Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +248,29 @@ class ToolHooks(Protocol):
     @hookspec
     def tools(self) -> Iterable[Tool[Any]]:
         """List the tools this plugin offers. Called once, after `start`; must not do I/O."""
+        ...
+
+    @hookspec
+    def dynamic_tools(self) -> DynamicTools:
+        """Tell what is offered now beside `tools`. Asked often; must not do I/O, nor wait.
+
+        Return the same object while nothing has changed: it is checked once.
+        """
+        ...
+
+    @hookspec
+    def chat_tools(self, chat_id: str) -> DynamicTools | Awaitable[DynamicTools]:
+        """Tell what one chat may use beside all that. Asked at each of its turns and calls.
+
+        May wait for a few seconds. Return the same object while nothing has changed.
+        """
+        ...
+
+    @hookspec
+    def answer(
+        self, actor: Actor, question: str, body: JsonObject
+    ) -> JsonObject | Awaitable[JsonObject]:
+        """Answer what our own gateway asks for a person. Raise a `SteersmanError` to refuse."""
         ...
 
     @hookspec

@@ -30,8 +30,9 @@ from steersman_contracts.hooks import (
 from steersman_contracts.ids import TOOL_NAME_PATTERN
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.plugin_settings import BadPluginSettings, Book, fill, variable
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import MAX_TIMEOUT_S, SettingReport, ToolSpec
-from steersman_contracts.tool_schema import BadSchema, input_schema
+from steersman_contracts.tool_schema import BadSchema, declared_schema, input_schema
 
 T = TypeVar("T")
 
@@ -65,9 +66,16 @@ class HostedTool:
 class _Host:
     """The `PluginHost` of one plugin."""
 
-    def __init__(self, name: str, settings: Any, secret: Callable[[str], Awaitable[str | None]]):
+    def __init__(
+        self,
+        name: str,
+        settings: Any,
+        secret: Callable[[str], Awaitable[str | None]],
+        rpc: Caller | None,
+    ) -> None:
         self.name = name
         self.settings = settings
+        self.rpc = rpc
         self._secret = secret
 
     async def secret(self, name: str) -> str | None:
@@ -101,7 +109,14 @@ class LoadedPlugin:
         """Read a secret of the plugin."""
         return None if self._secret is None else await self._secret(name)
 
-    async def start(self, *, environment: Mapping[str, str], book: Book, timeout_s: float) -> None:
+    async def start(
+        self,
+        *,
+        environment: Mapping[str, str],
+        book: Book,
+        timeout_s: float,
+        rpc: Caller | None = None,
+    ) -> None:
         """Fill the settings, start the plugin, ask for tools and text.
 
         Raises:
@@ -115,7 +130,7 @@ class LoadedPlugin:
         self._secret = secret
         await self._fill(environment, book, timeout_s)
         try:
-            await self._start(timeout_s)
+            await self._start(timeout_s, rpc)
             self._started = True
             await self._ask(timeout_s)
         except BaseException:
@@ -132,10 +147,10 @@ class LoadedPlugin:
             self.reports = error.reports
             raise BadPlugin(str(error)) from error
 
-    async def _start(self, timeout_s: float) -> None:
+    async def _start(self, timeout_s: float, rpc: Caller | None) -> None:
         if not self.has("start"):
             return
-        host = _Host(self.name, self.settings, self.secret)
+        host = _Host(self.name, self.settings, self.secret, rpc)
         await self._run("start", timeout_s, host=host)
 
     async def _ask(self, timeout_s: float) -> None:
@@ -148,7 +163,7 @@ class LoadedPlugin:
     def _check(self, offered: Iterable[Any]) -> tuple[HostedTool, ...]:
         found: dict[str, HostedTool] = {}
         for tool in offered:
-            hosted = _host(tool, self)
+            hosted = host_tool(tool, self)
             if hosted.spec.name in found:
                 raise BadPlugin(f"it offers the tool {hosted.spec.name!r} twice")
             found[hosted.spec.name] = hosted
@@ -281,11 +296,20 @@ def _is_tool(value: Any) -> TypeGuard[Tool[Any]]:
     return isinstance(value, Tool)
 
 
-def _host(tool: Any, plugin: LoadedPlugin) -> HostedTool:
+def host_tool(tool: Any, plugin: LoadedPlugin) -> HostedTool:
+    """Check a tool that a plugin offers.
+
+    Raises:
+        BadPlugin: Something is wrong with it.
+    """
     if not _is_tool(tool):
         raise BadPlugin(f"tools() gave {tool!r:.100}, which is not a Tool")
     try:
-        schema = input_schema(tool.arguments)
+        schema = (
+            input_schema(tool.arguments)
+            if tool.input_schema is None
+            else declared_schema(tool.input_schema)
+        )
     except BadSchema as error:
         raise BadPlugin(f"tool {tool.name!r}: {error}") from error
     if not callable(tool.handler):

@@ -31,6 +31,7 @@ from steersman_contracts.rpc.chats import (
     ClientKey,
 )
 from steersman_contracts.rpc.files import StoredFile
+from steersman_contracts.rpc.mcp import Chosen, McpChanges, McpServer, McpSettings
 from steersman_contracts.rpc.models import (
     ApiKey,
     ContextLimit,
@@ -49,6 +50,7 @@ from steersman_contracts.rpc.models import (
 )
 from steersman_contracts.rpc.plugins import SecretValue
 from steersman_contracts.rpc.policies import AuditEntry
+from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.users import Account, UserName
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
@@ -123,6 +125,8 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     effort: Effort | None = None
     """How hard the model thinks; left out, as an admin has set it for the model. An admin may also
     have set a limit, above which nothing else happens than at it."""
+    mcp_server_ids: Chosen | None = None
+    """MCP servers whose tools it gets; null is those that are on by default."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +137,8 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     system_prompt: Prompt | None = None
     effort: Effort | UnsetType | None = UNSET
     """Null goes back to the model's own setting."""
+    mcp_server_ids: Chosen | UnsetType | None = UNSET
+    """From the next turn on; null goes back to those that are on by default."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -304,6 +310,49 @@ class PatchProviderBody(_Body, frozen=True, forbid_unknown_fields=True):
     version: EntryVersion | None = None
     region: Region | UnsetType | None = UNSET
     project: Project | UnsetType | None = UNSET
+
+
+class CreateMcpServerBody(McpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An MCP server; its secrets are stored encrypted and never shown."""
+
+    shared: bool = False
+    """For everybody, not for you alone. Admins only."""
+
+
+class ChangeMcpServerBody(McpChanges, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields that are left out stay as they are; null removes a secret."""
+
+    version: EntryVersion | None = None
+    """Refuse the change with a conflict if the server is no longer at this version."""
+
+
+class McpServers(_Body, frozen=True, forbid_unknown_fields=True):
+    """Those of the deployment first, then by slug."""
+
+    servers: tuple[McpServer, ...]
+
+
+class McpLoginBegun(_Body, frozen=True, forbid_unknown_fields=True):
+    """A sign-in at an MCP server was begun."""
+
+    url: str
+    """Where the person has to go, within ten minutes."""
+
+
+class FinishMcpLoginBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """What the address of the page holds to which the person came back."""
+
+    state: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
+    iss: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
+
+
+class ChatTools(_Body, frozen=True, forbid_unknown_fields=True):
+    """What models may call in one chat."""
+
+    tools: tuple[ToolSpec, ...]
+    warnings: tuple[str, ...] = ()
+    """Which of its tools are missing, and why."""
 
 
 class PutModelBody(_Body, frozen=True, forbid_unknown_fields=True):

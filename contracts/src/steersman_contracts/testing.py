@@ -19,7 +19,7 @@ import msgspec
 
 from steersman_contracts.hooks import Changed, Denied, PendingCall, Tool, ToolContext, ToolResult
 from steersman_contracts.parts import JsonObject, ResultContent
-from steersman_contracts.plugin import HostedTool, LoadedPlugin, read_plugin
+from steersman_contracts.plugin import HostedTool, LoadedPlugin, host_tool, read_plugin
 from steersman_contracts.tool_schema import unknown_fields
 
 _LEAST_DESCRIPTION = 20
@@ -111,8 +111,8 @@ class RunningPlugin:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """The names of its tools."""
-        return tuple(hosted.spec.name for hosted in self._loaded.tools)
+        """The names of its tools, with those of `dynamic_tools` as they are now."""
+        return tuple(hosted.spec.name for hosted in self._hosted())
 
     @property
     def prompt(self) -> str | None:
@@ -161,10 +161,16 @@ class RunningPlugin:
         return replaced
 
     def _find(self, name: str) -> HostedTool:
-        for hosted in self._loaded.tools:
+        for hosted in self._hosted():
             if hosted.spec.name == name:
                 return hosted
         raise LookupError(f"no tool {name!r}; the plugin offers {sorted(self.tools)}")
+
+    def _hosted(self) -> tuple[HostedTool, ...]:
+        if not self._loaded.has("dynamic_tools"):
+            return self._loaded.tools
+        now: tuple[Tool[Any], ...] = self._loaded.call("dynamic_tools").tools
+        return (*self._loaded.tools, *(host_tool(tool, self._loaded) for tool in now))
 
     async def _hook(self, hook: str, **values: Any) -> Any:
         if not self._loaded.has(hook):
@@ -173,7 +179,9 @@ class RunningPlugin:
         return await answer if inspect.isawaitable(answer) else answer
 
 
-def _decode(hosted: HostedTool, arguments: JsonObject) -> msgspec.Struct:
+def _decode(hosted: HostedTool, arguments: JsonObject) -> msgspec.Struct | JsonObject:
+    if hosted.tool.input_schema is not None:
+        return arguments
     if unknown := unknown_fields(hosted.schema, arguments):
         raise msgspec.ValidationError(f"unknown field {', '.join(unknown)}")
     encoded = msgspec.json.encode(arguments)

@@ -37,6 +37,23 @@ def input_schema(arguments: type[msgspec.Struct]) -> JsonObject:
     return schema
 
 
+def declared_schema(schema: Any) -> JsonObject:
+    """Check a schema that somebody else wrote; it stays as it is.
+
+    Raises:
+        BadSchema: It is not one of an object, is too large, or cannot be encoded.
+    """
+    if not _is_object(schema) or schema.get("type") != "object":
+        raise BadSchema("the input schema is not one of a JSON object")
+    try:
+        size = len(msgspec.json.encode(schema))
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise BadSchema(f"the input schema is no JSON: {error}") from error
+    if size > MAX_SCHEMA_BYTES:
+        raise BadSchema(f"the schema has {size} bytes, more than {MAX_SCHEMA_BYTES}")
+    return schema
+
+
 def _is_object(value: Any) -> TypeGuard[JsonObject]:
     return isinstance(value, dict)
 

@@ -39,6 +39,7 @@ from steersman_contracts.rpc import (
     UserRole,
     chats,
     desktop,
+    mcp,
     models,
     policies,
     providers,
@@ -55,6 +56,7 @@ from steersman_runtime.rpc import RpcServer
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 
+MCP_ID = "01a00000-0000-7000-8000-00000000000f"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL = ModelName("demo/plain")
 
@@ -222,6 +224,20 @@ class StandInStore:
             tools.LIST_TOOLS,
             lambda _: tools.Catalog("host", (), (tools.PluginReport("files", "1"),)),
         )
+        answer(
+            tools.ASK_PLUGIN,
+            lambda q: tools.PluginAnswer(
+                {"url": f"https://there.example?back={q.body['redirect_uri']}"}
+                if q.question == "begin_login"
+                else {"server_id": MCP_ID}
+            ),
+        )
+        answer(mcp.LIST_MCP_SERVERS, lambda _: mcp.McpServerList((_mcp_server(),)))
+        answer(mcp.GET_MCP_SERVER, lambda _: _mcp_server())
+        answer(mcp.CREATE_MCP_SERVER, lambda q: _mcp_server(q.settings.slug))
+        answer(mcp.CHANGE_MCP_SERVER, lambda _: _mcp_server())
+        answer(mcp.DELETE_MCP_SERVER, lambda _: Nothing())
+        answer(mcp.SIGN_OUT, lambda _: _mcp_server())
         answer(desktop.GET_DESKTOP, lambda q: desktop.Desktop(q.chat_id, "ready"))
         chosen = [server for name, server in servers.items() if name in services]
         for server in chosen:
@@ -323,6 +339,12 @@ def _model(model_id: str = "plain") -> models.Model:
 
 def _account(name: str) -> users.Account:
     return users.Account(UserId("00000000-0000-4000-8000-000000000001"), name, "member", NOW)
+
+
+def _mcp_server(slug: str = "there") -> mcp.McpServer:
+    return mcp.McpServer(
+        MCP_ID, slug, "", "http", shared=False, created_at=NOW, version=1, auth="oauth"
+    )
 
 
 def _provider(provider_id: str) -> models.Provider:

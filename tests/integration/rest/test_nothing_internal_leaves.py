@@ -41,6 +41,7 @@ from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import models as models_rpc
 from steersman_contracts.rpc import worker as work
+from steersman_contracts.rpc.mcp import CREATE_MCP_SERVER, CreateMcpServer, McpSettings
 from steersman_gateway.openapi import build_document
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
@@ -133,6 +134,7 @@ DESKTOP = CHAT + "/desktop"
 TEMPLATES = "/api/v1/workspace-templates"
 WORKSPACE = "/api/v1/workspaces/{workspace_id}"
 CONTENT = WORKSPACE + "/files/content"
+MCP = "/api/v1/mcp-servers/{server_id}"
 RULES = {"rules": [{"decision": "ask", "tool": "execute"}]}
 # (method, path) → the body, and whether the chat has to rest.
 ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
@@ -202,6 +204,17 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("put", "/api/v1/plugins/{plugin}/settings"): ({"settings": {"a": 1}}, False),
     ("put", "/api/v1/plugins/{plugin}/secrets/{key}"): ({"value": _KEY}, False),
     ("delete", "/api/v1/plugins/{plugin}/secrets/{key}"): (None, False),
+    ("get", "/api/v1/mcp-servers"): (None, False),
+    ("post", "/api/v1/mcp-servers"): (
+        {"slug": "other", "url": "https://mcp.example", "auth": "api_key", "api_key": _KEY},
+        False,
+    ),
+    ("patch", MCP): ({"name": "Sea", "api_key": _KEY}, False),
+    ("post", MCP + "/login"): ({}, False),
+    ("delete", MCP + "/login"): (None, False),
+    ("delete", MCP): (None, False),
+    ("post", "/api/v1/mcp-servers/finish-login"): ({"state": "s", "code": "c"}, False),
+    ("get", CHAT + "/tools"): (None, False),
     ("put", DESKTOP): ({}, False),
     ("delete", DESKTOP): (None, False),
     ("get", DESKTOP + "/screenshot"): (None, False),
@@ -249,6 +262,9 @@ ELSEWHERE = {
     ("put", CHAT + "/workspace"): 503,
     ("get", "/api/v1/plugins"): 503,
     ("post", "/api/v1/plugins/reload"): 503,
+    ("post", MCP + "/login"): 503,
+    ("post", "/api/v1/mcp-servers/finish-login"): 503,
+    ("get", CHAT + "/tools"): 503,
     ("get", PROVIDER + "/models"): 503,
     ("post", CHAT + "/compact/undo"): 409,  # there is no summary
     ("post", CHAT + "/approvals/{call_id}"): 404,  # nobody is asked about this one
@@ -309,6 +325,9 @@ async def test_no_route_and_no_event_shows_what_is_internal(
     alice: httpx2.AsyncClient, store: StoreDriver, client: NatsClient
 ) -> None:
     tap = Wiretap(client)
+    owner = Actor(store.actor.user_id, "admin")
+    settings = McpSettings(slug="lab", url="https://a.example", auth="api_key", api_key=_KEY)
+    server = await store.rpc.call(CREATE_MCP_SERVER, CreateMcpServer(owner, settings))
     replies: list[str] = []
     for (method, path), (body, rests) in ROUTES.items():
         if path.endswith("/events"):
@@ -331,6 +350,7 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "key": "token",
             "template_id": "default",
             "workspace_id": chat.chat_id,
+            "server_id": server.id,
         }
         content = {"content": b"hello"} if path == "/api/v1/files" else {}
         if body is not None:

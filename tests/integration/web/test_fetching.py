@@ -13,11 +13,11 @@ import pytest
 from integration.web.site import Answer, Request, Site, answer, fixed, head, page, serving
 
 import steersman_plugin_web
+from steersman_contracts.addresses import PrivateHosts
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_web import offered
-from steersman_plugin_web.addresses import PrivateHosts
 from steersman_plugin_web.fetch import BODY_MAX, Fetcher, WebFetch
 from steersman_plugin_web.getting import Getter, Resolve, resolve
 from steersman_plugin_web.robots import Robots

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from integration.web.site import fixed, page, serving
 
+from steersman_contracts.addresses import PrivateHosts
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.testing import LocalContext
-from steersman_plugin_web.addresses import PrivateHosts
 from steersman_plugin_web.fetch import Fetcher, WebFetch
 from steersman_plugin_web.getting import Getter
 

@@ -19,10 +19,13 @@ from steersman_contracts.chats import Status
 from steersman_contracts.feed import ChatsSnapshot, FeedSync
 from steersman_contracts.ids import ChatId, QueuedId
 from steersman_contracts.rest import (
+    ChangeMcpServerBody,
     CreateChatBody,
+    CreateMcpServerBody,
     CreateUserBody,
     EditMessageBody,
     EditQueuedBody,
+    FinishMcpLoginBody,
     ImportChatBody,
     PatchModelBody,
     PatchProviderBody,
@@ -112,6 +115,14 @@ CALLS: dict[str, Call] = {
     "putPluginSettings": lambda c: c.put_plugin_settings("glossary", {"a": 1}),
     "putPluginSecret": lambda c: c.put_plugin_secret("glossary", "key", "v"),
     "deletePluginSecret": lambda c: c.delete_plugin_secret("glossary", "key"),
+    "listMcpServers": lambda c: c.list_mcp_servers(),
+    "createMcpServer": lambda c: c.create_mcp_server(CreateMcpServerBody(slug="s")),
+    "updateMcpServer": lambda c: c.change_mcp_server("m1", ChangeMcpServerBody()),
+    "deleteMcpServer": lambda c: c.delete_mcp_server("m1"),
+    "beginMcpLogin": lambda c: c.begin_mcp_login("m1"),
+    "finishMcpLogin": lambda c: c.finish_mcp_login(FinishMcpLoginBody("s", "c")),
+    "endMcpLogin": lambda c: c.end_mcp_login("m1"),
+    "listChatTools": lambda c: c.list_chat_tools(CHAT),
     "startDesktop": lambda c: c.start_desktop(CHAT, width=800, height=600),
     "stopDesktop": lambda c: c.stop_desktop(CHAT),
     "getDesktopScreenshot": lambda c: c.desktop_screenshot(CHAT),
@@ -196,6 +207,7 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("workspace_id", "w1"),
             ("plugin", "glossary"),
             ("key", "key"),
+            ("server_id", "m1"),
         ):
             path = path.replace(f"{{{parameter}}}", value)
         assert (request.method, request.url.path) == (method, path), name

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from steersman_contracts.chats import (
     Chat,
@@ -20,6 +21,7 @@ from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import Parts, ResultContent
 from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
+from steersman_contracts.rpc.mcp import Chosen
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
 Delivery: TypeAlias = Literal["started", "queued"]
@@ -53,6 +55,8 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
     effort: Effort | None = None
     """How hard the model thinks; None: as its own setting, which also limits this."""
+    mcp_server_ids: Chosen | None = None
+    """None is those that are on by default."""
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -88,6 +92,8 @@ class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     system_prompt: str | None = None
     effort: Effort | msgspec.UnsetType | None = msgspec.UNSET
     """None goes back to the model's own setting."""
+    mcp_server_ids: Chosen | UnsetType | None = UNSET
+    """None goes back to those that are on by default; at the next turn."""
 
 
 class DeleteChat(msgspec.Struct, frozen=True):

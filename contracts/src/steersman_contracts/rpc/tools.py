@@ -73,6 +73,8 @@ class PluginReport(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: tuple[SettingReport, ...] = ()
     hosts: tuple[str, ...] = ()
     """Of a tool host outside of this service: its processes that are alive."""
+    warnings: tuple[str, ...] = ()
+    """What a plugin that is in use misses, such as a server that does not answer."""
 
     @property
     def state(self) -> PluginState:
@@ -92,6 +94,9 @@ class PluginPrompt(msgspec.Struct, frozen=True):
 class ListTools(msgspec.Struct, frozen=True):
     """The catalog of a host."""
 
+    chat_id: ChatId | None = None
+    """With the tools that this chat alone may use; they are looked for, which may take seconds."""
+
 
 class Catalog(msgspec.Struct, frozen=True):
     """Tools by name, in a fixed order, and every plugin that was found."""
@@ -101,6 +106,8 @@ class Catalog(msgspec.Struct, frozen=True):
     plugins: tuple[PluginReport, ...]
     prompts: tuple[PluginPrompt, ...] = ()
     """By plugin name."""
+    warnings: tuple[str, ...] = ()
+    """Which tools of the chat are missing, and why."""
 
 
 class ListPlugins(msgspec.Struct, frozen=True):
@@ -119,6 +126,21 @@ class PluginList(msgspec.Struct, frozen=True):
     """By name, as the replica that answers knows them."""
 
     plugins: tuple[PluginReport, ...]
+
+
+class AskPlugin(msgspec.Struct, frozen=True):
+    """Ask one plugin something that only it knows; a service of ours asks for a person."""
+
+    actor: Actor
+    plugin: str
+    question: str
+    body: JsonObject = {}
+
+
+class PluginAnswer(msgspec.Struct, frozen=True):
+    """What the plugin says; what it looks like depends on the question."""
+
+    body: JsonObject
 
 
 class PingHost(msgspec.Struct, frozen=True):
@@ -184,5 +206,6 @@ LIST_PLUGINS: Final = Method("tools", "plugins.list", ListPlugins, PluginList, s
 RELOAD_PLUGINS: Final = Method(
     "tools", "plugins.reload", ReloadPlugins, PluginList, deadline_s=60, safe=True
 )
+ASK_PLUGIN: Final = Method("tools", "plugins.ask", AskPlugin, PluginAnswer, deadline_s=45)
 PING_HOST: Final = Method("tools", "hosts.ping", PingHost, Nothing, deadline_s=2, safe=True)
 """Asked of one replica, at the address `subjects.tool_host(host, "hosts.ping")`."""

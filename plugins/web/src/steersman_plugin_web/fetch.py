@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from steersman_contracts.addresses import Refused
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-from steersman_plugin_web.addresses import Refused
 from steersman_plugin_web.getting import Failed, Getter, parse_url
 from steersman_plugin_web.material import as_material
 from steersman_plugin_web.reading import Text, is_readable, read_page

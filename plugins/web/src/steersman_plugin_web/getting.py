@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import httpcore2
 import httpx2
 
-from steersman_plugin_web.addresses import PrivateHosts, Refused, check
+from steersman_contracts.addresses import PrivateHosts, Refused, check
 
 AGENT: Final = "Steersman"
 """What robots.txt knows us as."""

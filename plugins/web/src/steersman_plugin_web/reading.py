@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from steersman_contracts.addresses import Refused
 from steersman_plugin_web import convert
-from steersman_plugin_web.addresses import Refused
 from steersman_plugin_web.getting import Page
 
 CONVERT_S: Final = 30.0

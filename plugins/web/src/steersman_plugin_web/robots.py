@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from steersman_plugin_web.addresses import Refused
+from steersman_contracts.addresses import Refused
 from steersman_plugin_web.getting import AGENT, Failed, Getter
 
 SIZE_MAX: Final = 500 * 1024

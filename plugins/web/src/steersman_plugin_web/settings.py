@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from steersman_plugin_web.addresses import PrivateHosts
+from steersman_contracts.addresses import PrivateHosts
 
 PREFIX: Final = "STEERSMAN_PLUGIN_WEB_"
 BackendName: TypeAlias = Literal["searxng", "brave", "tavily", "exa", "ddgs"]

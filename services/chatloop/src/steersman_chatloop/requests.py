@@ -63,5 +63,6 @@ class Requests:
         )
         own = tuple(tool.spec for tool in chat_tools_of(chat))
         hidden = {tool.name for tool in (*own, *client)}
-        catalog = await self._around.toolbox.catalog()
+        toolbox = self._around.toolbox
+        catalog = await (toolbox.of_chat(chat.chat_id) if chat.chat_tools else toolbox.catalog())
         return (*(tool for tool in catalog if tool.name not in hidden), *own, *client)

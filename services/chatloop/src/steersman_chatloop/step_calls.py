@@ -7,7 +7,7 @@ whatever a tool of the chat waits for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -70,17 +70,18 @@ class StepCalls:
 
     async def run(self) -> None:
         """Run what is ours to run."""
+        own = {tool.spec.name: tool for tool in chat_tools_of(self._chat)}
         of_client = {tool.name for tool in self._chat.client_tools}
         sorted_ = await self._sorted_out(
             [
                 call
                 for call in self.calls
                 if call.call_id not in self.results and (call.tool not in of_client or call.invalid)
-            ]
+            ],
+            own,
         )
         self.asked = sorted_.asked
         self.results |= {result.call_id: result for result in sorted_.refused}
-        own = {tool.spec.name: tool for tool in chat_tools_of(self._chat)}
         async with asyncio.TaskGroup() as group:
             for call in sorted_.allowed:
                 if call.tool in own and call.invalid is None:
@@ -103,10 +104,14 @@ class StepCalls:
         if result is not None:
             self.results[call.call_id] = result
 
-    async def _sorted_out(self, calls: Iterable[ToolCallPart]) -> SortedCalls:
+    async def _sorted_out(
+        self, calls: Sequence[ToolCallPart], own: Mapping[str, ChatTool]
+    ) -> SortedCalls:
         """What the rules say about each call. What a person has allowed is not asked again."""
-        chat, calls = self._chat, tuple(calls)
-        needing = await self._around.toolbox.needing_approval(call.tool for call in calls)
+        chat = self._chat
+        needing = await self._around.toolbox.needing_approval(
+            chat.chat_id, (call.tool for call in calls if call.tool not in own)
+        )
         return sort_out(
             calls,
             levels=chat.policies,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,9 @@ log = structlog.stdlib.get_logger()
 
 _LOST: Final = "interrupted: the tools service stopped during the call, effect unknown"
 _CATALOG_S: Final = 5.0
+_CHAT_CATALOG_S: Final = 15.0
+"""A little more than the tools service takes to look for the tools of a chat."""
+_CHATS: Final = 1_000
 _GRACE_S: Final = 15.0
 _WAIT_FOR_HOST_S: Final = 20.0
 _PING_S: Final = 1.0
@@ -74,6 +78,8 @@ class Toolbox:
         self._rpc = rpc
         self._catalog: tuple[ToolSpec, ...] = ()
         self._prompts: tuple[PluginPrompt, ...] = ()
+        self._of_chats: OrderedDict[ChatId, tuple[ToolSpec, ...]] = OrderedDict()
+        self._unread: set[ChatId] = set()
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._background = TaskGroup("toolbox")
@@ -107,14 +113,35 @@ class Toolbox:
             self._read_at = time.monotonic()
             self._reading = None
 
-    async def needing_approval(self, names: Iterable[str]) -> frozenset[str]:
-        """Which of these tools want a person to be asked before each call."""
-        wanted = set(names)
-        return frozenset(
-            tool.name
-            for tool in (await self.catalog() if wanted else ())
-            if tool.needs_approval and tool.name in wanted
-        )
+    async def needing_approval(self, chat_id: ChatId, names: Iterable[str]) -> frozenset[str]:
+        """Which of these tools want a person to be asked before each call.
+
+        So do those about which nobody can say anything now: a moment later they may be there.
+        """
+        asked: set[str] = set()
+        for name in sorted(set(names)):
+            spec = await self._spec(chat_id, name)
+            if (chat_id in self._unread) if spec is None else spec.needs_approval:
+                asked.add(name)
+        return frozenset(asked)
+
+    async def of_chat(self, chat_id: ChatId) -> tuple[ToolSpec, ...]:
+        """All tools with those that this chat alone may use; asked anew each time."""
+        try:
+            catalog = await self._rpc.call(
+                LIST_TOOLS, ListTools(chat_id), deadline_s=_CHAT_CATALOG_S
+            )
+        except SteersmanError as error:
+            # A turn goes on with what is there for every chat.
+            log.warning("tools.catalog_unavailable", error_code=error.code)
+            self._unread.add(chat_id)
+            return await self.catalog()
+        self._unread.discard(chat_id)
+        self._of_chats[chat_id] = catalog.tools
+        self._of_chats.move_to_end(chat_id)
+        while len(self._of_chats) > _CHATS:
+            self._of_chats.popitem(last=False)
+        return catalog.tools
 
     async def run(
         self,
@@ -139,7 +166,7 @@ class Toolbox:
         async with asyncio.TaskGroup() as group:
             for call in calls:
                 # In call order: a call is held up by those before it alone.
-                spec = None if call.invalid is not None else await self._spec(call.tool)
+                spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
                 turn = turns.take(spec)
                 work = self._run(chat_id, call, epoch, spec, finished, on_progress)
                 group.create_task(_in_turn(turn, work))
@@ -192,14 +219,16 @@ class Toolbox:
             ends_turn=result.ends_turn,
         )
 
-    async def _spec(self, name: str) -> ToolSpec | None:
+    async def _spec(self, chat_id: ChatId, name: str) -> ToolSpec | None:
         """A tool by name; the catalog is read again before it is said that there is none."""
-        for fresh in (False, True):
-            if fresh:
-                await self._read()
-            for tool in await self.catalog():
+        for known in (await self.catalog(), self._of_chats.get(chat_id, ())):
+            for tool in known:
                 if tool.name == name:
                     return tool
+        await self._read()
+        for tool in (*self._catalog, *await self.of_chat(chat_id)):
+            if tool.name == name:
+                return tool
         return None
 
     async def _ask(

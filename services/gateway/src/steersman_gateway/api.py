@@ -16,6 +16,7 @@ from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
 from steersman_gateway.imports import ImportController
 from steersman_gateway.library import LibraryController
+from steersman_gateway.mcp import McpController, chat_tools
 from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController, refresh_prices
 from steersman_gateway.plugins import PluginController
@@ -54,6 +55,8 @@ def api_router() -> Router:
             refresh_prices,
             usage,
             PluginController,
+            McpController,
+            chat_tools,
             about.me,
             about.tools,
             DesktopController,

@@ -13,7 +13,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
 from steersman_contracts.errors import SteersmanError
-from steersman_gateway import about, landing, sign_in
+from steersman_gateway import about, landing, mcp_login, sign_in
 from steersman_gateway.api import api_router, provide_backend
 from steersman_gateway.auth import Authenticator
 from steersman_gateway.backend import Backend
@@ -80,6 +80,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             landing.landing,
             sign_in.ask,
             sign_in.redeem,
+            mcp_login.ask,
+            mcp_login.finish,
             *HANDLERS,
             about.version,
             live_view,

@@ -71,6 +71,7 @@ class ChatController(Controller):
             client_key=data.client_key,
             client_tools=data.client_tools,
             effort=data.effort,
+            mcp_server_ids=data.mcp_server_ids,
         )
         reply = await backend.call(rpc.CREATE, request)
         return Response(reply, headers={"Location": f"/api/v1/chats/{reply.chat.id}"})
@@ -116,7 +117,7 @@ class ChatController(Controller):
         actor: CurrentActor,
         backend: Services,
     ) -> Chat:
-        """Change title, model, effort or system prompt. A running step keeps the model it has."""
+        """Change what is named. A running step keeps the model and the tools that it has."""
         request = rpc.UpdateChat(
             actor,
             chat,
@@ -124,6 +125,7 @@ class ChatController(Controller):
             model=None if data.model is None else ModelName(data.model),
             system_prompt=data.system_prompt,
             effort=data.effort,
+            mcp_server_ids=data.mcp_server_ids,
         )
         return (await backend.call(rpc.UPDATE, request)).chat
 

@@ -29,5 +29,10 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """How often an open stream is checked for rights that were withdrawn."""
     silence_s: Seconds = 10.0
     """A chat that was silent for so long is read again: a lost last event has no successor."""
+    public_url: str = ""
+    """Where browsers find this server, without a slash at the end; empty is where they ask it.
+
+    People come back there from the sign-in of an MCP server.
+    """
     view_origins: str = ""
     """Origins besides our own whose pages may open live views of desktops, separated by spaces."""

@@ -22,6 +22,8 @@ from steersman_store.files import Files
 from steersman_store.identity import Identities
 from steersman_store.imports import Imports
 from steersman_store.ledger import Ledger
+from steersman_store.mcp import McpServers
+from steersman_store.mcp_sign_ins import McpSignIns
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
 from steersman_store.plugins import PluginBook
@@ -115,6 +117,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             ledger.serve(server)
             PluginBook(database, vault).serve(server)
             Workspaces(database, announcer).serve(server)
+            mcp_servers = McpServers(database, vault)
+            mcp_servers.serve(server)
+            McpSignIns(database, vault, mcp_servers).serve(server)
             await server.start()
             once = TaskGroup("prices")
             stack.push_async_callback(once.cancel)

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from msgspec import UNSET
 
 from steersman_contracts import subjects
 from steersman_contracts.errors import InvalidRequest
@@ -137,7 +138,7 @@ class Chats:
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                 request.actor.user_id,
                 chat_id,
                 subjects.partition(chat_id),
@@ -149,6 +150,7 @@ class Chats:
                 json_text(request.client_tools),
                 "person" if request.title else "auto",
                 request.effort,
+                request.mcp_server_ids,
             ),
         )
 
@@ -348,13 +350,15 @@ class Chats:
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
         return await self._transition(
             request.chat_id,
-            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6)",
+            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6, $7, $8)",
             request.actor.user_id,
             request.chat_id,
             request.title,
             request.model,
             request.system_prompt,
             None if request.effort is msgspec.UNSET else request.effort or "",
+            request.mcp_server_ids is not UNSET,
+            None if request.mcp_server_ids is UNSET else request.mcp_server_ids,
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:

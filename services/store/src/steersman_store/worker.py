@@ -55,6 +55,7 @@ class _ChatRow(msgspec.Struct):
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
     effort: Effort | None = None
+    chat_tools: bool
 
 
 class _RawContext(msgspec.Struct):
@@ -282,6 +283,7 @@ class Worker:
             policies=chat.policies,
             grants=chat.grants,
             effort=chat.effort,
+            chat_tools=chat.chat_tools,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

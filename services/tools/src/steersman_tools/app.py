@@ -82,7 +82,12 @@ def create_app(
             rpc = RpcClient(client)
             ledger = await stack.enter_async_context(_ledger(runtime, settings, rpc, host))
             book = StoreBook(rpc) if settings.ledger == "store" else EmptyBook()
-            around = Surroundings(plugin_environment(), book, settings.plugin_timeout_s)
+            around = Surroundings(
+                plugin_environment(),
+                book,
+                settings.plugin_timeout_s,
+                rpc if settings.ledger == "store" else None,
+            )
             registry = Registry(find, around)
             stack.push_async_callback(registry.close)
             await stack.enter_async_context(sandboxed(workspaces, settings))

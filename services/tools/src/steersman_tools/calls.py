@@ -211,9 +211,9 @@ class Calls:
                 call.result.exception()  # looked at, also when nobody waits any more
 
     async def _answer(self, key: CallKey, call: _Call) -> CallResult:
-        tool = await self._tools.find(call.request.tool)
         plugins = self._tools.registry.current
         with plugins.in_use():  # until the result is there, also while the call waits for its turn
+            tool = await self._tools.find(call.request.tool, call.request.chat_id)
             if tool is None or tool.spec.read_only:
                 # Nothing happens that must not happen twice: no book is kept.
                 return await self._perform(call, plugins, tool, _nothing)

@@ -56,7 +56,7 @@ class LocalTool:
     def spec(self) -> ToolSpec:
         return self._hosted.spec
 
-    def decode(self, arguments: JsonObject) -> msgspec.Struct:
+    def decode(self, arguments: JsonObject) -> msgspec.Struct | JsonObject:
         return decode_arguments(self._hosted, arguments)
 
     async def run(self, request: CallTool, context: CallContext, arguments: Any) -> ToolResult:
@@ -65,12 +65,16 @@ class LocalTool:
         return await self._hosted.tool.handler(context, arguments)
 
 
-def decode_arguments(hosted: HostedTool, arguments: dict[str, Any]) -> msgspec.Struct:
+def decode_arguments(hosted: HostedTool, arguments: JsonObject) -> msgspec.Struct | JsonObject:
     """Turn the model's arguments into the tool's Struct.
+
+    Those of a tool with a schema of its own stay as they are: whoever declared it checks them.
 
     Raises:
         BadArguments: A field is missing, unknown, of another type or out of bounds.
     """
+    if hosted.tool.input_schema is not None:
+        return arguments
     if unknown := unknown_fields(hosted.schema, arguments):
         known = ", ".join(hosted.schema["properties"]) or "none"
         raise BadArguments(

@@ -9,15 +9,17 @@ import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 
+from steersman_contracts.errors import InternalError, NotFound, SteersmanError
 from steersman_contracts.hooks import (
     ENTRY_POINT_GROUP,
     Changed,
@@ -26,6 +28,7 @@ from steersman_contracts.hooks import (
     PluginOff,
     ToolResult,
 )
+from steersman_contracts.ids import ChatId
 from steersman_contracts.plugin import (
     BadPlugin,
     HostedTool,
@@ -35,13 +38,23 @@ from steersman_contracts.plugin import (
     why,
 )
 from steersman_contracts.plugin_settings import Book
-from steersman_contracts.rpc.tools import PluginPrompt, PluginReport, ToolSpec
+from steersman_contracts.rpc.caller import Caller
+from steersman_contracts.rpc.tools import (
+    AskPlugin,
+    PluginAnswer,
+    PluginPrompt,
+    PluginReport,
+    ToolSpec,
+)
 from steersman_runtime.tasks import TaskGroup
+from steersman_tools.dynamic import ChatTools, DynamicPlugin, refresh_all
 
 log = structlog.stdlib.get_logger()
 
 GUARD_S: Final = 10.0
 """Seconds that a plugin may look at a call, or at its result."""
+ANSWER_S: Final = 40.0
+"""Seconds that a plugin may take for an answer."""
 _NEVER_PURGED: Final = ("steersman_contracts", "steersman_runtime", "steersman_tools")
 
 
@@ -82,6 +95,8 @@ class Surroundings:
     book: Book
     timeout_s: float
     """Seconds for each of a plugin's import, `settings`, `start`, `tools`, `prompt` and `stop`."""
+    rpc: Caller | None = None
+    """What plugins may call services with."""
 
 
 @dataclass(slots=True)
@@ -89,8 +104,10 @@ class Plugins:
     """The plugins as they were loaded at one time, and why others are not in use."""
 
     loaded: tuple[LoadedPlugin, ...] = ()
-    reports: tuple[PluginReport, ...] = ()
+    _reports: tuple[PluginReport, ...] = ()
     _tools: dict[str, HostedTool] = field(default_factory=dict[str, HostedTool])
+    _dynamic: dict[str, DynamicPlugin] = field(default_factory=dict[str, DynamicPlugin])
+    _of_chats: ChatTools | None = None
     _calls: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,8 +116,17 @@ class Plugins:
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """The tools by name."""
-        return tuple(self._tools[name].spec for name in sorted(self._tools))
+        """The tools that can be called now, by name."""
+        tools = self._all()
+        return tuple(tools[name].spec for name in sorted(tools))
+
+    @property
+    def reports(self) -> tuple[PluginReport, ...]:
+        """Every plugin that was found, by name."""
+        if not self._dynamic:
+            return self._reports
+        self._all()
+        return tuple(self._now(report) for report in self._reports)
 
     @property
     def prompts(self) -> tuple[PluginPrompt, ...]:
@@ -111,7 +137,55 @@ class Plugins:
 
     def find(self, name: str) -> HostedTool | None:
         """The tool of that name."""
-        return self._tools.get(name)
+        return self._tools.get(name) or self._all().get(name)
+
+    def _all(self) -> dict[str, HostedTool]:
+        if not self._dynamic:
+            return self._tools
+        return self._tools | refresh_all(self._dynamic.values(), self._tools)
+
+    def _now(self, report: PluginReport) -> PluginReport:
+        dynamic = self._dynamic.get(report.name)
+        if dynamic is None or report.error is not None:
+            return report
+        return msgspec.structs.replace(
+            report,
+            tools=tuple(sorted((*report.tools, *dynamic.tools))),
+            warnings=dynamic.warnings,
+        )
+
+    async def of_chat(
+        self, chat_id: ChatId, taken: Collection[str]
+    ) -> tuple[dict[str, HostedTool], tuple[str, ...]]:
+        """The tools that one chat alone may use, and a line about each that is missing."""
+        if not self._of_chats:
+            return {}, ()
+        return await self._of_chats.ask(chat_id, taken)
+
+    async def answer(self, request: AskPlugin) -> PluginAnswer:
+        """What a plugin says to a question.
+
+        Raises:
+            NotFound: There is no such plugin in use, or it answers nothing.
+            SteersmanError: It refuses.
+            InternalError: It failed; the log says how.
+        """
+        plugin = next((one for one in self.loaded if one.name == request.plugin), None)
+        if plugin is None or not plugin.has("answer"):
+            raise NotFound(f"the plugin {request.plugin!r} is not in use")
+        try:
+            body = plugin.call(
+                "answer", actor=request.actor, question=request.question, body=request.body
+            )
+            if inspect.isawaitable(body):
+                async with asyncio.timeout(ANSWER_S):
+                    body = await body
+        except SteersmanError:
+            raise
+        except Exception as error:  # a stranger's code
+            log.exception("plugin.failed", plugin=plugin.name, hook="answer")
+            raise InternalError(f"the plugin {plugin.name!r} failed") from error
+        return PluginAnswer(body)
 
     @contextmanager
     def in_use(self) -> Generator[None]:
@@ -222,7 +296,14 @@ class _Loading:
         reports = [
             await self._load(source) for source in sorted(sources, key=lambda source: source.name)
         ]
-        return Plugins(tuple(self._loaded), tuple(reports), self._tools)
+        dynamic = {
+            plugin.name: DynamicPlugin(plugin)
+            for plugin in self._loaded
+            if plugin.has("dynamic_tools")
+        }
+        asked = tuple(plugin for plugin in self._loaded if plugin.has("chat_tools"))
+        of_chats = ChatTools(asked) if asked else None
+        return Plugins(tuple(self._loaded), tuple(reports), self._tools, dynamic, of_chats)
 
     async def _load(self, source: PluginSource) -> PluginReport:
         plugin: LoadedPlugin | None = None
@@ -235,6 +316,7 @@ class _Loading:
                 environment=self._around.environment,
                 book=self._around.book,
                 timeout_s=self._around.timeout_s,
+                rpc=self._around.rpc,
             )
             self._check_clashes(plugin)
         # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.

@@ -19,17 +19,20 @@ from steersman_contracts import subjects
 from steersman_contracts.errors import Forbidden
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc.tools import (
+    ASK_PLUGIN,
     CALL_TOOL,
     CANCEL_CALL,
     LIST_PLUGINS,
     LIST_TOOLS,
     PING_HOST,
     RELOAD_PLUGINS,
+    AskPlugin,
     CancelCall,
     Catalog,
     ListPlugins,
     ListTools,
     PingHost,
+    PluginAnswer,
     PluginList,
     ReloadPlugins,
 )
@@ -109,14 +112,15 @@ class Server:
             self._workspaces.serve(rpc)
         rpc.add(LIST_PLUGINS, self._list_plugins)
         rpc.add(RELOAD_PLUGINS, self._reload)
+        rpc.add(ASK_PLUGIN, self._ask)
         here = subjects.tool_host(self._host, CALL_TOOL.name)
         rpc.add_stream(replace(CALL_TOOL, address=here), self._calls.run)
         here = subjects.tool_host(self._host, PING_HOST.name)
         rpc.add(replace(PING_HOST, address=here), self._ping)
         return rpc
 
-    async def _list_tools(self, _: ListTools) -> Catalog:
-        return self._tools.catalog(self._host)
+    async def _list_tools(self, request: ListTools) -> Catalog:
+        return await self._tools.catalog(self._host, request.chat_id)
 
     async def _ping(self, _: PingHost) -> Nothing:
         return Nothing()
@@ -131,6 +135,11 @@ class Server:
         await self._tools.registry.reload()
         self._client.send(subjects.TOOL_RELOADS, self._host.encode())
         return PluginList(self._tools.reports)
+
+    async def _ask(self, request: AskPlugin) -> PluginAnswer:
+        plugins = self._tools.registry.current
+        with plugins.in_use():
+            return await plugins.answer(request)
 
     async def _cancel(self, request: CancelCall) -> Nothing:
         # The queue group chose one host at random; the call may run on another.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from steersman_contracts.addresses import Refused
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_plugin_web import convert, reading
-from steersman_plugin_web.addresses import Refused
 from steersman_plugin_web.convert import HTML_MAX, html_to_markdown
 from steersman_plugin_web.fetch import SHOWN_BYTES, Fetched, WebFetch, show
 from steersman_plugin_web.getting import Page

@@ -126,6 +126,7 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'system_prompt', c.system_prompt, 'last_error', c.last_error,
         'last_outcome', c.last_outcome,
         'action', action_json(c), 'labels', c.labels, 'workspace_id', c.workspace_id,
+        'mcp_server_ids', c.mcp_server_ids,
         'cost_micros', (SELECT coalesce(sum(u.cost), 0) FROM usage_days u WHERE u.chat_id = c.id),
         'cost_unknown_steps', (SELECT coalesce(sum(u.unknown_steps), 0) FROM usage_days u
             WHERE u.chat_id = c.id),

@@ -24,7 +24,7 @@ END $$;
 CREATE OR REPLACE FUNCTION create_chat(
     p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
     p_content json, p_key text, p_client_tools json, p_title_source text,
-    p_effort text DEFAULT NULL
+    p_effort text DEFAULT NULL, p_mcp_server_ids uuid[] DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
@@ -32,11 +32,12 @@ DECLARE
     starts boolean := p_content IS NOT NULL;
 BEGIN
     PERFORM check_model(p_model);
+    PERFORM check_mcp_servers(p_actor, p_mcp_server_ids);
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
-            client_tools, title_source, effort)
+            client_tools, title_source, effort, mcp_server_ids)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
             coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
-            p_key, p_client_tools, p_title_source, p_effort)
+            p_key, p_client_tools, p_title_source, p_effort, p_mcp_server_ids)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
         RETURNING * INTO c;
     IF c.id IS NULL THEN  -- the same request again
@@ -168,18 +169,21 @@ END $$;
 
 CREATE OR REPLACE FUNCTION update_chat(
     p_actor uuid, p_chat uuid, p_title text, p_model text, p_system_prompt text,
-    p_effort text DEFAULT NULL  -- empty: as the model's setting
+    p_effort text DEFAULT NULL,  -- empty: as the model's setting
+    p_mcp_set boolean DEFAULT false, p_mcp_server_ids uuid[] DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
 BEGIN
     PERFORM next_status(c, 'update');
     PERFORM check_model(p_model);
+    PERFORM check_mcp_servers(c.owner_id, p_mcp_server_ids);
     UPDATE chats SET title = coalesce(p_title, title), model = coalesce(p_model, model),
             effort = CASE WHEN p_effort IS NULL THEN effort ELSE nullif(p_effort, '') END,
             title_source = CASE WHEN p_title IS NULL THEN title_source ELSE 'person' END,
             title_requested = title_requested AND p_title IS NULL,
             system_prompt = coalesce(p_system_prompt, system_prompt),
+            mcp_server_ids = CASE WHEN p_mcp_set THEN p_mcp_server_ids ELSE mcp_server_ids END,
             snapshot_version = snapshot_version + 1, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     PERFORM emit(c, 'chat.updated', json_build_object(

@@ -1,4 +1,4 @@
-"""Which addresses a page may come from: public ones, and what an administrator allows."""
+"""Which addresses may be reached for a user: public ones, and what an administrator allows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 
 
 class Refused(Exception):
-    """The page is not read. The message is for the model: what was refused, and why."""
+    """It is not reached. The message is for the model: what was refused, and why."""
 
 
 def is_public(address: Address) -> bool:
@@ -66,7 +66,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PrivateHosts:
-    """Hosts that may be read although their addresses are not public.
+    """Hosts that may be reached although their addresses are not public.
 
     Attributes:
         names: Host names in lower case, each with the one port that is meant, or None for all.
@@ -128,6 +128,6 @@ def check(host: str, port: int, found: Iterable[str], private: PrivateHosts) -> 
         if not is_public(address) and not private.allow(host, port, address):
             raise Refused(
                 f"the host {host!r} is not on the public internet (its address is {text}), and "
-                "only public pages are read; an administrator can allow it"
+                "only public addresses are reached; an administrator can allow it"
             )
     return addresses

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from steersman_plugin_web.addresses import PrivateHosts, Refused, check, is_public
+from steersman_contracts.addresses import PrivateHosts, Refused, check, is_public
 from steersman_plugin_web.getting import resolve
 
 NOBODY = PrivateHosts()
