@@ -54,8 +54,8 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
-    effort: Effort | None = None
     chat_tools: bool
+    effort: Effort | None = None
 
 
 class _RawContext(msgspec.Struct):
