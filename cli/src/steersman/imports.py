@@ -7,14 +7,19 @@ import re
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
+import msgspec
 
 from steersman.client import ApiProblem, Client, ClientError
 from steersman.client.access import find_access
 from steersman.datadir import VARIABLE
 from steersman.exports import ExportedChat, LineError, read_export
+from steersman_contracts.rest import ImportChatBody, ImportMessageBody, StageImportBody
+
+PIECE_BYTES: Final = 2**20
+"""Of one request: the server takes twice as much, unless it is told otherwise."""
 
 _EPILOG = """\b
 The file has a line for each chat and, after it, one for each of its messages:
@@ -98,13 +103,38 @@ async def _import(chat: ExportedChat, client: Client | None) -> bool | None:
     if client is None:
         return True
     try:
-        reply = await client.import_chat(chat.body)
+        early, last = pieces(chat.body)
+        for body in early:
+            await client.stage_import(body)
+        reply = await client.import_chat(last)
     except ApiProblem as problem:
         where = _line_of(chat, problem.field)
         click.echo(f"{where}{problem} (chat {chat.id!r})", err=True)
         return None
     click.echo(f"{chat.id} -> {reply.chat.id}{'' if reply.created else ' (imported before)'}")
     return reply.created
+
+
+def pieces(
+    body: ImportChatBody, *, most: int = PIECE_BYTES
+) -> tuple[list[StageImportBody], ImportChatBody]:
+    """A chat in requests of about `most` bytes: what is brought before, and the import itself.
+
+    A message is never divided, so one that is larger than the server takes is refused by it.
+    """
+    early: list[StageImportBody] = []
+    held: list[ImportMessageBody] = []
+    size = first = 0
+    for message in body.messages:
+        length = len(msgspec.json.encode(message))
+        if held and size + length > most and body.client_key is not None:
+            early.append(StageImportBody(body.client_key, first, tuple(held)))
+            first += len(held)
+            held, size = [], 0
+        held.append(message)
+        size += length
+    last = body if not early else msgspec.structs.replace(body, messages=tuple(held), staged=first)
+    return early, last
 
 
 def _line_of(chat: ExportedChat, field: str | None) -> str:

@@ -120,6 +120,9 @@ class SourcePart(msgspec.Struct, frozen=True, tag_field="type", tag="source", om
     url: str
     title: str = ""
     provider_metadata: ProviderMetadata | None = None
+    cited: tuple[tuple[int, int], ...] = ()
+    """Which words of the answer it supports, where the provider says so: start and end (exclusive)
+    in characters, counted over all text parts of the message put together."""
 
 
 class FileReferencePart(

@@ -184,6 +184,19 @@ class ImportChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     model: ModelRef | None = None
     client_key: ClientKey | None = None
     created_at: datetime | None = None
+    staged: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    """How many messages were brought before under the same `client_key`; `messages` follow them."""
+
+
+class StageImportBody(_Body, frozen=True, forbid_unknown_fields=True):
+    """Some messages of a chat that is too large for one request."""
+
+    client_key: ClientKey
+    first: Annotated[int, msgspec.Meta(ge=0, lt=10_000)]
+    """The number of the first of them in the chat. The same number again replaces them."""
+    messages: Annotated[
+        tuple[ImportMessageBody, ...], msgspec.Meta(min_length=1, max_length=10_000)
+    ]
 
 
 class EditQueuedBody(_Body, frozen=True, forbid_unknown_fields=True):

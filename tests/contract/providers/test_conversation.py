@@ -192,7 +192,7 @@ async def test_sources_of_grounded_answers_follow_the_text(
 
     step = await chat.say("is it so?")
 
-    assert step.parts[-1] == SourcePart("https://a.example", "A")
+    assert step.parts[-1] == SourcePart("https://a.example", "A", cited=((0, 9),))
 
 
 PAIRS = [(first, second) for first in KINDS for second in KINDS if first != second]

@@ -46,6 +46,14 @@ async def test_an_image_reaches_the_model_in_every_turn_while_it_is_there(
         assert base64.b64encode(LARGE).decode() in body
     assert "words.txt" in sent[1]
 
+    # Both loops may have it in memory by now: what is deleted is not sent from there either.
+    await store.rpc.call(rpc.DELETE_FILE, rpc.DeleteFile(store.actor, image.id))
+    await send(store, chat.id, TextPart("And without it?"))
+    assert (await store.at_rest(chat.id)).status is Status.WAITING
+    last = msgspec.json.encode(fakes.requests[-1].body).decode()
+    assert base64.b64encode(LARGE).decode() not in last
+    assert "is not available any more" in last
+
 
 async def test_what_was_read_last_is_kept_within_bounds(
     store: StoreDriver, client: NatsClient
@@ -58,8 +66,13 @@ async def test_what_was_read_last_is_kept_within_bounds(
     fetch = cache.of(chat.id, RunnerId("runner-1"))
 
     assert (await fetch(one.id), await fetch(two.id)) == (LARGE, LARGE + b"2")
+    assert cache.held == len(LARGE) + 1, "the first one made room"
+    again = cache.of(chat.id, RunnerId("runner-1"))
+    assert (await again(two.id), await again(one.id)) == (LARGE + b"2", LARGE)
+    assert cache.held == len(LARGE)
+
     for file in (one, two):
         await store.rpc.call(rpc.DELETE_FILE, rpc.DeleteFile(store.actor, file.id))
-
-    assert await fetch(two.id) == LARGE + b"2", "still in memory"
-    assert await fetch(one.id) is None, "made room, and is gone by now"
+    later = cache.of(chat.id, RunnerId("runner-1"))
+    assert (await later(one.id), await later(two.id)) == (None, None)
+    assert cache.held == 0, "what is deleted is not kept"

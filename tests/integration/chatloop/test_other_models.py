@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from fakes import FakeProviders, Script, Text, Turn
 from fakes.faults import HttpError
@@ -62,3 +63,23 @@ async def test_another_model_can_write_the_summaries(
     assert next(m.text for m in asked.messages if m.role != "system") == "first"
     used = await store.log.until(chat.id, events.UsageRecorded, model=writer)
     assert isinstance(used, events.UsageRecorded)
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_the_effort_of_the_chat_reaches_the_model_up_to_its_limit(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    name = await models.add(
+        "responses", "gpt-5.6", reasoning_effort="minimal", max_reasoning_effort="high"
+    )
+    fakes.script("gpt-5.6", Script([Turn([Text("yes")])], repeat=True))
+    chat = await store.create("hello", model=name)
+    await store.at_rest(chat.id)
+    for effort in ("low", "max"):
+        await store.send(chat.id, "again", effort=effort)
+        await store.at_rest(chat.id)
+
+    asked = [
+        msgspec.convert(request.body["reasoning"], dict[str, str]) for request in fakes.requests
+    ]
+    assert [reasoning["effort"] for reasoning in asked] == ["minimal", "low", "high"]

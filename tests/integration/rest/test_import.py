@@ -225,3 +225,60 @@ async def test_a_nul_of_a_person_is_shown_and_no_utf8_is_refused(
 
     assert words_of((await store.messages(chat_id))[0]) == "a\ufffdb"
     assert {(reply.status_code, reply.json()["field"]) for reply in refused} == {(400, "body")}
+
+
+WORDS = "a long story " * 100
+STORY = [
+    {"role": "user" if number % 2 == 0 else "assistant", "content": said(f"{number} {WORDS}")}
+    for number in range(2400)
+]
+
+
+async def test_a_chat_larger_than_a_request_arrives_at_once(
+    gateway: RunningGateway, alice: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    export = lines({"type": "chat", "id": "long"}, *({"type": "message"} | m for m in STORY))
+    assert len(export) > 3_000_000
+    (tmp_path / "x.jsonl").write_bytes(export)
+    arguments = [str(tmp_path / "x.jsonl"), "--url", gateway.address, "--token", ALICE]
+
+    for summary in ("1 imported, 0 imported before", "0 imported, 1 imported before"):
+        done = await asyncio.to_thread(CliRunner().invoke, import_, arguments)
+        assert done.exit_code == 0, done.output
+        assert summary in done.output
+    (chat,) = (await alice.get("/api/v1/chats")).json()["chats"]
+    newest = (await alice.get(f"/api/v1/chats/{chat['id']}/messages?limit=1")).json()["messages"]
+    assert newest[-1]["parts"][0]["text"] == f"2399 {WORDS}"
+
+
+async def test_what_was_brought_before_is_seen_by_nobody_and_must_be_whole(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    async def bring(who: httpx2.AsyncClient, first: int, *words: str) -> None:
+        messages = [{"role": "user", "content": said(one)} for one in words]
+        body = {"client_key": "k", "first": first, "messages": messages}
+        done = await who.put("/api/v1/chats/import/messages", json=body)
+        assert done.status_code == 204, done.text
+
+    last = {"client_key": "k", "messages": [{"role": "user", "content": said("last")}]}
+    await bring(alice, 0, "one", "two")
+    await bring(alice, 3, "four")
+    assert (await alice.get("/api/v1/chats")).json()["chats"] == []
+    lacking = await alice.post("/api/v1/chats/import", json=last | {"staged": 4})
+    assert (lacking.status_code, lacking.json()["first"]) == (409, 2)
+    theirs = await bob.post("/api/v1/chats/import", json=last | {"staged": 4})
+    assert (theirs.status_code, theirs.json()["first"]) == (409, 0)
+
+    await bring(alice, 2, "three")
+    await bring(alice, 2, "three again")
+    made = await alice.post("/api/v1/chats/import", json=last | {"staged": 4})
+    again = await alice.post("/api/v1/chats/import", json=last | {"staged": 4})
+
+    assert made.status_code == 201, made.text
+    assert again.json() == made.json() | {"created": False}
+    found = (await alice.get(f"{made.headers['Location']}/messages")).json()["messages"]
+    assert [m["parts"][0]["text"] for m in found] == ["one", "two", "three again", "four", "last"]
+    keyless = await alice.post(
+        "/api/v1/chats/import", json={"messages": last["messages"], "staged": 1}
+    )
+    assert (keyless.status_code, keyless.json()["field"]) == (400, "client_key")

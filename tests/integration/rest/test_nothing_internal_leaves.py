@@ -151,6 +151,10 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
         {"messages": [{"role": "assistant", "content": [STORED_CALL], "content_version": 1}]},
         False,
     ),
+    ("put", "/api/v1/chats/import/messages"): (
+        {"client_key": "k", "first": 0, "messages": [{"role": "system", "content": "x"}]},
+        False,
+    ),
     ("get", CHAT): (None, False),
     ("patch", CHAT): ({"title": "Sea"}, False),
     ("delete", CHAT): (None, False),

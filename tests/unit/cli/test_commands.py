@@ -82,3 +82,17 @@ async def test_a_title_may_be_given_before_there_is_a_chat(talk: Talk) -> None:
 async def test_leaving(talk: Talk, name: str) -> None:
     await obey(talk, name, "")
     assert talk.leaves
+
+
+async def test_the_effort_is_one_of_the_scale(talk: Talk, lines: list[str]) -> None:
+    await obey(talk, "effort", "high")
+    assert talk.wishes.message("hi").effort == "high"
+    assert talk.wishes.new_chat("hi").effort == "high"
+    assert talk.wishes.edit("ho").effort == "high"
+    await obey(talk, "effort", "")
+    assert lines == ["the effort is high from now on", "high"]
+    assert talk.wishes.taken().message("hi").effort is None
+    await obey(talk, "effort", "default")
+    assert talk.wishes.effort is None
+    with pytest.raises(Misused, match="there is no effort 'hard'"):
+        await obey(talk, "effort", "hard")

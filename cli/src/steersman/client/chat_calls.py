@@ -19,6 +19,7 @@ from steersman_contracts.rest import (
     MessageList,
     ReorderQueueBody,
     SendMessageBody,
+    StageImportBody,
     ToolResultInput,
     ToolResultsBody,
     UpdateChatBody,
@@ -44,6 +45,10 @@ class ChatCalls:
         return await self._exchange.call(
             "POST", "/chats/import", ImportReply, body, repeatable=body.client_key is not None
         )
+
+    async def stage_import(self, body: StageImportBody) -> None:
+        """Bring some messages of a chat that is too large for one request."""
+        await self._exchange.put("/chats/import/messages", body)
 
     async def list_chats(
         self,

@@ -124,6 +124,20 @@ class ReadForModel(msgspec.Struct, frozen=True):
     index: ChunkIndex
 
 
+class FindForModel(msgspec.Struct, frozen=True):
+    """Ask which of these files a chat of the caller's still refers to, and still are."""
+
+    chat_id: ChatId
+    runner_id: RunnerId
+    file_ids: Annotated[tuple[Uuid, ...], msgspec.Meta(max_length=1000)]
+
+
+class FoundForModel(msgspec.Struct, frozen=True):
+    """Those of them that are there."""
+
+    file_ids: tuple[Uuid, ...]
+
+
 class FileReply(msgspec.Struct, frozen=True):
     """A file."""
 
@@ -154,3 +168,4 @@ READ_CHUNK: Final = Method("store", "files.read", ReadChunk, Chunk, safe=True)
 DELETE_FILE: Final = Method("store", "files.delete", DeleteFile, Nothing)
 LIST_FILES: Final = Method("store", "files.list", ListFiles, FilePage, safe=True)
 READ_FOR_MODEL: Final = Method("store", "worker.read_file", ReadForModel, Chunk, safe=True)
+FIND_FOR_MODEL: Final = Method("store", "worker.find_files", FindForModel, FoundForModel, safe=True)

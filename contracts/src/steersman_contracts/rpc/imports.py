@@ -10,11 +10,13 @@ import msgspec
 from steersman_contracts.chats import Chat
 from steersman_contracts.ids import ModelName
 from steersman_contracts.imports import ImportedMessage
-from steersman_contracts.rpc import Actor, Method
+from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.chats import ClientKey
 
 MAX_MESSAGES: Final = 10_000
 """Messages of one imported chat."""
+MAX_STAGED_BYTES: Final = 64 * 2**20
+"""Bytes that wait for one person's imports."""
 
 
 class ImportChat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,6 +29,20 @@ class ImportChat(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | None = None
     client_key: ClientKey | None = None
     created_at: datetime | None = None
+    staged: Annotated[int, msgspec.Meta(ge=0, le=MAX_MESSAGES)] = 0
+    """How many messages were brought before, under the same key; `messages` follow them."""
+
+
+class StageImport(msgspec.Struct, frozen=True):
+    """Bring some messages of a chat that is to be imported, to wait for the rest for a day."""
+
+    actor: Actor
+    client_key: ClientKey
+    first: Annotated[int, msgspec.Meta(ge=0, lt=MAX_MESSAGES)]
+    """The number of the first of them in the chat. The same number again replaces them."""
+    messages: Annotated[
+        tuple[ImportedMessage, ...], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)
+    ]
 
 
 class ImportReply(msgspec.Struct, frozen=True):
@@ -37,3 +53,6 @@ class ImportReply(msgspec.Struct, frozen=True):
 
 
 IMPORT_CHAT: Final = Method("store", "chats.import", ImportChat, ImportReply, deadline_s=30.0)
+STAGE_IMPORT: Final = Method(
+    "store", "chats.stage_import", StageImport, Nothing, deadline_s=15.0, safe=True
+)

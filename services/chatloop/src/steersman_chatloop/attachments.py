@@ -37,6 +37,7 @@ log = structlog.stdlib.get_logger()
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes | None]]
 """Reads a file by its id; None when there is no such file (any more)."""
 
+_AT_ONCE: Final = 1000
 MAX_REQUEST_BYTES: Final = 20 * 2**20
 """Bytes of files in one request, the newest first: providers take about 30 MB of base64."""
 
@@ -130,11 +131,21 @@ class FileCache:
         # By chat as well: what one chat may read says nothing of another.
         self._kept: OrderedDict[tuple[ChatId, str], bytes] = OrderedDict()
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept now."""
+        return self._size
+
     def of(self, chat_id: ChatId, runner_id: RunnerId) -> Fetch:
-        """How the owner of a chat reads the files that the chat refers to."""
+        """How the owner of a chat reads the files that the chat refers to, for one request."""
+        checked = False
 
         async def fetch(file_id: str) -> bytes | None:
+            nonlocal checked
             key = (chat_id, file_id)
+            if key in self._kept and not checked:
+                checked = True
+                await self._drop_deleted(chat_id, runner_id)
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
@@ -144,6 +155,20 @@ class FileCache:
             return data
 
         return fetch
+
+    async def _drop_deleted(self, chat_id: ChatId, runner_id: RunnerId) -> None:
+        """What people have deleted is not sent any more, wherever it is kept."""
+        kept = [file_id for owner, file_id in self._kept if owner == chat_id]
+        for start in range(0, len(kept), _AT_ONCE):
+            asked = kept[start : start + _AT_ONCE]
+            request = rpc.FindForModel(chat_id, runner_id, tuple(asked))
+            try:
+                found = await self._rpc.call(rpc.FIND_FOR_MODEL, request)
+            except (Unavailable, DeadlineExceeded) as error:
+                raise _unreadable(error) from error
+            for file_id in set(asked) - set(found.file_ids):
+                gone = self._kept.pop((chat_id, file_id), None)
+                self._size -= 0 if gone is None else len(gone)
 
     async def _read(self, chat_id: ChatId, runner_id: RunnerId, file_id: str) -> bytes | None:
         content = bytearray()

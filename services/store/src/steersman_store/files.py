@@ -43,6 +43,7 @@ class Files:
         server.add(rpc.DELETE_FILE, self.delete)
         server.add(rpc.LIST_FILES, self.list)
         server.add(rpc.READ_FOR_MODEL, self.read_for_model)
+        server.add(rpc.FIND_FOR_MODEL, self.find_for_model)
 
     async def begin(self, request: rpc.BeginUpload) -> rpc.UploadBegun:
         file_id = str(uuid.uuid4())  # not to be guessed, although that would be no use
@@ -138,6 +139,17 @@ class Files:
         )
         assert row is not None  # a function call always has a row
         return rpc.Chunk(row["data"] or b"", row["size"])
+
+    async def find_for_model(self, request: rpc.FindForModel) -> rpc.FoundForModel:
+        rows = await self._database.rows(
+            "SELECT l.file_id FROM chats c JOIN chat_files l ON l.chat_id = c.id "
+            "JOIN files f ON f.id = l.file_id "
+            "WHERE c.id = $1 AND c.runner_id = $2 AND l.file_id = ANY ($3::uuid[])",
+            request.chat_id,
+            request.runner_id,
+            list(request.file_ids),
+        )
+        return rpc.FoundForModel(tuple(str(row["file_id"]) for row in rows))
 
     async def delete(self, request: rpc.DeleteFile) -> Nothing:
         await self._database.value(

@@ -11,7 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from steersman_contracts import subjects
 from steersman_contracts.chats import Role
-from steersman_contracts.errors import InvalidRequest
+from steersman_contracts.errors import Conflict, InvalidRequest
 from steersman_contracts.imports import ImportedMessage, NotAHistory, whole
 from steersman_contracts.parts import (
     FilePart,
@@ -22,6 +22,7 @@ from steersman_contracts.parts import (
     encode_parts,
     strip_internal,
 )
+from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import files as files_rpc
 from steersman_contracts.rpc import imports as rpc
 from steersman_runtime.rpc import RpcServer
@@ -96,9 +97,55 @@ class Imports:
     def serve(self, server: RpcServer) -> None:
         """Answer the method."""
         server.add(rpc.IMPORT_CHAT, self.import_chat)
+        server.add(rpc.STAGE_IMPORT, self.stage_import)
+
+    async def stage_import(self, request: rpc.StageImport) -> Nothing:
+        await self._database.value(
+            "SELECT stage_import($1, $2, $3, $4, $5, $6)",
+            request.actor.user_id,
+            request.client_key,
+            request.first,
+            len(request.messages),
+            msgspec.json.encode(request.messages),
+            rpc.MAX_STAGED_BYTES,
+        )
+        return Nothing()
+
+    async def _staged(self, request: rpc.ImportChat) -> tuple[ImportedMessage, ...]:
+        """What was brought before; nothing if the chat has been made of it already."""
+        if not request.staged:
+            return ()
+        rows = await self._database.rows(
+            "SELECT first, count, messages FROM import_chunks "
+            "WHERE user_id = $1 AND client_key = $2 ORDER BY first",
+            request.actor.user_id,
+            request.client_key,
+        )
+        found: list[ImportedMessage] = []
+        for row in rows:
+            if row["first"] == len(found) and len(found) < request.staged:
+                found += _decode_staged(row["messages"])
+        if len(found) == request.staged:
+            return tuple(found)
+        if await self._database.value(
+            "SELECT true FROM chats WHERE owner_id = $1 AND client_key = $2",
+            request.actor.user_id,
+            request.client_key,
+        ):
+            return ()
+        raise Conflict(
+            f"{len(found)} of {request.staged} messages were brought before: bring the others",
+            field="staged",
+            first=len(found),
+        )
 
     async def import_chat(self, request: rpc.ImportChat) -> msgspec.Raw:
-        taken, files = take_files(request.messages)
+        brought = await self._staged(request)
+        if len(brought) + len(request.messages) > rpc.MAX_MESSAGES:
+            raise InvalidRequest(
+                f"a chat has at most {rpc.MAX_MESSAGES} messages", field="messages"
+            )
+        taken, files = take_files((*brought, *request.messages))
         try:
             messages = whole(taken)
         except NotAHistory as error:
@@ -133,8 +180,17 @@ class Imports:
                 await connection.execute(
                     "SELECT attach_files($1, $2)", chat_id, [file.id for file in files]
                 )
+            if request.client_key is not None:
+                await connection.execute(
+                    "DELETE FROM import_chunks WHERE user_id = $1 AND client_key = $2",
+                    request.actor.user_id,
+                    request.client_key,
+                )
         self._announcer.changed(chat_id)
         return msgspec.Raw(row["reply"].encode())
+
+
+_decode_staged = msgspec.json.Decoder(tuple[ImportedMessage, ...]).decode
 
 
 def _columns(parts: Parts) -> tuple[str, str | None]:

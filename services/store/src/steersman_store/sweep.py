@@ -67,6 +67,7 @@ class Sweep:
             await self._database.try_writing()
             await self._expire_actions()
             await self._database.value("SELECT expire_files($1)", _MOST)
+            await self._database.value("SELECT expire_imports()")
             rows = await self._database.rows("SELECT sweep_leases($1)::text AS id", _MOST)
         except SteersmanError as error:
             log.warning("sweep.failed", error_code=error.code)

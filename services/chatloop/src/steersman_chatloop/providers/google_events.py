@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.google_sources import Sources
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
@@ -28,7 +29,6 @@ from steersman_contracts.parts import (
     FilePart,
     JsonObject,
     JsonPart,
-    SourcePart,
     TextPart,
     ToolResultPart,
 )
@@ -93,7 +93,8 @@ class Translator:
         self._usage: JsonObject | None = None
         self._counted = Usage()
         self._response_id = ""
-        self._sources: dict[str, str] = {}
+        self._sources = Sources()
+        self._said: list[str] = []
 
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
         usage = event.get("usageMetadata")
@@ -111,9 +112,9 @@ class Translator:
         parts = content.get("parts") if content else None
         out = self._parts(parts) if parts else NONE
         if grounding := candidate.get("groundingMetadata"):
-            self._ground(grounding)
+            self._sources.ground(grounding)
         if citations := candidate.get("citationMetadata"):
-            self._cite(citations)
+            self._sources.cite(citations)
         if (reason := candidate.get("finishReason")) is not None:
             self._response_id = event.get("responseId") or self._response_id
             self._finish(reason, candidate)
@@ -146,6 +147,7 @@ class Translator:
             self._close(out)
             self._text_at = self._open()
         self._has_text = self._has_text or bool(text)
+        self._said.append(text)
         out.append(TextDelta(self._text_at, text))
 
     def _signed_text(self, part: JsonObject, text: str, out: list[StepEvent]) -> None:
@@ -288,18 +290,6 @@ class Translator:
         self._segments = []
         self._unsigned = 0
 
-    def _ground(self, grounding: JsonObject) -> None:
-        for chunk in grounding.get("groundingChunks") or ():
-            for kind in ("web", "maps", "retrievedContext"):
-                found: JsonObject = chunk.get(kind) or _NO_OBJECT
-                if uri := found.get("uri"):
-                    self._sources.setdefault(uri, found.get("title") or "")
-
-    def _cite(self, citations: JsonObject) -> None:
-        for found in citations.get("citationSources") or citations.get("citations") or ():
-            if uri := found.get("uri"):
-                self._sources.setdefault(uri, found.get("title") or "")
-
     def _finish(self, reason: str, candidate: JsonObject) -> None:
         if reason in _MALFORMED:
             raise StreamFault(reason.lower(), candidate.get("finishMessage") or reason)
@@ -327,8 +317,8 @@ class Translator:
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
         out: list[StepEvent] = []
         self._close(out)
-        for url, title in self._sources.items():
-            out.append(PartAdded(self._open(), SourcePart(url, title)))
+        sources = self._sources.parts("".join(self._said))
+        out.extend(PartAdded(self._open(), source) for source in sources)
         counted = self._usage is not None or self._counted != Usage()
         usage = _added(self._counted, self._usage) if counted else None
         out.append(StepEnded(stop, usage, self._response_id))

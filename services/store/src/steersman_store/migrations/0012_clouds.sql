@@ -28,3 +28,14 @@ INSERT INTO usage_days AS u (chat_id, day, model, user_id, steps, unknown_steps,
         reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
         cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
         cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens;
+
+-- Parts of chats that are being imported: a chat appears with all of them or not at all.
+CREATE TABLE import_chunks (
+    user_id uuid NOT NULL REFERENCES users ON DELETE CASCADE,
+    client_key text NOT NULL,
+    first integer NOT NULL CHECK (first >= 0),  -- the number of its first message
+    count integer NOT NULL CHECK (count > 0),
+    messages bytea NOT NULL,                    -- JSON, as the request brought it
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, client_key, first)
+);
