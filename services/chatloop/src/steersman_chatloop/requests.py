@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman_chatloop import prompt
+from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.instructions import system_text
@@ -42,12 +43,13 @@ class Requests:
         return StepRequest(
             chat_id=chat.chat_id,
             model=model,
-            system=system_text(chat.system_prompt, prompts),
+            system=system_text(chat.system_prompt, prompts, capabilities_of(chat).prompt),
             messages=await with_bytes(
                 prompt.prepare(without_old_screenshots(messages)),
                 self._around.files.of(chat.chat_id, self._around.runner_id),
             ),
             tools=self._tools,
+            effort=chat.effort,
         )
 
     async def _offered(self) -> tuple[ToolSpec, ...]:
@@ -59,5 +61,6 @@ class Requests:
         )
         own = tuple(tool.spec for tool in chat_tools_of(chat))
         hidden = {tool.name for tool in (*own, *client)}
-        catalog = await self._around.toolbox.catalog()
+        allows = capabilities_of(chat).allows
+        catalog = [tool for tool in await self._around.toolbox.catalog() if allows(tool)]
         return (*(tool for tool in catalog if tool.name not in hidden), *own, *client)
