@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
-from fakes import FakeProviders, Script, Text, ToolCall, Turn
+from fakes import FakeProviders, Text, ToolCall, Turn
 from fakes.script import RequestView
 from support.chat_driver import StoreDriver, words_of
-from support.chatloop import ModelSetup, ToolHost, said
+from support.chatloop import ModelSetup
 from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
-from steersman_contracts import events
-from steersman_contracts.chats import Chat, Status
+from steersman_contracts.chats import Chat
 from steersman_contracts.parts import JsonObject, JsonPart, ToolResultPart
 from steersman_contracts.rpc import chats as people
-from steersman_contracts.rpc.tools import CallResult, CallTool
 
 
 async def children(store: StoreDriver, chat: Chat) -> tuple[Chat, ...]:

@@ -43,7 +43,7 @@ class Agents:
         agent_id = new_chat_id()
         row = await self._database.row(
             "SELECT * FROM spawn_agent("
-            "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             *_caller(request.caller),
             request.call.message_id,
             request.call.call_id,
@@ -51,8 +51,6 @@ class Agents:
             subjects.partition(agent_id),
             encode_parts(parts).decode(),
             request.title or title_of(parts),
-            # A title for something that hardly anybody looks at is not worth a call of a model.
-            "generated" if request.title else "auto",
             request.kind,
             request.model,
             request.effort,
