@@ -256,7 +256,7 @@ async def test_the_kind_of_an_agent_decides_about_its_tools(
         "nothing; nothing",
     ]
     offered = {
-        r.view.messages[0].text: [tool.name for tool in r.view.tools]
+        r.view.last_user_text: [tool.name for tool in r.view.tools]
         for r in fakes.requests
         if r.model == "child"
     }

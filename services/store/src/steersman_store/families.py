@@ -78,8 +78,8 @@ class Families:
     # -- up: calls that wait -----------------------------------------------------------------------
 
     async def _after_rest(self, chat_id: ChatId) -> None:
+        await self._resolve(agent_id=chat_id)  # somebody waits for this one
         await self._cascade(chat_id)
-        await self._resolve(agent_id=chat_id)
 
     async def _resolve(
         self, *, chat_id: ChatId | None = None, agent_id: ChatId | None = None
