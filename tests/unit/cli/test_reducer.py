@@ -3,11 +3,11 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
+from unit.cli.chat_log import CHAT_ID, NOW, ChatLog, new_chat, sent, sync
 
 from steersman.client.reducer import View
 from steersman_contracts import events as e
-from steersman_contracts.chats import Role, Status
+from steersman_contracts.chats import PendingAction, PendingWait, Role, Status
 from steersman_contracts.deltas import (
     Delta,
     ReasoningDelta,
@@ -311,3 +311,21 @@ def test_a_deleted_chat_rests() -> None:
     assert view.deleted
     assert view.resting
     assert view.preview is None
+
+
+def test_a_chat_that_waits_for_its_agents_alone_does_not_rest() -> None:
+    wait = PendingWait("call", (CHAT_ID,), NOW)
+    call = ToolCallPart("other", "pick", {})
+    for calls, resting in (((), False), ((call,), True)):
+        action = PendingAction(calls, NOW, waits=(wait,))
+        view = View().apply_all([sync(new_chat(Status.RUNNING))])
+        view.apply(e.ActionRequired(chat_id=CHAT_ID, snapshot_version=2, action=action))
+        view.apply(
+            e.ChatStatusChanged(
+                chat_id=CHAT_ID,
+                snapshot_version=2,
+                status=Status.REQUIRES_ACTION,
+                history_version=1,
+            )
+        )
+        assert view.resting is resting
