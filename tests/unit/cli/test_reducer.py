@@ -7,7 +7,7 @@ from unit.cli.chat_log import CHAT_ID, NOW, ChatLog, new_chat, sent, sync
 
 from steersman.client.reducer import View
 from steersman_contracts import events as e
-from steersman_contracts.chats import PendingAction, PendingWait, Role, Status
+from steersman_contracts.chats import ChatSnapshot, PendingAction, PendingWait, Role, Status
 from steersman_contracts.deltas import (
     Delta,
     ReasoningDelta,
@@ -318,7 +318,7 @@ def test_a_chat_that_waits_for_its_agents_alone_does_not_rest() -> None:
     call = ToolCallPart("other", "pick", {})
     for calls, resting in (((), False), ((call,), True)):
         action = PendingAction(calls, NOW, waits=(wait,))
-        view = View().apply_all([sync(new_chat(Status.RUNNING))])
+        view = View().apply_all([sync(ChatSnapshot(new_chat(Status.RUNNING), ()))])
         view.apply(e.ActionRequired(chat_id=CHAT_ID, snapshot_version=2, action=action))
         view.apply(
             e.ChatStatusChanged(
