@@ -2,6 +2,9 @@
 
 Speaks just enough of Chat Completions. The model `stamped-N-at-R` says N tokens, R per second; each
 is a space and the monotonic clock of this host in seconds, taken right before the write.
+
+`stamped-parent` spawns an agent that answers with such tokens, waits for it, and then says when the
+request that followed has arrived.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import re
 import sys
 import time
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
@@ -33,8 +36,28 @@ _END: Final = (
 )
 
 
+_CALL: Final = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"stamped",'
+    b'"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call-%d","type":"function",'
+    b'"function":{"name":"%b","arguments":%b}}]},"finish_reason":null}]}\n\n'
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"stamped",'
+    b'"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+PARENT: Final = "stamped-parent"
+AGENT: Final = "stamped-2-at-5"
+"""What `PARENT` gives its task to: by its second token the parent waits already."""
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Any = None
+
+
 class _Body(msgspec.Struct):
     model: str
+    messages: list[_Message] = []
 
 
 class _Connection(asyncio.Protocol):
@@ -62,11 +85,40 @@ class _Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        model = _MODEL.fullmatch(msgspec.json.decode(self._body, type=_Body).model)
+        arrived = time.monotonic()
+        body = msgspec.json.decode(self._body, type=_Body)
+        if body.model == PARENT and self._transport is not None:
+            _delegate(self._transport, body, arrived)
+            return
+        model = _MODEL.fullmatch(body.model)
         if model is None or self._transport is None:
             raise ValueError(f"no such model: {self._body[:100]!r}")
         count, rate = int(model[1]), int(model[2])
         self._answer = asyncio.create_task(_speak(self._transport, count, rate))
+
+
+def _delegate(transport: asyncio.Transport, body: _Body, arrived: float) -> None:
+    results: list[str] = []
+    for message in body.messages:
+        if message.role == "user":
+            results = []
+        elif message.role == "tool":
+            results.append(message.content)
+    transport.write(_HEAD)
+    if not results:
+        arguments = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
+        _write(transport, _called("spawn_agent", arguments))
+    elif len(results) == 1:
+        agent: str = msgspec.json.decode(results[0])["agent_id"]
+        _write(transport, _called("wait_agent", {"agent_ids": [agent]}))
+    else:
+        _write(transport, _CHUNK % (b"%.6f" % arrived) + _END % (1, 2))
+    transport.write(b"0\r\n\r\n")
+
+
+def _called(tool: str, arguments: object) -> bytes:
+    text = msgspec.json.encode(msgspec.json.encode(arguments).decode())
+    return _CALL % (time.monotonic_ns(), tool.encode(), text)
 
 
 async def _speak(transport: asyncio.Transport, count: int, rate: int) -> None:

@@ -29,7 +29,8 @@ _MOVERS = """\
 |---|---|
 | `waiting`, `error` | a person |
 | `running`, `interrupting` | the chatloop with the lease; without one, the store's sweep calls it |
-| `requires_action` | the client that has the tools, any person, or the deadline of the action |
+| `requires_action` | the client that has the tools, any person, agents that are done, \
+or the deadline of the action |
 """
 
 

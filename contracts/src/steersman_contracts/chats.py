@@ -50,6 +50,7 @@ class Transition(StrEnum):
     INTERRUPT = "interrupt"
     SUBMIT_TOOL_RESULTS = "submit_tool_results"
     RESOLVE_APPROVAL = "resolve_approval"
+    RESOLVE_WAIT = "resolve_wait"
     REQUEST_COMPACTION = "request_compaction"
     UNDO_COMPACTION = "undo_compaction"
     CLEAR_CONTEXT = "clear_context"
@@ -126,6 +127,8 @@ the model goes on after it, unless it was written `at-rest`, when there was noth
 """
 
 CompactionSource: TypeAlias = Literal["automatic", "manual"]
+AgentKind: TypeAlias = Literal["general", "explore", "computer_use"]
+"""What an agent is for: everything its parent may do, looking around only, or using a desktop."""
 TitleSource: TypeAlias = Literal["auto", "generated", "person"]
 """Where a title comes from: the first words, a model, or a person; it is only ever replaced by one
 that is further on in this list, unless a person asks for another."""
@@ -194,6 +197,15 @@ class ClientTool(msgspec.Struct, frozen=True, omit_defaults=True):
     """JSON Schema of an object."""
 
 
+class PendingWait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that waits for agents of the chat; nobody but they and the clock can answer it."""
+
+    call_id: str
+    agent_ids: tuple[ChatId, ...]
+    deadline: datetime
+    """After this moment the call is answered with how far they are."""
+
+
 class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a chat in the status `requires_action` waits for."""
 
@@ -203,6 +215,13 @@ class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """After this moment the calls are answered with errors and the turn ends."""
     approvals: tuple[PendingApproval, ...] = ()
     """Calls that wait for a person to allow or refuse them."""
+    waits: tuple[PendingWait, ...] = ()
+    """Calls that wait for agents."""
+
+    @property
+    def needs_client(self) -> bool:
+        """Whether it waits for a client or a person, and not for agents alone."""
+        return bool(self.calls or self.approvals)
 
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -243,6 +262,15 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where its tools act, and those of its descendants; without one, in a directory of its own."""
     mcp_server_ids: tuple[Uuid, ...] | None = None
     """The MCP servers that it has chosen; null is those that are on by default."""
+    parent_id: ChatId | None = None
+    """The chat that has spawned it as an agent; None for a chat of a person."""
+    root_id: ChatId | None = None
+    """The chat at the top of the tree; None if that is this one."""
+    agent_kind: AgentKind | None = None
+    detached: bool = False
+    """An agent that goes on when its parent is interrupted, archived or deleted."""
+    tree_cost_micros: int = 0
+    """What it and all agents below it have cost together; of a root, deleted ones included."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -70,6 +70,8 @@ class DurableEvent(Event, frozen=True, omit_defaults=True, kw_only=True):
     """A change that is stored: written to the outbox in the transaction that made it."""
 
     snapshot_version: int
+    parent_id: ChatId | None = None
+    """Whose agent the chat is; None for a chat of a person."""
 
 
 class ChatCreated(DurableEvent, frozen=True, kw_only=True):

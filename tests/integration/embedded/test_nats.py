@@ -41,6 +41,7 @@ _SERVING = ("store", "tools", "desktop", "chatloop")
 SUBJECTS = {
     "rpc store.chats": rpc("store", "chats.create"),
     "rpc store.identity": rpc("store", "identity.check"),
+    "rpc store.agents": rpc("store", "agents.spawn"),
     "rpc store.worker": rpc("store", "worker.acquire"),
     "rpc store.ledger": rpc("store", "ledger.put"),
     "rpc store.admin": rpc("store", "admin.bootstrap"),
@@ -92,6 +93,7 @@ MAY_PUBLISH = {
     },
     "store": {"events", "feeds", "work", "nudge", "create stream"},
     "chatloop": {
+        "rpc store.agents",
         "rpc store.worker",
         "rpc tools.calls",
         "rpc tools.catalog",

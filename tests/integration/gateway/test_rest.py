@@ -76,6 +76,18 @@ async def test_archived_chats_are_listed_on_demand(
     assert store.asked_for(chats.LIST)[0].archived is asked
 
 
+async def test_agents_are_listed_by_their_parent(
+    client: httpx2.AsyncClient, store: StandInStore
+) -> None:
+    parent = "01a00000-0000-7000-8000-000000000000"
+
+    assert (await client.get("/api/v1/chats", params={"parent_id": parent})).status_code == 200
+    refused = await client.get("/api/v1/chats", params={"parent_id": "me.*"})
+
+    assert [asked.parent_id for asked in store.asked_for(chats.LIST)] == [parent]
+    assert (refused.status_code, refused.json()["field"]) == (400, "parent_id")
+
+
 async def test_a_message_starts_a_turn_or_joins_the_queue(
     client: httpx2.AsyncClient, store: StandInStore, ann: Actor
 ) -> None:

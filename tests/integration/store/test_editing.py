@@ -229,9 +229,12 @@ async def test_archiving_and_deleting_take_descendants_along(
         assert not (await store.chat(child.id)).archived
 
         await connection.execute(query, busy.id, child.id)
-        with pytest.raises(Exception, match="not allowed while the chat is 'running'"):
-            await store.archive(root.id)
-        assert not (await store.chat(child.id)).archived
+        await store.acquire(busy.id)
+        await store.archive(root.id)
+        await store.log.until(busy.id, events.ChatStatusChanged, status=Status.INTERRUPTING)
+        await store.finish_interruption(await store.fence(busy.id))
+        for chat in (child, busy):
+            await store.log.until(chat.id, events.ChatArchived)
     finally:
         await connection.close()
 

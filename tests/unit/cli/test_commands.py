@@ -58,6 +58,7 @@ async def test_the_help_has_a_line_for_every_command(talk: Talk, lines: list[str
         ("clear", "", "there is no chat yet"),
         ("compact", "", "there is no chat yet"),
         ("approve", "", "there is no chat yet"),
+        ("agents", "", "there is no chat yet"),
         ("pin", "first", "/pin POSITION"),
         ("pin", "0", "/pin POSITION"),
         ("resume", "3", "/resume NUMBER"),

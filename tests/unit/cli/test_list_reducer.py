@@ -183,3 +183,15 @@ def test_a_snapshot_may_be_taken_anywhere_and_pieces_may_come_twice(
             view.apply(event)
 
     assert {one.id: one for one in view.chats} == {one.id: one for one in truth.values()}
+
+
+def test_events_of_agents_are_not_of_the_list_until_they_are_chats_of_their_own() -> None:
+    agent = chat("agent", parent_id=ChatId("a"))
+    created = e.ChatCreated(chat_id=agent.id, snapshot_version=1, parent_id=ChatId("a"), chat=agent)
+    view = view_of(sync(chat("a")), created, status("agent", 2, parent_id=ChatId("a")))
+    assert (titles(view), view.unknown) == (["a"], set())
+
+    view.apply(
+        e.ChatUpdated(chat_id=agent.id, snapshot_version=3, chat=chat("agent", snapshot_version=3))
+    )
+    assert sorted(titles(view)) == ["a", "agent"]

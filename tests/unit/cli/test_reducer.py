@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.cli.chat_log import CHAT_ID, ChatLog, sent, sync
+from unit.cli.chat_log import CHAT_ID, NOW, ChatLog, new_chat, sent, sync
 
 from steersman.client.reducer import View
 from steersman_contracts import events as e
-from steersman_contracts.chats import Role, Status
+from steersman_contracts.chats import ChatSnapshot, PendingAction, PendingWait, Role, Status
 from steersman_contracts.deltas import (
     Delta,
     ReasoningDelta,
@@ -340,3 +340,21 @@ def test_nothing_is_being_summarised_any_more_once_something_else_happens(ends: 
             chat.edit(chat.messages[0].id)
 
     assert not view.apply_all(chat.log[before:]).compacting
+
+
+def test_a_chat_that_waits_for_its_agents_alone_does_not_rest() -> None:
+    wait = PendingWait("call", (CHAT_ID,), NOW)
+    call = ToolCallPart("other", "pick", {})
+    for calls, resting in (((), False), ((call,), True)):
+        action = PendingAction(calls, NOW, waits=(wait,))
+        view = View().apply_all([sync(ChatSnapshot(new_chat(Status.RUNNING), ()))])
+        view.apply(e.ActionRequired(chat_id=CHAT_ID, snapshot_version=2, action=action))
+        view.apply(
+            e.ChatStatusChanged(
+                chat_id=CHAT_ID,
+                snapshot_version=2,
+                status=Status.REQUIRES_ACTION,
+                history_version=1,
+            )
+        )
+        assert view.resting is resting

@@ -22,7 +22,7 @@ OWNER = frozenset(
         Transition.FINISH_ERROR,
     }
 )
-CLOCK = frozenset({Transition.CANCEL_REQUIRES_ACTION})
+CLOCK = frozenset({Transition.CANCEL_REQUIRES_ACTION, Transition.RESOLVE_WAIT})
 PERSON = frozenset(Transition) - OWNER - CLOCK
 """Who is not named above is a person: what is new has to be put there to count as automatic."""
 

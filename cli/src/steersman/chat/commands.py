@@ -21,6 +21,7 @@ from steersman_contracts.rest import EditMessageBody, EditQueuedBody, UpdateChat
 
 _COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 _LISTED: Final = 20
+_MOST_AGENTS: Final = 200
 _LINE: Final = 60
 
 
@@ -134,13 +135,25 @@ async def _chats(talk: Talk, words: str) -> None:
         talk.say(f"and more: /chats WORDS finds them; these are the last {_LISTED}")
 
 
+async def _agents(talk: Talk, _: str) -> None:
+    page = await talk.client.list_chats(
+        limit=_MOST_AGENTS, parent_id=talk.here().chat_id, archived="any"
+    )
+    talk.listed = tuple(sorted(page.chats, key=lambda chat: (chat.created_at, chat.id)))
+    for number, chat in enumerate(talk.listed, start=1):
+        away = " (put away)" if chat.archived else ""
+        title = shorten(chat.title, _LINE)
+        talk.say(f"{number:>4}  {chat.status.value:<15} {chat.agent_kind}: {title}{away}")
+    talk.say("/resume NUMBER looks at one" if page.chats else "this chat has no agents")
+
+
 async def _resume(talk: Talk, which: str) -> None:
     if is_chat_id(which):
         chat = await talk.client.get_chat(ChatId(which))
     elif which.isdecimal() and 0 < int(which) <= len(talk.listed):
         chat = talk.listed[int(which) - 1]
     else:
-        raise Misused("/resume NUMBER goes to a chat that /chats has listed, or by its id")
+        raise Misused("/resume NUMBER goes to a chat that was listed, or by its id")
     talk.go_to(chat.id)
     talk.watch = True
 
@@ -375,6 +388,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "compact": Command("[undo]", "have what was said so far summarised for the model", _compact),
     "approve": Command("[once|chat|always]", "let the tool call run that is asked about", _approve),
     "deny": Command("[REASON]", "refuse that tool call; the model is told why", _deny),
+    "agents": Command("", "list the agents of this chat", _agents),
     "fork": Command("[TITLE]", "go on in a copy of this chat", _fork),
     "title": Command("TEXT", "give this chat a title", _title),
     "pin": Command("[POSITION]", "keep this chat at the top of the list", _pin),

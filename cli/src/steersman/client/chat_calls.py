@@ -60,6 +60,7 @@ class ChatCalls:
         labels: Mapping[str, str] | None = None,
         words: str | None = None,
         pinned: bool | None = None,
+        parent_id: ChatId | None = None,
     ) -> ChatList:
         """A page of chats, the most recently changed first.
 
@@ -72,6 +73,7 @@ class ChatCalls:
             words: Only chats whose title or messages hold these; quotes and a minus work as on
                 the web.
             pinned: Only chats that are pinned, or not.
+            parent_id: The agents of this chat; without it, chats that are no agents.
         """
         return await self._exchange.get(
             "/chats",
@@ -83,6 +85,7 @@ class ChatCalls:
             label=[f"{key}={value}" for key, value in (labels or {}).items()] or None,
             q=words,
             pinned=None if pinned is None else str(pinned).lower(),
+            parent_id=parent_id,
         )
 
     async def get_chat(self, chat_id: ChatId) -> Chat:

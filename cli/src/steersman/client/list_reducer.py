@@ -7,6 +7,7 @@ Pure, as the one for a chat is. The rules:
   snapshot, or a later read over REST, had it. Several events of one transition share a version,
   so it is not compared with that of other events; a repeat of an older one is ignored.
 - An event of a chat that is on no page so far: the chat is `unknown`, and has to be read.
+- An event with a `parent_id` is of an agent: the list has none, so it is ignored.
 - `queue_size` is as of the last whole chat: what waits in queues is not part of this feed.
 """
 
@@ -98,6 +99,8 @@ class ChatsView:
 
     def _durable(self, event: e.DurableEvent) -> None:
         chat = self._chats.get(event.chat_id)
+        if event.parent_id is not None and chat is None:
+            return
         if event.chat_id in self._deleted or self._is_old(event, chat):
             return
         match event:

@@ -114,7 +114,13 @@ class View:
     @property
     def resting(self) -> bool:
         """Nothing happens until a person does something."""
-        return self.deleted or self.status in RESTING
+        waits_for_agents = (
+            self.status is Status.REQUIRES_ACTION
+            and self.chat is not None
+            and self.chat.action is not None
+            and not self.chat.action.needs_client
+        )
+        return self.deleted or (self.status in RESTING and not waits_for_agents)
 
     # -- events ----------------------------------------------------------------------------------
 

@@ -136,6 +136,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
     "chatloop": Permissions(
         publish=(
             EVENT_SUBJECTS,
+            rpc_group("store", "agents"),
             rpc_group("store", "worker"),
             rpc_group("tools", "catalog"),
             rpc_group("tools", "calls"),

@@ -80,6 +80,8 @@ class ListChats(msgspec.Struct, frozen=True, omit_defaults=True):
     words: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
     """Only chats whose title or messages hold these; quotes and a minus work as on the web."""
     pinned: bool | None = None
+    parent_id: ChatId | None = None
+    """The agents of this chat; None: chats that are nobody's agents."""
 
 
 class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):

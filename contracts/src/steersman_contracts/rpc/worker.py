@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from steersman_contracts.chats import (
+    AgentKind,
     ChatError,
     ClientTool,
     CompactionSource,
@@ -101,6 +102,11 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The transition has opened the episode `generation_attempt` for the caller."""
     chat_tools: bool = False
     """It may use tools that are not there for every chat: ask for its catalog."""
+    parent_id: ChatId | None = None
+    """Whose agent it is; None for a chat of a person."""
+    agent_kind: AgentKind | None = None
+    may_spawn: bool = False
+    """Whether it may have agents of its own."""
 
 
 class WorkContext(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -224,6 +230,16 @@ class FinishError(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: tuple[NewMessage, ...] = ()
 
 
+class AgentWait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that is answered by agents of the chat, or when its time is up."""
+
+    call_id: str
+    agent_ids: Annotated[tuple[ChatId, ...], msgspec.Meta(min_length=1, max_length=100)]
+    timeout_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+    any_of: bool = False
+    """One that is done is enough."""
+
+
 class EnterRequiresAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """Wait for results of client-side tools. The chat is nobody's until they are there."""
 
@@ -235,6 +251,8 @@ class EnterRequiresAction(msgspec.Struct, frozen=True, omit_defaults=True):
     approvals: tuple[PendingApproval, ...] = ()
     """Calls that a person decides about; the other pending ones are the client's to run."""
     expires_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    waits: tuple[AgentWait, ...] = ()
+    """Calls that wait for agents; they put the end of the action off until they are over."""
 
 
 class Committed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -152,14 +152,17 @@ class Claim:
         calls: Sequence[ToolCallPart],
         results: dict[str, ToolResultPart],
         approvals: tuple[PendingApproval, ...] = (),
+        waits: tuple[rpc.AgentWait, ...] = (),
     ) -> None:
-        """Pause the chat until its client or a person has answered; nobody owns it meanwhile."""
+        """Pause the chat until client, person or agents have answered; nobody owns it meanwhile."""
         done = tuple(results.values())
         expires_s = self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
-            lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, approvals, expires_s),
+            lambda f, _: rpc.EnterRequiresAction(
+                f, tuple(calls), done, approvals, expires_s, waits
+            ),
         )
 
     async def access_to(self, model: ModelName) -> ModelAccess | None:

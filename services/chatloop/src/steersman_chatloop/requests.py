@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.instructions import system_text
@@ -41,7 +42,7 @@ class Requests:
         return StepRequest(
             chat_id=chat.chat_id,
             model=model,
-            system=system_text(chat.system_prompt, prompts),
+            system=system_text(chat.system_prompt, prompts, capabilities_of(chat).prompt),
             messages=await self._filled(messages),
             tools=self._tools,
             effort=chat.effort,
@@ -63,6 +64,6 @@ class Requests:
         )
         own = tuple(tool.spec for tool in chat_tools_of(chat))
         hidden = {tool.name for tool in (*own, *client)}
-        toolbox = self._around.toolbox
-        catalog = await (toolbox.of_chat(chat.chat_id) if chat.chat_tools else toolbox.catalog())
+        allows = capabilities_of(chat).allows
+        catalog = [tool for tool in await self._around.toolbox.known_to(chat) if allows(tool)]
         return (*(tool for tool in catalog if tool.name not in hidden), *own, *client)

@@ -13,6 +13,7 @@ from contextlib import suppress
 import msgspec
 import structlog
 
+from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
@@ -24,7 +25,7 @@ from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc.tools import CallProgress
-from steersman_contracts.rpc.worker import OwnedChat
+from steersman_contracts.rpc.worker import AgentWait, OwnedChat
 from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
@@ -33,7 +34,12 @@ log = structlog.stdlib.get_logger()
 def chat_tools_of(chat: OwnedChat) -> tuple[ChatTool, ...]:
     """The loop's own tools that a chat has; a client's tool hides one of the same name."""
     hidden = {tool.name for tool in chat.client_tools}
-    return tuple(t for t in CHAT_TOOLS if t.spec.name not in hidden and t.is_offered(chat))
+    allows = capabilities_of(chat).allows
+    return tuple(
+        tool
+        for tool in CHAT_TOOLS
+        if tool.spec.name not in hidden and allows(tool.spec) and tool.is_offered(chat)
+    )
 
 
 class StepCalls:
@@ -62,6 +68,8 @@ class StepCalls:
         self.results = {result.call_id: result for result in chat.results}
         self.asked: tuple[PendingApproval, ...] = ()
         """Calls that a person decides about."""
+        self.awaits: tuple[AgentWait, ...] = ()
+        """Calls that agents answer."""
 
     @property
     def waits(self) -> bool:
@@ -72,6 +80,7 @@ class StepCalls:
         """Run what is ours to run."""
         own = {tool.spec.name: tool for tool in chat_tools_of(self._chat)}
         of_client = {tool.name for tool in self._chat.client_tools}
+        await self._refuse_what_is_beyond_it()
         sorted_ = await self._sorted_out(
             [
                 call
@@ -101,8 +110,24 @@ class StepCalls:
         except SteersmanError as error:
             log.warning("tool.failed", tool=call.tool, error_code=error.code)
             result = error_result(call, f"the call could not be made: {error}")
-        if result is not None:
+        if isinstance(result, AgentWait):
+            self.awaits = (*self.awaits, result)
+        elif result is not None:
             self.results[call.call_id] = result
+
+    async def _refuse_what_is_beyond_it(self) -> None:
+        """An agent may know the name of a tool that it was not offered."""
+        capabilities = capabilities_of(self._chat)
+        if not capabilities.read_only:
+            return
+        others = await self._around.toolbox.known_to(self._chat)
+        known = (*others, *(tool.spec for tool in CHAT_TOOLS))
+        beyond = {spec.name for spec in known if not capabilities.allows(spec)}
+        for call in self.calls:
+            if call.tool in beyond and call.call_id not in self.results:
+                self.results[call.call_id] = error_result(
+                    call, f"{call.tool} is not for you: you may only look, and change nothing"
+                )
 
     async def _sorted_out(
         self, calls: Sequence[ToolCallPart], own: Mapping[str, ChatTool]

@@ -42,6 +42,7 @@ from steersman_contracts.rpc.tools import (
     PluginPrompt,
     ToolSpec,
 )
+from steersman_contracts.rpc.worker import OwnedChat
 from steersman_runtime.rpc import RpcClient, last_reply
 from steersman_runtime.tasks import TaskGroup
 
@@ -124,6 +125,10 @@ class Toolbox:
             if (chat_id in self._unread) if spec is None else spec.needs_approval:
                 asked.add(name)
         return frozenset(asked)
+
+    async def known_to(self, chat: OwnedChat) -> tuple[ToolSpec, ...]:
+        """All tools that there are for a chat."""
+        return await (self.of_chat(chat.chat_id) if chat.chat_tools else self.catalog())
 
     async def of_chat(self, chat_id: ChatId) -> tuple[ToolSpec, ...]:
         """All tools with those that this chat alone may use; asked anew each time."""

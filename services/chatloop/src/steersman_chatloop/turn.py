@@ -312,7 +312,9 @@ class ChatRun:
         running = StepCalls(self._around, self.chat, calls, self._calls_message())
         if await self._interruptible(running.run()):
             if running.waits:
-                await self._claim.require_action(calls, running.results, running.asked)
+                await self._claim.require_action(
+                    calls, running.results, running.asked, running.awaits
+                )
                 return
             results = tool_message(calls, running.results, INTERRUPTED)
             begin = not self._is_full_after(last_usage(self._for_model()))

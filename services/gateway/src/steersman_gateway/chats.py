@@ -8,7 +8,7 @@ from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from steersman_contracts.chats import Chat, Status
-from steersman_contracts.ids import ModelName
+from steersman_contracts.ids import ChatId, ModelName, is_chat_id
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.rest import (
     ApprovalBody,
@@ -47,6 +47,10 @@ Words = Annotated[
     ),
 ]
 Pinned = Annotated[bool | None, QueryParameter(description="Only chats that are pinned, or not.")]
+Parent = Annotated[
+    str | None,
+    QueryParameter(description="The agents of this chat. Without it: chats that are no agents."),
+]
 CallInPath = Annotated[str, PathParameter(description="The tool call.", max_length=200)]
 _ARCHIVED: dict[str, bool | None] = {"false": False, "true": True, "any": None}
 
@@ -88,8 +92,11 @@ class ChatController(Controller):
         label: Labels = None,
         words: Words = None,
         pinned: Pinned = None,
+        parent_id: Parent = None,
     ) -> ChatList:
         """Your chats, the most recently changed first."""
+        if parent_id is not None and not is_chat_id(parent_id):
+            raise invalid("parent_id", f"{parent_id!r} is not the id of a chat")
         before = None if cursor is None else decode_cursor(cursor)
         request = rpc.ListChats(
             actor,
@@ -100,6 +107,7 @@ class ChatController(Controller):
             labels=dict(_label(text) for text in label or ()),
             words=words,
             pinned=pinned,
+            parent_id=None if parent_id is None else ChatId(parent_id),
         )
         page = await backend.call(rpc.LIST, request)
         return ChatList(page.chats, None if page.next is None else encode_cursor(page.next))

@@ -74,6 +74,16 @@ class Announcement(msgspec.Struct, frozen=True):
     hint: bool
     runner_id: str | None
     control: str | None
+    others: str | None = None
+
+
+class _Other(msgspec.Struct):
+    chat_id: ChatId
+    runner_id: str | None
+    control: msgspec.Raw
+
+
+_others = msgspec.json.Decoder(list[_Other]).decode
 
 
 def announce(announcer: Announcer, chat_id: ChatId, what: Announcement) -> None:
@@ -83,3 +93,7 @@ def announce(announcer: Announcer, chat_id: ChatId, what: Announcement) -> None:
         announcer.control(what.runner_id, what.control.encode())
     if what.hint:
         announcer.runnable(chat_id)
+    for other in _others(what.others) if what.others is not None else ():
+        announcer.changed(other.chat_id)
+        if other.runner_id is not None:
+            announcer.control(other.runner_id, bytes(other.control))

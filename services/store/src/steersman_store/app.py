@@ -14,10 +14,12 @@ from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.settings import Secret
 from steersman_runtime.tasks import TaskGroup, running
+from steersman_store.agents import Agents
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.drops import Drops
+from steersman_store.families import Families
 from steersman_store.files import Files
 from steersman_store.identity import Identities
 from steersman_store.imports import Imports
@@ -82,7 +84,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 keep_deleted_s=settings.keep_deleted_s,
             )
             announcer = Announcer(client, publisher, relay.nudge)
-            sweep = Sweep(database, client, announcer, settings)
+            families = Families(database, announcer)
+            stack.push_async_callback(families.aclose)
+            sweep = Sweep(database, client, announcer, families, settings)
             ledger = Ledger(database)
             for work, name in (
                 (relay.run, "relay"),
@@ -102,9 +106,12 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             stack.push_async_callback(price_list.aclose)
             models = Models(database, price_list)
             server = RpcServer(client, "store", version=runtime.version)
-            Chats(database, announcer).serve(server)
-            worker = Worker(database, announcer, vault)
+            Chats(database, announcer, families).serve(server)
+            worker = Worker(
+                database, announcer, vault, families, max_agent_depth=settings.max_agent_depth
+            )
             worker.serve(server)
+            Agents(database, announcer, families, settings).serve(server)
             Titles(database, announcer, worker).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)

@@ -32,6 +32,7 @@ from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
+from steersman_store.families import Families
 from steersman_store.files import check_known, described, file_ids
 from steersman_store.titles import wants_title
 
@@ -99,9 +100,10 @@ def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
 class Chats:
     """The handlers of the group `chats`."""
 
-    def __init__(self, database: Database, announcer: Announcer) -> None:
+    def __init__(self, database: Database, announcer: Announcer, families: Families) -> None:
         self._database = database
         self._announcer = announcer
+        self._families = families
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods of this group."""
@@ -157,7 +159,7 @@ class Chats:
     async def send_message(self, request: rpc.SendMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
-        return await self._say(
+        reply = await self._say(
             request.chat_id,
             request.actor,
             request.parts,
@@ -174,9 +176,12 @@ class Chats:
                 request.effort,
             ),
         )
+        if request.busy_behavior == "interrupt":
+            self._families.stopped(request.chat_id)
+        return reply
 
     async def interrupt(self, request: rpc.Interrupt) -> msgspec.Raw:
-        return await self._transition(
+        return await self._stopping(
             request.chat_id,
             "SELECT * FROM interrupt_chat($1, $2)",
             request.actor.user_id,
@@ -186,7 +191,7 @@ class Chats:
     async def edit_message(self, request: rpc.EditMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
-        return await self._say(
+        reply = await self._say(
             request.chat_id,
             request.actor,
             request.parts,
@@ -200,6 +205,8 @@ class Chats:
                 request.effort,
             ),
         )
+        self._families.stopped(request.chat_id)
+        return reply
 
     async def edit_queued(self, request: rpc.EditQueued) -> msgspec.Raw:
         if not request.parts:
@@ -227,7 +234,7 @@ class Chats:
         )
 
     async def promote_queued(self, request: rpc.PromoteQueued) -> msgspec.Raw:
-        return await self._transition(
+        return await self._stopping(
             request.chat_id,
             "SELECT * FROM promote_queued($1, $2, $3)",
             request.actor.user_id,
@@ -268,7 +275,7 @@ class Chats:
         )
 
     async def archive(self, request: rpc.ArchiveChat) -> msgspec.Raw:
-        return await self._transition(
+        return await self._stopping(
             request.chat_id,
             "SELECT * FROM archive_chat($1, $2, $3)",
             request.actor.user_id,
@@ -362,12 +369,14 @@ class Chats:
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:
-        return await self._transition(
+        reply = await self._transition(
             request.chat_id,
             "SELECT * FROM delete_chat($1, $2)",
             request.actor.user_id,
             request.chat_id,
         )
+        self._families.gone()
+        return reply
 
     async def get(self, request: rpc.GetChat) -> msgspec.Raw:
         return await self._database.raw(
@@ -377,7 +386,7 @@ class Chats:
     async def list(self, request: rpc.ListChats) -> msgspec.Raw:
         before, before_id = request.before or (None, None)
         return await self._database.raw(
-            "SELECT list_chats($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "SELECT list_chats($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             request.actor.user_id,
             request.limit,
             before,
@@ -387,6 +396,7 @@ class Chats:
             json_text(request.labels) if request.labels else None,
             request.words,
             request.pinned,
+            request.parent_id,
         )
 
     async def list_messages(self, request: rpc.ListMessages) -> msgspec.Raw:
@@ -446,12 +456,18 @@ class Chats:
             await connection.execute("SELECT attach_files($1, $2)", chat_id, wanted)
         return self._announce(chat_id, row)
 
+    async def _stopping(self, chat_id: ChatId, query: str, *arguments: object) -> msgspec.Raw:
+        """A transition that its agents share, and that may end what others wait for."""
+        reply = await self._transition(chat_id, query, *arguments)
+        self._families.stopped(chat_id)
+        return reply
+
     async def _transition(self, chat_id: ChatId, query: str, *arguments: object) -> msgspec.Raw:
         return self._announce(chat_id, await self._database.row(query, *arguments))
 
     def _announce(self, chat_id: ChatId, row: asyncpg.Record | None) -> msgspec.Raw:
         assert row is not None  # a function call always has a row
-        what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
+        what = Announcement(bool(row["hint"]), row["runner_id"], row["control"], row["others"])
         announce(self._announcer, chat_id, what)
         reply: Any = row["reply"]
         return msgspec.Raw(reply.encode())

@@ -23,6 +23,10 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Into how many ranges of partitions the outbox is split; the same for all replicas."""
     sweep_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
     """Seconds between looks for runnable chats that nobody works on."""
+    max_agent_depth: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
+    """How deep agents may have agents of their own; 0 turns them off."""
+    max_agents: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
+    """Agents of one chat that may be at work at the same time."""
     keep_deleted_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
     """Seconds that the log keeps the last event of a deleted chat, for whoever watches it."""
     event_max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 86_400.0

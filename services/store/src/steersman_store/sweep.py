@@ -15,6 +15,7 @@ from steersman_runtime.jetstream import purge_subject
 from steersman_runtime.nats_client import NatsClient
 from steersman_store.announce import Announcer
 from steersman_store.database import Database
+from steersman_store.families import Families
 from steersman_store.settings import Settings
 from steersman_store.streams import ensure_streams
 
@@ -34,11 +35,17 @@ class Sweep:
     """Looks at regular intervals, and at once after a reconnect to NATS."""
 
     def __init__(
-        self, database: Database, client: NatsClient, announcer: Announcer, settings: Settings
+        self,
+        database: Database,
+        client: NatsClient,
+        announcer: Announcer,
+        families: Families,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._client = client
         self._announcer = announcer
+        self._families = families
         self._settings = settings
         self._now = asyncio.Event()
 
@@ -65,6 +72,7 @@ class Sweep:
     async def _sweep(self) -> None:
         try:
             await self._database.try_writing()
+            await self._families.sweep()
             await self._expire_actions()
             await self._database.value("SELECT expire_files($1)", _MOST)
             await self._database.value("SELECT expire_imports()")
@@ -98,3 +106,4 @@ class Sweep:
             self._announcer.changed(chat_id)
             if row["runnable"]:
                 self._announcer.runnable(chat_id)
+            self._families.rested(chat_id)

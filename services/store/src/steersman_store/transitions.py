@@ -66,6 +66,8 @@ TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
     (Status.REQUIRES_ACTION, Transition.SUBMIT_TOOL_RESULTS): _to(Status.RUNNING),
     # Once nothing else is pending; until then the chat goes on waiting.
     (Status.REQUIRES_ACTION, Transition.RESOLVE_APPROVAL): _to(Status.RUNNING),
+    # Agents that a call waited for are done, or its time is up; as with an approval.
+    (Status.REQUIRES_ACTION, Transition.RESOLVE_WAIT): _to(Status.RUNNING),
     **{(status, Transition.CLEAR_CONTEXT): _stay(status) for status in _IDLE},
     # A summary is a worker's task; a running turn writes it before its next step.
     **{(status, Transition.REQUEST_COMPACTION): _to(Status.RUNNING) for status in _IDLE},

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from steersman_contracts.chats import ClientTool, Status
+from steersman_contracts.chats import AgentKind, ClientTool, Status
 from steersman_contracts.errors import InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId, ModelName, UserId
 from steersman_contracts.model_options import Effort, ModelSettings
@@ -21,6 +21,7 @@ from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcer
 from steersman_store.database import Database, json_text
+from steersman_store.families import Families
 from steersman_store.people import admins_only
 from steersman_store.providers import open_headers
 from steersman_store.secrets import Vault, account_of
@@ -55,7 +56,10 @@ class _ChatRow(msgspec.Struct):
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
     chat_tools: bool
-    effort: Effort | None = None
+    parent_id: ChatId | None
+    agent_kind: AgentKind | None
+    effort: Effort | None
+    depth: int
 
 
 class _RawContext(msgspec.Struct):
@@ -77,10 +81,20 @@ _encode = msgspec.json.Encoder().encode
 class Worker:
     """The handlers of the group `worker`."""
 
-    def __init__(self, database: Database, announcer: Announcer, vault: Vault) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announcer: Announcer,
+        vault: Vault,
+        families: Families,
+        *,
+        max_agent_depth: int,
+    ) -> None:
         self._database = database
         self._announcer = announcer
         self._vault = vault
+        self._families = families
+        self._max_agent_depth = max_agent_depth
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods of this group."""
@@ -158,9 +172,12 @@ class Worker:
         if not pending:
             raise InvalidRequest("no call is pending", field="results")
         asks = {approval.call_id: approval for approval in request.approvals}
-        of_client = tuple(call for call in pending if call.call_id not in asks)
-        return await self._commit(
-            f"SELECT {_CHAT} FROM enter_requires_action($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        waits = [w for w in request.waits if w.call_id not in results and w.call_id not in asks]
+        others = {*asks, *(wait.call_id for wait in waits)}
+        of_client = tuple(call for call in pending if call.call_id not in others)
+        reply = await self._commit(
+            f"SELECT {_CHAT} FROM enter_requires_action("
+            "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             request.fence,
             [call.call_id for call in request.calls],
             [call.tool for call in request.calls],
@@ -177,7 +194,14 @@ class Worker:
             ],
             encode_parts(strip_internal(of_client)).decode(),
             request.expires_s,
+            [wait.call_id for wait in waits],
+            [",".join(wait.agent_ids) for wait in waits],
+            [wait.any_of for wait in waits],
+            [wait.timeout_s for wait in waits],
         )
+        if waits:  # an agent may have come to its end just before
+            self._families.waiting(request.fence.chat_id)
+        return reply
 
     async def begin_compaction(self, request: rpc.BeginCompaction) -> msgspec.Raw:
         reply = await self._database.raw(
@@ -252,9 +276,10 @@ class Worker:
     async def _commit(self, query: str, fence: rpc.Fence, *arguments: object) -> msgspec.Raw:
         row = await self._row(query, *_fence(fence), *arguments)
         self._announcer.changed(fence.chat_id)
-        committed = _RawCommitted(
-            self._owned(row), msgspec.Raw(row["messages"].encode()), row["released"]
-        )
+        chat = self._owned(row)
+        if row["released"] and chat.parent_id is not None:
+            self._families.rested(chat.chat_id)
+        committed = _RawCommitted(chat, msgspec.Raw(row["messages"].encode()), row["released"])
         return msgspec.Raw(_encode(committed))
 
     async def _row(self, query: str, *arguments: object) -> asyncpg.Record:
@@ -284,6 +309,9 @@ class Worker:
             grants=chat.grants,
             effort=chat.effort,
             chat_tools=chat.chat_tools,
+            parent_id=chat.parent_id,
+            agent_kind=chat.agent_kind,
+            may_spawn=chat.depth < self._max_agent_depth,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

@@ -8,7 +8,7 @@ from typing import Protocol
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import ToolSpec
-from steersman_contracts.rpc.worker import OwnedChat
+from steersman_contracts.rpc.worker import AgentWait, OwnedChat
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,15 @@ class ChatTool(Protocol):
         """Whether a chat has it; the same for the whole of a turn."""
         ...
 
-    async def run(self, scene: Scene, call: ToolCallPart) -> ToolResultPart | None:
+    async def run(self, scene: Scene, call: ToolCallPart) -> ToolResultPart | AgentWait | None:
         """Run a call whose arguments are a JSON object.
 
         A worker may die at any point of it, and the next one calls it again: whatever it does must
         be done once for a (chat, message, call).
 
         Returns:
-            The result; None when it comes later, and the chat rests until then.
+            The result; None when it comes later, and the chat rests until then; or for which
+            agents it waits.
 
         Raises:
             SteersmanError: The call could not be made; it becomes an error result.

@@ -6,13 +6,14 @@ CREATE TYPE transition_result AS (
     reply json,          -- the body of the RPC reply
     hint boolean,        -- the chat is runnable and wants a worker
     runner_id text,      -- the owner that must look at the chat again
-    control json         -- what it is told
+    control json,        -- what it is told
+    others json          -- more owners: [{chat_id, runner_id, control}]
 );
 
 CREATE OR REPLACE FUNCTION answer(
     reply json, hint boolean DEFAULT false, runner_id text DEFAULT NULL, control json DEFAULT NULL
 ) RETURNS transition_result LANGUAGE sql IMMUTABLE AS $$
-    SELECT ROW(reply, hint, runner_id, control)::transition_result
+    SELECT ROW(reply, hint, runner_id, control, NULL)::transition_result
 $$;
 
 CREATE OR REPLACE FUNCTION refuse(code text, message text, details jsonb DEFAULT '{}')
@@ -91,8 +92,10 @@ END $$;
 
 CREATE OR REPLACE FUNCTION emit(c chats, event text, body json)
 RETURNS void LANGUAGE sql AS $$
+    -- Put before the rest as text: taking the body apart would trip over \u0000 in it.
     INSERT INTO outbox (chat_id, part, owner_id, event, body)
-        VALUES (c.id, c.part, c.owner_id, event, body)
+        VALUES (c.id, c.part, c.owner_id, event, CASE WHEN c.parent_id IS NULL THEN body
+            ELSE ('{"parent_id":"' || c.parent_id || '",' || substr(ltrim(body::text), 2))::json END)
 $$;
 
 CREATE OR REPLACE FUNCTION action_json(c chats)
@@ -101,7 +104,10 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'calls', c.action_pending, 'expires_at', c.action_expires_at,
         'approvals', (SELECT coalesce(json_agg(c.action_asks[i] ORDER BY i), '[]')
             FROM generate_subscripts(c.action_calls, 1) AS i
-            WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL)) END
+            WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL),
+        'waits', (SELECT coalesce(json_agg(json_build_object('call_id', w.call_id,
+                'agent_ids', w.agent_ids, 'deadline', w.deadline) ORDER BY w.id), '[]')
+            FROM waits w WHERE w.chat_id = c.id)) END
 $$;
 
 -- The owner's own mark, until chats are shared.
@@ -133,7 +139,9 @@ RETURNS json LANGUAGE sql STABLE AS $$
         -- The owner's own marks, until chats are shared.
         'pin_position', (SELECT k.pin_position FROM chat_marks k
             WHERE k.chat_id = c.id AND k.user_id = c.owner_id),
-        'has_unread', has_unread(c))
+        'has_unread', has_unread(c),
+        'parent_id', c.parent_id, 'root_id', c.root_id, 'agent_kind', c.agent_kind,
+        'detached', c.detached, 'tree_cost_micros', tree_cost(c))
 $$;
 
 -- `internal`: with what providers need back; towards chatloop alone.
@@ -275,6 +283,7 @@ DECLARE
     wanted text := next_status(c, p_transition, backlog);
     results json := action_results(c, p_missing);
 BEGIN
+    DELETE FROM waits WHERE chat_id = c.id;
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
             history_version = snapshot_version + 1, generation_attempt = 0,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,

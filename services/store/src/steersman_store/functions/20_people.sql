@@ -127,6 +127,9 @@ BEGIN
         PERFORM emit_status(c);
     END IF;
 
+    IF interrupts OR p_busy = 'interrupt' AND c.status = 'requires_action' THEN
+        PERFORM begin_cascade(c, 'interrupt');
+    END IF;
     IF p_busy = 'interrupt' AND c.status = 'requires_action' THEN
         c := end_action(c, 'interrupt', 'interrupted', 'interrupted before it produced a result');
     END IF;
@@ -153,6 +156,9 @@ DECLARE
     c chats := lock_chat(p_chat, p_actor);
     wanted text := next_status(c, 'interrupt');
 BEGIN
+    IF c.status IN ('running', 'requires_action') THEN
+        PERFORM begin_cascade(c, 'interrupt');
+    END IF;
     IF c.status = 'requires_action' THEN  -- nobody works on it: it ends here
         c := end_action(c, 'interrupt', 'interrupted', 'interrupted before it produced a result');
         RETURN answer(json_build_object('chat', chat_json(c)), c.status = 'running');
@@ -195,31 +201,30 @@ CREATE OR REPLACE FUNCTION delete_chat(p_actor uuid, p_chat uuid)
 RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
+    member uuid;
+    members uuid[];
+    result transition_result;
 BEGIN
     PERFORM lock_pins(p_actor);
     c := lock_chat(p_chat, p_actor);
     PERFORM next_status(c, 'delete');
-    -- All of them, so that nothing of a descendant can be announced after its end.
-    PERFORM 1 FROM chats WHERE id IN (SELECT id FROM family(c.id)) FOR UPDATE;
-    PERFORM drop_pins(p_actor, ARRAY(SELECT id FROM family(c.id)));
+    -- All of them, from above, so that nothing of a descendant can be announced after its end.
+    FOR member IN SELECT id FROM attached(c.id) LOOP
+        PERFORM 1 FROM chats WHERE id = member FOR UPDATE;
+    END LOOP;
+    members := ARRAY(SELECT id FROM attached(c.id));
+    PERFORM set_free(members);
+    PERFORM drop_pins(p_actor, members);
     PERFORM emit(f, 'chat.deleted', json_build_object(
-        'chat_id', f.id, 'snapshot_version', f.snapshot_version + 1)) FROM family(c.id) f;
-    DELETE FROM leases WHERE chat_id IN (SELECT id FROM family(c.id));
+        'chat_id', f.id, 'snapshot_version', f.snapshot_version + 1)) FROM attached(c.id) f;
+    DELETE FROM leases WHERE chat_id = ANY (members);
+    result := answer('{}'::json, false, c.runner_id, lost_json(c));
+    SELECT json_agg(json_build_object(
+            'chat_id', f.id, 'runner_id', f.runner_id, 'control', lost_json(f)))
+        INTO result.others FROM attached(c.id) f WHERE f.id <> c.id;
     DELETE FROM chats WHERE id = c.id;  -- descendants go with it
-    RETURN answer('{}'::json, false, c.runner_id, lost_json(c));
+    RETURN result;
 END $$;
-
--- A chat and its descendants, itself first.
-CREATE OR REPLACE FUNCTION family(p_chat uuid)
-RETURNS SETOF chats LANGUAGE sql STABLE AS $$
-    WITH RECURSIVE below AS (
-        SELECT id, 0 AS depth FROM chats WHERE id = p_chat
-        UNION ALL
-        SELECT child.id, below.depth + 1 FROM chats child JOIN below ON child.parent_id = below.id
-            WHERE below.depth < 100
-    )
-    SELECT c.* FROM chats c JOIN below USING (id) ORDER BY below.depth, c.id
-$$;
 
 -- Told to a worker whose chat was taken from it.
 CREATE OR REPLACE FUNCTION lost_json(c chats)
@@ -257,6 +262,8 @@ BEGIN
     DELETE FROM queued_messages WHERE chat_id = c.id;
     had_queue := FOUND;
     DELETE FROM leases WHERE chat_id = c.id;
+    DELETE FROM waits WHERE chat_id = c.id;
+    PERFORM begin_cascade(c, 'orphans');
     UPDATE chats SET status = c.status, model = coalesce(p_model, model),
             effort = coalesce(p_effort, effort), snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
             queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
@@ -355,6 +362,9 @@ DECLARE
     wanted text := next_status(c, 'promote_queued');
 BEGIN
     PERFORM move_to_head(c, p_queued);
+    IF present IN ('running', 'requires_action') THEN
+        PERFORM begin_cascade(c, 'interrupt');
+    END IF;
     IF present = 'requires_action' THEN
         c := end_action(c, 'promote_queued', 'interrupted',
             'interrupted before it produced a result');
@@ -390,7 +400,8 @@ BEGIN
     PERFORM next_status(c, 'submit_tool_results');
     SELECT coalesce(array_agg(c.action_calls[i] ORDER BY i), '{}') INTO pending
         FROM generate_subscripts(c.action_calls, 1) AS i
-        WHERE c.action_results[i] IS NULL AND c.action_asks[i] IS NULL;
+        WHERE c.action_results[i] IS NULL AND c.action_asks[i] IS NULL AND NOT EXISTS (
+            SELECT 1 FROM waits w WHERE w.chat_id = c.id AND w.call_id = c.action_calls[i]);
     IF cardinality(p_calls) <> cardinality(pending) OR NOT (p_calls @> pending AND pending @> p_calls)
     THEN
         PERFORM refuse('invalid_request', 'the results must be those of the pending calls',
@@ -412,7 +423,7 @@ BEGIN
     RETURN action_answered(c, 'submit_tool_results');
 END $$;
 
--- An archived chat takes its descendants along; one of them that runs keeps the whole family.
+-- An archived chat takes its agents along; one that is at work is interrupted first.
 CREATE OR REPLACE FUNCTION archive_chat(p_actor uuid, p_chat uuid, p_archived boolean)
 RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
@@ -425,9 +436,11 @@ BEGIN
     IF c.archived = p_archived THEN
         RETURN answer(json_build_object('chat', chat_json(c)));
     END IF;
-    FOR member IN SELECT * FROM family(c.id) LOOP
+    FOR member IN SELECT * FROM attached(c.id) LOOP
         SELECT * INTO member FROM chats WHERE id = member.id FOR UPDATE;
-        IF member.archived <> p_archived THEN
+        IF member.id <> c.id AND p_archived AND member.status NOT IN ('waiting', 'error') THEN
+            PERFORM begin_cascade(c, 'put_away');
+        ELSIF member.archived <> p_archived THEN
             PERFORM next_status(member, transition);
             UPDATE chats SET archived = p_archived, snapshot_version = snapshot_version + 1,
                     updated_at = now()
@@ -438,7 +451,7 @@ BEGIN
         END IF;
     END LOOP;
     IF p_archived THEN
-        PERFORM drop_pins(p_actor, ARRAY(SELECT id FROM family(c.id)));
+        PERFORM drop_pins(p_actor, ARRAY(SELECT id FROM attached(c.id)));
     END IF;
     SELECT * INTO c FROM chats WHERE id = c.id;
     RETURN answer(json_build_object('chat', chat_json(c)));
@@ -466,12 +479,13 @@ $$;
 -- `p_words`: only chats whose title or messages hold all of them; the web search syntax.
 CREATE OR REPLACE FUNCTION list_chats(
     p_actor uuid, p_limit integer, p_before timestamptz, p_before_id uuid, p_archived boolean,
-    p_status text, p_labels jsonb, p_words text, p_pinned boolean
+    p_status text, p_labels jsonb, p_words text, p_pinned boolean, p_parent uuid
 ) RETURNS json LANGUAGE sql STABLE
     SET plan_cache_mode = force_custom_plan AS $$
     WITH page AS (
         SELECT c FROM chats c
             WHERE c.owner_id = p_actor AND may_use(c, p_actor)
+                AND no_parent(c.parent_id) = no_parent(p_parent)
                 AND (p_archived IS NULL OR c.archived = p_archived)
                 AND (p_status IS NULL OR c.status = p_status)
                 AND (p_labels IS NULL OR c.labels @> p_labels)

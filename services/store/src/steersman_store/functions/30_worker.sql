@@ -57,6 +57,8 @@ BEGIN
         'effort', c.effort, 'steps', c.steps, 'attempt_started_at', c.attempt_started_at,
         'client_tools', c.client_tools, 'begun', p_begun,
         'compaction_requested', c.compaction_requested,
+        'parent_id', c.parent_id, 'agent_kind', c.agent_kind,
+        'depth', depth_of(c),
         'approved', CASE WHEN c.action_decisions IS NULL THEN '[]'::json ELSE (
             SELECT coalesce(json_agg(c.action_calls[i]), '[]')
                 FROM generate_subscripts(c.action_calls, 1) AS i
@@ -302,16 +304,19 @@ BEGIN
     RETURN owned_result(c, array_to_json(appended), true);
 END $$;
 
--- Waits for results of client-side tools and for approvals. Of each call, `p_results` has what is
--- there, and `p_asks` the question to a person.
+-- Waits for results of client-side tools, for approvals and for agents. Of each call, `p_results`
+-- has what is there, and `p_asks` the question to a person. `p_agents` are ids, with commas.
 CREATE OR REPLACE FUNCTION enter_requires_action(
     p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_calls text[],
     p_tools text[], p_results text[], p_asks text[], p_pending json,
-    p_expires_s double precision
+    p_expires_s double precision, p_waits text[], p_agents text[], p_any boolean[],
+    p_waits_s double precision[]
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
 BEGIN
+    -- The time that agents have is their callers' to say: nothing else may end before it.
+    SELECT greatest(p_expires_s, max(s) + 60) INTO p_expires_s FROM unnest(p_waits_s) AS s;
     UPDATE chats SET status = next_status(c, 'enter_requires_action'),
             snapshot_version = snapshot_version + 1, attempt_started_at = NULL,
             retry_history = NULL, runner_id = NULL, action_calls = p_calls,
@@ -321,6 +326,11 @@ BEGIN
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
+    INSERT INTO waits (chat_id, call_id, agent_ids, any_of, deadline)
+        SELECT c.id, w.call_id, string_to_array(w.agents, ',')::uuid[], w.any_of,
+                clock_timestamp() + make_interval(secs => w.wait_s)
+            FROM unnest(p_waits, p_agents, p_any, p_waits_s) AS w(call_id, agents, any_of, wait_s)
+        ON CONFLICT DO NOTHING;
     PERFORM emit(c, 'action.required', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'action', action_json(c)));
     PERFORM emit_status(c);

@@ -87,13 +87,15 @@ RETURNS json LANGUAGE sql STABLE AS $$
     SELECT coalesce(json_agg(json_build_object('level', level, 'rules', rules)), '[]')
         FROM policies
         WHERE (level = 'system' AND subject IS NULL) OR (level = 'user' AND subject = c.owner_id)
-            OR (level = 'chat' AND subject = c.id)
+            OR (level = 'chat' AND (subject = c.id
+                OR c.parent_id IS NOT NULL AND subject IN (SELECT lineage(c.id))))
 $$;
 
 CREATE OR REPLACE FUNCTION grants_of(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT coalesce(json_agg(DISTINCT tool), '[]') FROM grants
-        WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = c.id)
+        WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = c.id
+            OR c.parent_id IS NOT NULL AND chat_id IN (SELECT lineage(c.id)))
 $$;
 
 -- `p_version`: what the caller has read; NULL replaces whatever is there.

@@ -51,10 +51,10 @@ $$;
 -- One row for each chat, day and model. The chat's row is locked, so nobody else writes it.
 CREATE OR REPLACE FUNCTION record_usage(c chats, p_model text, p_usage json, p_cost bigint)
 RETURNS void LANGUAGE sql AS $$
-    INSERT INTO usage_days AS u (chat_id, day, model, user_id, steps, unknown_steps, input_tokens,
-            output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost)
-        VALUES (c.id, (now() AT TIME ZONE 'UTC')::date, p_model, c.owner_id, 1,
-            (p_cost IS NULL)::integer, tokens_of(p_usage, 'input_tokens'),
+    INSERT INTO usage_days AS u (chat_id, root_id, day, model, user_id, steps, unknown_steps,
+            input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost)
+        VALUES (c.id, coalesce(c.root_id, c.id), (now() AT TIME ZONE 'UTC')::date, p_model,
+            c.owner_id, 1, (p_cost IS NULL)::integer, tokens_of(p_usage, 'input_tokens'),
             tokens_of(p_usage, 'output_tokens'), tokens_of(p_usage, 'reasoning_tokens'),
             tokens_of(p_usage, 'cache_read_tokens'), tokens_of(p_usage, 'cache_write_tokens'),
             coalesce(p_cost, 0))
@@ -80,7 +80,7 @@ CREATE OR REPLACE FUNCTION usage_report(
             FROM usage_days u
             WHERE (p_all OR u.user_id = p_actor) AND (p_user IS NULL OR u.user_id = p_user)
                 AND (p_first IS NULL OR u.day >= p_first) AND (p_last IS NULL OR u.day <= p_last)
-                AND (p_chat IS NULL OR u.chat_id = p_chat
+                AND (p_chat IS NULL OR u.chat_id = p_chat OR u.root_id = p_chat
                     OR u.chat_id IN (SELECT f.id FROM family(p_chat) f))
     ), grouped AS (
         SELECT key, sum(steps) AS steps, sum(input_tokens) AS input_tokens,

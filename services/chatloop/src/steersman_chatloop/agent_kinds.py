@@ -1,0 +1,67 @@
+"""What each kind of agent may do and is told: one table, for offers, checks and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from steersman_contracts import computer_use
+from steersman_contracts.chats import AgentKind
+from steersman_contracts.rpc.tools import ToolSpec
+from steersman_contracts.rpc.worker import OwnedChat
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a chat may do."""
+
+    purpose: str = ""
+    """When to choose it: for the model that spawns."""
+    prompt: str = ""
+    """Told to the agent itself, at the end of its system prompt."""
+    read_only: bool = False
+    """It is given only tools that change nothing, and may have no agents."""
+    needs: frozenset[str] = frozenset()
+    """Tools of the deployment without which it makes no sense."""
+
+    def allows(self, tool: ToolSpec) -> bool:
+        """Whether a tool is for it."""
+        return tool.read_only or not self.read_only
+
+
+_AGENT: Final = (
+    "# You are an agent\n\n"
+    "Another model has given you the task in this conversation, and waits for your report. Work on "
+    "your own: nobody answers questions meanwhile. When you are done, or cannot go on, end with "
+    "one message that stands for itself: what you found or did, what is left, exact names, paths "
+    "and numbers. That last message is all that is read of your work."
+)
+
+OF_A_PERSON: Final = Capabilities()
+"""A chat that is nobody's agent."""
+
+KINDS: Final[Mapping[AgentKind, Capabilities]] = {
+    "general": Capabilities(
+        purpose="has the tools that you have",
+        prompt=_AGENT,
+    ),
+    "explore": Capabilities(
+        purpose="looks around and changes nothing: it has only tools that read",
+        prompt=_AGENT + "\n\nYou look around and change nothing: you have only tools that read. "
+        "Report what you found with the places where it is.",
+        read_only=True,
+    ),
+    "computer_use": Capabilities(
+        purpose=f"works on a desktop of its own with the tool `{computer_use.TOOL}`",
+        prompt=_AGENT + f"\n\nYou have a desktop of your own, with the tool `{computer_use.TOOL}`. "
+        "Look at the screen after each action before the next one, and say in your report what the "
+        "screen showed.",
+        needs=frozenset({computer_use.TOOL}),
+    ),
+}
+
+
+def capabilities_of(chat: OwnedChat) -> Capabilities:
+    """What a chat may do."""
+    return OF_A_PERSON if chat.agent_kind is None else KINDS[chat.agent_kind]
