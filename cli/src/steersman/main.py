@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "model": "steersman.models",
     "usage": "steersman.usage",
     "user": "steersman.users",
+    "skill": "steersman.skills",
     "plugins": "steersman.plugins",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",

@@ -36,6 +36,7 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rest_desktop import DesktopActionBody
+from steersman_contracts.rest_prompts import InstructionsBody, SkillInput
 from steersman_gateway.openapi import build_document
 
 CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
@@ -101,6 +102,15 @@ CALLS: dict[str, Call] = {
     "putSystemPolicy": lambda c: c.put_policy("system", []),
     "getUserPolicy": lambda c: c.get_policy("user"),
     "putUserPolicy": lambda c: c.put_policy("user", [], version=3),
+    "getDeploymentPrompt": lambda c: c.get_prompt(),
+    "putDeploymentPrompt": lambda c: c.put_prompt("Be kind."),
+    "getInstructions": lambda c: c.get_instructions(),
+    "putInstructions": lambda c: c.put_instructions(InstructionsBody("Be brief.")),
+    "previewPrompt": lambda c: c.preview_prompt(CHAT),
+    "listSkills": lambda c: c.list_skills(),
+    "getSkill": lambda c: c.get_skill("tides"),
+    "putSkill": lambda c: c.put_skill("tides", SkillInput("For tides.", "Look.")),
+    "deleteSkill": lambda c: c.delete_skill("tides"),
     "getUsage": lambda c: c.usage(),
     "listUsers": lambda c: c.list_users(),
     "createUser": lambda c: c.create_user(CreateUserBody("zoe")),
@@ -179,6 +189,7 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("model_id", "m/1"),
             ("user_id", "u1"),
             ("plugin", "glossary"),
+            ("skill", "tides"),
             ("key", "key"),
         ):
             path = path.replace(f"{{{parameter}}}", value)

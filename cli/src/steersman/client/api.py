@@ -16,6 +16,7 @@ from steersman.client.file_calls import FileCalls
 from steersman.client.library_calls import LibraryCalls
 from steersman.client.list_reducer import ChatsView
 from steersman.client.problems import ApiProblem
+from steersman.client.prompt_calls import PromptCalls
 from steersman.client.rule_calls import RuleCalls
 from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
 from steersman_contracts.ids import ChatId
@@ -42,7 +43,7 @@ from steersman_contracts.rpc.usage import UsageReport
 from steersman_contracts.rpc.users import Account, SignIn
 
 
-class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls):
+class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls, PromptCalls):
     """One user's access to a Steersman.
 
     Use it as a context manager. Methods raise `ApiProblem` when the API refuses, `Unreachable` when

@@ -13,9 +13,9 @@ from contextlib import suppress
 import msgspec
 import structlog
 
-from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
+from steersman_chatloop.offers import chat_tools_of
 from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
@@ -28,12 +28,6 @@ from steersman_contracts.rpc.worker import OwnedChat
 from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
-
-
-def chat_tools_of(chat: OwnedChat) -> tuple[ChatTool, ...]:
-    """The loop's own tools that a chat has; a client's tool hides one of the same name."""
-    hidden = {tool.name for tool in chat.client_tools}
-    return tuple(t for t in CHAT_TOOLS if t.spec.name not in hidden and t.is_offered(chat))
 
 
 class StepCalls:

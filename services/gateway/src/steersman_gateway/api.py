@@ -20,6 +20,7 @@ from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController, refresh_prices
 from steersman_gateway.plugins import PluginController
 from steersman_gateway.policies import PolicyController
+from steersman_gateway.prompts import PromptController
 from steersman_gateway.queue import QueueController
 from steersman_gateway.usage import usage
 from steersman_gateway.users import UserController
@@ -45,6 +46,7 @@ def api_router() -> Router:
             ModelController,
             ProviderController,
             PolicyController,
+            PromptController,
             UserController,
             refresh_prices,
             usage,

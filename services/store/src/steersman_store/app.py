@@ -28,6 +28,7 @@ from steersman_store.plugins import PluginBook
 from steersman_store.policies import Policies
 from steersman_store.presets import presets, write_presets
 from steersman_store.price_list import PriceList
+from steersman_store.prompts import Prompts
 from steersman_store.providers import Providers
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
@@ -103,6 +104,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             worker = Worker(database, announcer, vault)
             worker.serve(server)
             Titles(database, announcer, worker).serve(server)
+            Prompts(database, worker).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)

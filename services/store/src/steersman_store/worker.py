@@ -18,6 +18,7 @@ from steersman_contracts.parts import ToolResultPart, encode_parts, strip_intern
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.terms import Terms
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcer
 from steersman_store.database import Database, json_text
@@ -53,6 +54,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
+    terms: Terms
 
 
 class _RawContext(msgspec.Struct):
@@ -240,6 +242,12 @@ class Worker:
             request.lease_s,
         )
 
+    async def look_at(self, user_id: UserId, chat_id: ChatId) -> rpc.OwnedChat:
+        """A chat as its worker would get it, for somebody who may read it."""
+        return self._owned(
+            await self._row(f"SELECT {_CHAT} FROM look_at_chat($1, $2)", user_id, chat_id)
+        )
+
     async def access(self, chat_id: ChatId, model: ModelName) -> rpc.ModelAccess:
         """How to reach a model in the name of a chat."""
         return self._access(
@@ -279,6 +287,7 @@ class Worker:
             results=chat.results,
             policies=chat.policies,
             grants=chat.grants,
+            terms=chat.terms,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

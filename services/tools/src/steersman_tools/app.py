@@ -87,7 +87,15 @@ def create_app(
             await registry.load()
             tools = Tools(registry, toolsets, patience_s=settings.toolset_patience_s)
             calls = _calls(settings, host, tools, ledger, workspaces, client)
-            server = Server(runtime, settings, host=host, tools=tools, calls=calls, client=client)
+            server = Server(
+                runtime,
+                settings,
+                host=host,
+                tools=tools,
+                calls=calls,
+                client=client,
+                workspaces=workspaces,
+            )
             await stack.enter_async_context(server.serving())
             yield Service(host, registry, tools)
 

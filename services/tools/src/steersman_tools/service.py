@@ -39,7 +39,9 @@ from steersman_runtime.service import Runtime
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
+from steersman_tools.context_rpc import ContextServer
 from steersman_tools.settings import Settings
+from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
 
@@ -59,7 +61,9 @@ class Server:
         tools: Tools,
         calls: Calls,
         client: NatsClient,
+        workspaces: Workspaces,
     ) -> None:
+        self._context = ContextServer(workspaces)
         self._runtime = runtime
         self._settings = settings
         self._host = host
@@ -104,6 +108,7 @@ class Server:
         rpc.add(CANCEL_CALL, self._cancel)
         rpc.add(LIST_PLUGINS, self._list_plugins)
         rpc.add(RELOAD_PLUGINS, self._reload)
+        self._context.serve(rpc)
         here = subjects.tool_host(self._host, CALL_TOOL.name)
         rpc.add_stream(replace(CALL_TOOL, address=here), self._calls.run)
         here = subjects.tool_host(self._host, PING_HOST.name)

@@ -57,6 +57,13 @@ class Workspaces:
         """Who owns them and runs commands in them; None is whoever runs this process."""
         return None if self._owner is None else Owner(*self._owner)
 
+    def existing(self, chat_id: ChatId) -> Path | None:
+        """The workspace of a chat, if there is one already."""
+        if not is_chat_id(chat_id):
+            return None
+        path = self._root / chat_id
+        return path if path.is_dir() and not path.is_symlink() else None
+
     def path(self, chat_id: ChatId) -> Path:
         """The workspace of a chat; it is there afterwards, mode 0700.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from steersman_chatloop.chat_tools.base import ChatTool
+from steersman_chatloop.chat_tools.skills import SKILL_TOOLS
 
-CHAT_TOOLS: Final[tuple[ChatTool, ...]] = ()
+CHAT_TOOLS: Final[tuple[ChatTool, ...]] = (*SKILL_TOOLS,)
 """In the order in which they are offered; names are unique."""

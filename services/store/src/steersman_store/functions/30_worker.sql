@@ -63,7 +63,7 @@ BEGIN
             SELECT coalesce(json_agg(c.action_results[i] ORDER BY i), '[]')
                 FROM generate_subscripts(c.action_results, 1) AS i
                 WHERE c.action_results[i] IS NOT NULL) END,
-        'policies', policies_of(c), 'grants', grants_of(c));
+        'policies', policies_of(c), 'grants', grants_of(c), 'terms', chat_terms(c));
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;
