@@ -18,6 +18,7 @@ from steersman_contracts.ids import (
 )
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
 from steersman_contracts.policies import PendingApproval
+from steersman_contracts.terms import LimitReached, Plan, TurnLimits
 
 
 class Status(StrEnum):
@@ -63,6 +64,7 @@ class Transition(StrEnum):
     COMMIT_COMPACTION = "commit_compaction"
     FAIL_COMPACTION = "fail_compaction"
     ENTER_REQUIRES_ACTION = "enter_requires_action"
+    RESUME = "resume"
     FINISH_TURN = "finish_turn"
     FINISH_INTERRUPTION = "finish_interruption"
     FINISH_ERROR = "finish_error"
@@ -113,7 +115,9 @@ StopReason: TypeAlias = Literal[
     "unknown",
 ]
 
-Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit", "action_expired"]
+Outcome: TypeAlias = Literal[
+    "completed", "interrupted", "error", "step_limit", "action_expired", "loop"
+]
 """How the last turn ended. An interrupted turn never looks like a completed one."""
 
 Boundary: TypeAlias = Literal["clear", "summary", "summary-at-rest"]
@@ -201,6 +205,8 @@ class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """After this moment the calls are answered with errors and the turn ends."""
     approvals: tuple[PendingApproval, ...] = ()
     """Calls that wait for a person to allow or refuse them."""
+    limit: LimitReached | None = None
+    """The turn waits because of this, and not for calls: raise the limit, or end the turn."""
 
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -235,6 +241,13 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
     cost_unknown_steps: int = 0
     """Steps whose cost is not known and so is not in the sum."""
+    plan_mode: bool = False
+    """Only tools that change nothing, until a plan is approved."""
+    plan: Plan | None = None
+    """The newest plan that was proposed."""
+    limits: TurnLimits | None = None
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer of each turn."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

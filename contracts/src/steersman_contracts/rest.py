@@ -47,6 +47,7 @@ from steersman_contracts.rpc.models import (
 from steersman_contracts.rpc.plugins import SecretValue
 from steersman_contracts.rpc.policies import AuditEntry
 from steersman_contracts.rpc.users import Account, UserName
+from steersman_contracts.terms import TurnLimits
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
@@ -117,6 +118,12 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     client_key: ClientKey | None = None
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
     """Tools that the client runs itself; names are unique and not those of the server's tools."""
+    plan_mode: bool = False
+    """Only tools that change nothing, until a person has approved a plan."""
+    limits: TurnLimits | None = None
+    """What one turn may use before it pauses for a person."""
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer of each turn."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +132,9 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     title: Title | None = None
     model: ModelRef | None = None
     system_prompt: Prompt | None = None
+    plan_mode: bool | None = None
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer; empty takes it away."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from steersman_contracts.rpc.prompts import (
@@ -10,6 +12,7 @@ from steersman_contracts.rpc.prompts import (
     SkillFiles,
     Threshold,
 )
+from steersman_contracts.rpc.steering import Answers, CallId, Comment
 from steersman_contracts.terms import SkillDescription
 
 
@@ -25,6 +28,30 @@ class InstructionsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     text: PromptText
     compaction_threshold: Threshold | None = None
     """Percent of the model's window in place of the model's own setting; 100 is never."""
+
+
+class AnswersBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Answers to the questions of one call, in their order."""
+
+    answers: Answers
+    call_id: CallId | None = None
+    """Which call; may be left out when only one asks."""
+
+
+class PlanDecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the model is told beside the decision."""
+
+    comment: Comment = ""
+
+
+class LimitsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """All limits of the chat's turns; one that is left out is none."""
+
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    """Model calls."""
+    tokens: Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None = None
+    cost_micros: Annotated[int, msgspec.Meta(ge=1, le=10**15)] | None = None
+    wall_s: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
 
 
 class SkillInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

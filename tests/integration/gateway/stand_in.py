@@ -43,6 +43,7 @@ from steersman_contracts.rpc import (
     policies,
     prompts,
     providers,
+    steering,
     tools,
     usage,
     users,
@@ -204,6 +205,9 @@ class StandInStore:
         answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
         answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
         answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
+        answer(steering.ANSWER_QUESTION, lambda q: self._reply(q.actor, q.chat_id))
+        answer(steering.DECIDE_PLAN, lambda q: self._reply(q.actor, q.chat_id))
+        answer(steering.SET_LIMITS, lambda q: self._reply(q.actor, q.chat_id))
         answer(prompts.GET_PROMPT, lambda _: prompts.Prompt("Be kind."))
         answer(prompts.PUT_PROMPT, lambda q: prompts.Prompt(q.text, q.compaction_threshold))
         answer(prompts.LIST_SKILLS, lambda _: prompts.SkillList(()))

@@ -190,6 +190,10 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("get", "/api/v1/me/instructions"): (None, False),
     ("put", "/api/v1/me/instructions"): ({"text": "Be brief."}, False),
     ("get", CHAT + "/prompt"): (None, False),
+    ("post", CHAT + "/answers"): ({"answers": [{"selected": ["yes"]}]}, False),
+    ("post", CHAT + "/plan/approve"): ({}, True),
+    ("post", CHAT + "/plan/reject"): ({}, True),
+    ("put", CHAT + "/limits"): ({"steps": 5}, False),
     ("get", "/api/v1/skills"): (None, False),
     ("put", "/api/v1/skills/{skill}"): ({"description": "Tides.", "text": "Look."}, False),
     ("get", "/api/v1/skills/{skill}"): (None, False),
@@ -231,6 +235,9 @@ ELSEWHERE = {
     ("post", "/api/v1/plugins/reload"): 503,
     ("get", PROVIDER + "/models"): 503,
     ("get", CHAT + "/prompt"): 503,
+    ("post", CHAT + "/answers"): 404,  # nobody asks
+    ("post", CHAT + "/plan/approve"): 409,  # there is no plan
+    ("post", CHAT + "/plan/reject"): 409,
     ("post", CHAT + "/compact/undo"): 409,  # there is no summary
     ("post", CHAT + "/approvals/{call_id}"): 404,  # nobody is asked about this one
     ("post", CHAT + "/title/regenerate"): 409,  # the demo finds no titles

@@ -60,9 +60,9 @@ Paths are relative.
 # Plan mode
 
 You are in plan mode: look around, think, and change nothing. Only tools that change nothing work. \
-Ask with `ask_user_question` where the answer decides what is to be done. When you know what should \
-be done, call `propose_plan` with the whole plan in Markdown; a person decides about it, and you \
-carry it out only after that."""
+Ask with `ask_user_question` where the answer decides what is to be done. When you know what \
+should be done, call `propose_plan` with the whole plan in Markdown; a person decides about it, \
+and you carry it out only after that."""
 
 
 def whole() -> Ingredients:

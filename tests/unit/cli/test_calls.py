@@ -18,6 +18,7 @@ from steersman.client.exchange import Exchange
 from steersman_contracts.chats import Status
 from steersman_contracts.feed import ChatsSnapshot, FeedSync
 from steersman_contracts.ids import ChatId, QueuedId
+from steersman_contracts.questions import Answer
 from steersman_contracts.rest import (
     CreateChatBody,
     CreateUserBody,
@@ -36,7 +37,7 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rest_desktop import DesktopActionBody
-from steersman_contracts.rest_prompts import InstructionsBody, SkillInput
+from steersman_contracts.rest_prompts import InstructionsBody, LimitsBody, SkillInput
 from steersman_gateway.openapi import build_document
 
 CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
@@ -111,6 +112,10 @@ CALLS: dict[str, Call] = {
     "getSkill": lambda c: c.get_skill("tides"),
     "putSkill": lambda c: c.put_skill("tides", SkillInput("For tides.", "Look.")),
     "deleteSkill": lambda c: c.delete_skill("tides"),
+    "answerQuestion": lambda c: c.answer(CHAT, (Answer(("yes",)),)),
+    "approvePlan": lambda c: c.approve_plan(CHAT),
+    "rejectPlan": lambda c: c.reject_plan(CHAT, "no"),
+    "putLimits": lambda c: c.put_limits(CHAT, LimitsBody(steps=3)),
     "getUsage": lambda c: c.usage(),
     "listUsers": lambda c: c.list_users(),
     "createUser": lambda c: c.create_user(CreateUserBody("zoe")),

@@ -19,6 +19,7 @@ class Wishes:
     model: str | None = None
     system: str = ""
     title: str = ""
+    plan_mode: bool = False
 
     def new_chat(self, text: str | None) -> CreateChatBody:
         """The body that starts a chat; repeating it does not start another one."""
@@ -28,6 +29,7 @@ class Wishes:
             system_prompt=self.system,
             text=None if text is None else sendable(text),
             client_key=uuid4().hex,
+            plan_mode=self.plan_mode,
         )
 
     def message(self, text: str) -> SendMessageBody:

@@ -16,9 +16,10 @@ from steersman_contracts.chats import (
     Status,
 )
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
-from steersman_contracts.parts import Parts, ResultContent
+from steersman_contracts.parts import JsonObject, Parts, ResultContent
 from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
+from steersman_contracts.terms import TurnLimits
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
 Delivery: TypeAlias = Literal["started", "queued"]
@@ -50,6 +51,9 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     client_key: ClientKey | None = None
     """The same key again returns the chat that it made: makes a repeated request harmless."""
     client_tools: Annotated[tuple[ClientTool, ...], msgspec.Meta(max_length=MAX_CLIENT_TOOLS)] = ()
+    plan_mode: bool = False
+    limits: TurnLimits | None = None
+    response_schema: JsonObject | None = None
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -83,6 +87,9 @@ class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str | None = None
     model: ModelName | None = None
     system_prompt: str | None = None
+    plan_mode: bool | None = None
+    response_schema: JsonObject | None = None
+    """Empty takes it away."""
 
 
 class DeleteChat(msgspec.Struct, frozen=True):

@@ -36,7 +36,9 @@ from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
 from steersman_contracts.rpc.worker import ModelAccess
+from steersman_contracts.terms import LimitReached
 
 log = structlog.stdlib.get_logger()
 
@@ -152,15 +154,23 @@ class Claim:
         calls: Sequence[ToolCallPart],
         results: dict[str, ToolResultPart],
         approvals: tuple[PendingApproval, ...] = (),
+        *,
+        expires_s: float | None = None,
     ) -> None:
         """Pause the chat until its client or a person has answered; nobody owns it meanwhile."""
         done = tuple(results.values())
-        expires_s = self._around.settings.action_timeout_s
+        expires_s = expires_s or self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
             lambda f, _: rpc.EnterRequiresAction(f, tuple(calls), done, approvals, expires_s),
         )
+
+    async def pause(self, reached: LimitReached) -> None:
+        """Pause the chat until a person has raised the limit, or ended the turn."""
+        expires_s = self._around.settings.question_timeout_s
+        log.info("turn.paused", limit=reached.kind)
+        await self._commit(PAUSE_TURN, (), lambda f, _: PauseTurn(f, reached, expires_s))
 
     async def access_to(self, model: ModelName) -> ModelAccess | None:
         """How to reach another model than the chat's own; None when it cannot be used."""

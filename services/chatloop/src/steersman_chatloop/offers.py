@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -16,7 +17,11 @@ from steersman_contracts.rpc.prompts import PromptSection
 from steersman_contracts.rpc.tools import PluginPrompt, ToolSpec
 from steersman_contracts.rpc.worker import OwnedChat
 
-_OF_SKILLS = frozenset(tool.spec.name for tool in SKILL_TOOLS)
+NOT_IN_PLAN_MODE: Final = (
+    "not run: this chat is in plan mode, where only tools that change nothing work; when you know "
+    "what should be done, call propose_plan"
+)
+_OF_SKILLS: Final = frozenset(tool.spec.name for tool in SKILL_TOOLS)
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -59,7 +64,16 @@ async def gather(around: Surroundings, chat: OwnedChat) -> Offer:
     return Offer(tools, workspace, around.toolbox.prompts if tools else ())
 
 
-def _tools(chat: OwnedChat, catalog: Sequence[ToolSpec]) -> tuple[ToolSpec, ...]:
+def _tools(chat: OwnedChat, catalog: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
+    return harmless(chat, catalog) if chat.terms.plan_mode else _all_tools(chat, catalog)
+
+
+def harmless(chat: OwnedChat, catalog: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
+    """The tools of a chat that change nothing, as they say themselves; a client's never say so."""
+    return tuple(tool for tool in _all_tools(chat, catalog) if tool.read_only)
+
+
+def _all_tools(chat: OwnedChat, catalog: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
     """The server's tools, the loop's own, the client's; a later one hides an earlier one."""
     client = tuple(
         ToolSpec(tool.name, tool.description, tool.input_schema, plugin="client")

@@ -15,7 +15,7 @@ import structlog
 
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
-from steersman_chatloop.offers import chat_tools_of
+from steersman_chatloop.offers import NOT_IN_PLAN_MODE, chat_tools_of, harmless
 from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
@@ -23,7 +23,8 @@ from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.policies import PendingApproval
-from steersman_contracts.rpc.tools import CallProgress
+from steersman_contracts.questions import ASK
+from steersman_contracts.rpc.tools import CallProgress, ToolSpec
 from steersman_contracts.rpc.worker import OwnedChat
 from steersman_runtime.nats_client import encode_headers
 
@@ -62,8 +63,17 @@ class StepCalls:
         """Whether calls are left that others answer."""
         return any(call.call_id not in self.results for call in self.calls)
 
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether a question to a person is among them."""
+        own = {tool.spec.name for tool in chat_tools_of(self._chat)}
+        return ASK in own and any(
+            call.tool == ASK and call.call_id not in self.results for call in self.calls
+        )
+
     async def run(self) -> None:
         """Run what is ours to run."""
+        self._refuse_in_plan_mode(await self._around.toolbox.catalog())
         of_client = {tool.name for tool in self._chat.client_tools}
         sorted_ = await self._sorted_out(
             [
@@ -86,6 +96,15 @@ class StepCalls:
                 finished=self.results,
                 on_progress=self._publish_progress,
             )
+
+    def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:
+        """What a model was not offered it may call all the same."""
+        if not self._chat.terms.plan_mode:
+            return
+        allowed = {tool.name for tool in harmless(self._chat, catalog)}
+        for call in self.calls:
+            if call.tool not in allowed and call.call_id not in self.results:
+                self.results[call.call_id] = error_result(call, NOT_IN_PLAN_MODE)
 
     async def _run_own(self, tool: ChatTool, call: ToolCallPart) -> None:
         scene = Scene(self._around, self._chat, self._message_id)

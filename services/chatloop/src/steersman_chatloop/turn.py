@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,8 @@ from steersman_chatloop.decide import (
     Decision,
     Fail,
     FinishTurn,
+    Pause,
+    Remind,
     RunTools,
     after_boundary,
     decide,
@@ -41,6 +44,8 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
+from steersman_chatloop.limits import limit_reached
+from steersman_chatloop.loop_guard import NOTICE, Guard
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
@@ -55,10 +60,18 @@ from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
 from steersman_chatloop.summarising import Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
-from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason, Usage
+from steersman_contracts.chats import (
+    ChatError,
+    Message,
+    Role,
+    Status,
+    StopReason,
+    Usage,
+    Visibility,
+)
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
-from steersman_contracts.parts import Parts, ToolCallPart
+from steersman_contracts.parts import Parts, TextPart, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime.episodes import read_episode
@@ -133,6 +146,12 @@ class ChatRun:
                 await self._finish_error(error)
             case RunTools(calls):
                 await self._run_tools(calls)
+            case Remind():
+                note = rpc.NewMessage(Role.USER, (TextPart(NOTICE),), Visibility.MODEL)
+                log.info("turn.circles", steps=self.chat.steps)
+                await self._claim.commit_step((note,), begin=True)
+            case Pause(reached):
+                await self._claim.pause(reached)
             case FinishTurn(outcome, unanswered):
                 results = tool_message(unanswered, {}, "not run: the model had stopped")
                 await self._claim.finish_turn(results, outcome)
@@ -151,7 +170,12 @@ class ChatRun:
             may_reenter=self._reentries < _MOST_REENTRIES,
         )
         return decide(
-            messages, steps=chat.steps, max_steps=settings.max_steps, compaction=compaction
+            messages,
+            steps=chat.steps,
+            max_steps=settings.max_steps,
+            compaction=compaction,
+            guard=Guard(settings.loop_notice_after, settings.loop_end_after),
+            reached=limit_reached(chat.terms, steps=chat.steps, now=datetime.now(UTC)),
         )
 
     def _for_model(self) -> Sequence[Message]:
@@ -312,7 +336,12 @@ class ChatRun:
         running = StepCalls(self._around, self.chat, calls, self._calls_message())
         if await self._interruptible(running.run()):
             if running.waits:
-                await self._claim.require_action(calls, running.results, running.asked)
+                patience_s = (
+                    self._around.settings.question_timeout_s if running.waits_for_person else None
+                )
+                await self._claim.require_action(
+                    calls, running.results, running.asked, expires_s=patience_s
+                )
                 return
             results = tool_message(calls, running.results, INTERRUPTED)
             begin = not self._is_full_after(last_usage(self._for_model()))

@@ -10,6 +10,7 @@ from steersman_gateway import about
 from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
+from steersman_gateway.decisions import DecisionController
 from steersman_gateway.desktop import DesktopController
 from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.files import ChatFileController, FileController
@@ -47,6 +48,7 @@ def api_router() -> Router:
             ProviderController,
             PolicyController,
             PromptController,
+            DecisionController,
             UserController,
             refresh_prices,
             usage,

@@ -70,6 +70,9 @@ class ChatController(Controller):
             parts=input_parts(data.text, data.parts, required=False),
             client_key=data.client_key,
             client_tools=data.client_tools,
+            plan_mode=data.plan_mode,
+            limits=data.limits,
+            response_schema=data.response_schema,
         )
         reply = await backend.call(rpc.CREATE, request)
         return Response(reply, headers={"Location": f"/api/v1/chats/{reply.chat.id}"})
@@ -115,13 +118,15 @@ class ChatController(Controller):
         actor: CurrentActor,
         backend: Services,
     ) -> Chat:
-        """Change title, model or system prompt. A running step keeps the model that it has."""
+        """Change what is given. A running step keeps the model that it has."""
         request = rpc.UpdateChat(
             actor,
             chat,
             title=data.title,
             model=None if data.model is None else ModelName(data.model),
             system_prompt=data.system_prompt,
+            plan_mode=data.plan_mode,
+            response_schema=data.response_schema,
         )
         return (await backend.call(rpc.UPDATE, request)).chat
 

@@ -17,6 +17,7 @@ from steersman_runtime.tasks import TaskGroup, running
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
+from steersman_store.decisions import Decisions
 from steersman_store.drops import Drops
 from steersman_store.files import Files
 from steersman_store.identity import Identities
@@ -105,6 +106,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             worker.serve(server)
             Titles(database, announcer, worker).serve(server)
             Prompts(database, worker).serve(server)
+            Decisions(database, announcer).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)

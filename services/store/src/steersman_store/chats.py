@@ -25,11 +25,14 @@ from steersman_contracts.parts import (
 )
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as rpc
+from steersman_contracts.terms import TurnLimits
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
 from steersman_store.files import check_known, described, file_ids
+from steersman_store.questions import with_checked_answers
+from steersman_store.response_schemas import check_response_schema
 from steersman_store.titles import wants_title
 
 _TITLE_LENGTH = 60
@@ -77,6 +80,10 @@ def check_labels(labels: Mapping[str, str]) -> None:
             )
 
 
+def _limits(limits: TurnLimits | None) -> str | None:
+    return None if limits is None or limits == TurnLimits() else json_text(limits)
+
+
 def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
     (result,) = strip_internal((ToolResultPart("", "", content),))
     return result.content if isinstance(result, ToolResultPart) else ()
@@ -118,13 +125,14 @@ class Chats:
 
     async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
         check_client_tools(request.client_tools)
+        check_response_schema(request.response_schema)
         chat_id = new_chat_id()
         return await self._say(
             chat_id,
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
                 request.actor.user_id,
                 chat_id,
                 subjects.partition(chat_id),
@@ -135,6 +143,9 @@ class Chats:
                 request.client_key,
                 json_text(request.client_tools),
                 "person" if request.title else "auto",
+                request.plan_mode,
+                _limits(request.limits),
+                None if not request.response_schema else json_text(request.response_schema),
             ),
         )
 
@@ -227,6 +238,7 @@ class Chats:
         )
 
     async def submit_tool_results(self, request: rpc.SubmitToolResults) -> msgspec.Raw:
+        request = await with_checked_answers(self._database, request)
         return await self._transition(
             request.chat_id,
             "SELECT * FROM submit_tool_results($1, $2, $3, $4, $5)",
@@ -324,14 +336,17 @@ class Chats:
         )
 
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
+        check_response_schema(request.response_schema)
         return await self._transition(
             request.chat_id,
-            "SELECT * FROM update_chat($1, $2, $3, $4, $5)",
+            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6, $7)",
             request.actor.user_id,
             request.chat_id,
             request.title,
             request.model,
             request.system_prompt,
+            request.plan_mode,
+            None if request.response_schema is None else json_text(request.response_schema),
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:

@@ -18,6 +18,7 @@ from steersman_contracts.parts import ToolResultPart, encode_parts, strip_intern
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.steering import PAUSE_TURN, PROPOSE_PLAN, PauseTurn, ProposePlan
 from steersman_contracts.terms import Terms
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcer
@@ -99,6 +100,8 @@ class Worker:
         server.add(rpc.RENEW, self.renew)
         server.add(rpc.MODEL_ACCESS, self.model_access)
         server.add(rpc.PROVIDER_ACCESS, self.provider_access)
+        server.add(PAUSE_TURN, self.pause_turn)
+        server.add(PROPOSE_PLAN, self.propose_plan)
 
     async def acquire(self, request: rpc.Acquire) -> msgspec.Raw:
         row = await self._row(
@@ -177,6 +180,25 @@ class Worker:
             encode_parts(strip_internal(of_client)).decode(),
             request.expires_s,
         )
+
+    async def pause_turn(self, request: PauseTurn) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM pause_turn($1, $2, $3, $4, $5, $6)",
+            request.fence,
+            json_text(request.reached),
+            request.expires_s,
+        )
+
+    async def propose_plan(self, request: ProposePlan) -> Nothing:
+        await self._database.value(
+            "SELECT propose_plan($1, $2, $3, $4)",
+            request.chat_id,
+            request.runner_id,
+            request.call_id,
+            request.text.replace("\0", "\ufffd"),
+        )
+        self._announcer.changed(request.chat_id)
+        return Nothing()
 
     async def begin_compaction(self, request: rpc.BeginCompaction) -> msgspec.Raw:
         reply = await self._database.raw(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from steersman_chatloop.chat_tools.base import ChatTool
+from steersman_chatloop.chat_tools.plans import PROPOSE_PLAN
+from steersman_chatloop.chat_tools.questions import ASK_USER_QUESTION
 from steersman_chatloop.chat_tools.skills import SKILL_TOOLS
 
-CHAT_TOOLS: Final[tuple[ChatTool, ...]] = (*SKILL_TOOLS,)
+CHAT_TOOLS: Final[tuple[ChatTool, ...]] = (*SKILL_TOOLS, ASK_USER_QUESTION, PROPOSE_PLAN)
 """In the order in which they are offered; names are unique."""
