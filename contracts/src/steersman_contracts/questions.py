@@ -19,7 +19,7 @@ Label = Annotated[
 ]
 
 
-class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Option(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the answers to choose from."""
 
     label: Label
@@ -28,7 +28,7 @@ class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     ] = ""
 
 
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """One question, with answers to choose from."""
 
     question: Annotated[
@@ -46,13 +46,13 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ] = True
 
 
-class AskArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AskArguments(msgspec.Struct, frozen=True):
     """The arguments of `ask_user_question`."""
 
     questions: Annotated[tuple[Question, ...], msgspec.Meta(min_length=1, max_length=4)]
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person says to one question: options, words of their own, or both."""
 
     selected: Annotated[tuple[Label, ...], msgspec.Meta(max_length=4)] = ()

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import msgspec
 
+from steersman_contracts.questions import MAX_ANSWER, Label
 from steersman_contracts.rpc.prompts import (
     PromptText,
     SkillBody,
     SkillFiles,
     Threshold,
 )
-from steersman_contracts.rpc.steering import Answers, CallId, Comment
+from steersman_contracts.rpc.steering import CallId, Comment
 from steersman_contracts.terms import SkillDescription
 
 
@@ -30,10 +31,18 @@ class InstructionsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """Percent of the model's window in place of the model's own setting; 100 is never."""
 
 
+class AnswerInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What you say to one question: options, words of your own, or both."""
+
+    selected: Annotated[tuple[Label, ...], msgspec.Meta(max_length=4)] = ()
+    """Labels of options."""
+    text: Annotated[str, msgspec.Meta(max_length=MAX_ANSWER)] = ""
+
+
 class AnswersBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Answers to the questions of one call, in their order."""
 
-    answers: Answers
+    answers: Annotated[tuple[AnswerInput, ...], msgspec.Meta(min_length=1, max_length=4)]
     call_id: CallId | None = None
     """Which call; may be left out when only one asks."""
 

@@ -24,7 +24,7 @@ from steersman_contracts.rest import (
     ToolResultsBody,
     UpdateChatBody,
 )
-from steersman_contracts.rest_prompts import AnswersBody, LimitsBody, PlanDecisionBody
+from steersman_contracts.rest_prompts import AnswerInput, AnswersBody, LimitsBody, PlanDecisionBody
 from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.imports import ImportReply
 
@@ -179,7 +179,8 @@ class ChatCalls:
         self, chat_id: ChatId, answers: tuple[Answer, ...], call_id: str | None = None
     ) -> Chat:
         """Answer what the model asks; `call_id` may be left out when only one call does."""
-        return await self._change("POST", chat_id, "answers", AnswersBody(answers, call_id))
+        said = tuple(AnswerInput(answer.selected, answer.text) for answer in answers)
+        return await self._change("POST", chat_id, "answers", AnswersBody(said, call_id))
 
     async def approve_plan(self, chat_id: ChatId, comment: str = "") -> Chat:
         """Leave plan mode, and have the model carry out its plan."""

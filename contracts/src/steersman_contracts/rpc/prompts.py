@@ -126,7 +126,16 @@ class PreviewPrompt(msgspec.Struct, frozen=True):
 
 
 SectionName: TypeAlias = Literal[
-    "deployment", "chat", "user", "workspace", "files", "skills", "plugins", "subagents", "plan"
+    "deployment",
+    "chat",
+    "user",
+    "workspace",
+    "files",
+    "skills",
+    "plugins",
+    "subagents",
+    "plan",
+    "answer",
 ]
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from steersman_chatloop.answers import section as answer_section
 from steersman_contracts.rpc.context import InstructionFile, WorkspaceContext
 from steersman_contracts.rpc.prompts import PromptSection
 from steersman_contracts.rpc.tools import PluginPrompt
@@ -99,6 +100,8 @@ def sections(given: Ingredients) -> tuple[PromptSection, ...]:
     found.append(PromptSection("subagents", given.subagents))
     if terms.plan_mode and "propose_plan" in given.tools:
         found.append(PromptSection("plan", f"# Plan mode\n\n{_PLAN}"))
+    if terms.response_schema:
+        found.append(PromptSection("answer", answer_section(terms.response_schema)))
     return tuple(section for section in found if section.text)
 
 

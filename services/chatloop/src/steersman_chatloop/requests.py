@@ -47,4 +47,5 @@ class Requests:
                 self._around.files.of(chat.chat_id, self._around.runner_id),
             ),
             tools=offer.tools,
+            response_schema=chat.terms.response_schema,
         )

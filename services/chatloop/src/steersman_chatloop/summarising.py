@@ -107,7 +107,9 @@ class Summariser:
 
     def _asked(self) -> StepRequest:
         messages = prompt.prepare(asked(self._history, shrink=self._shrink))
-        return msgspec.structs.replace(self._request, messages=messages, tool_choice="none")
+        return msgspec.structs.replace(
+            self._request, messages=messages, tool_choice="none", response_schema=None
+        )
 
     async def settle(self) -> bool:
         """Store the summary, or say that there is none.

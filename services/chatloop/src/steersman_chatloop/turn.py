@@ -18,6 +18,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
+from steersman_chatloop import answers
 from steersman_chatloop.answering import Answering
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
@@ -71,7 +72,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
-from steersman_contracts.parts import Parts, TextPart, ToolCallPart
+from steersman_contracts.parts import JsonObject, Parts, TextPart, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime.episodes import read_episode
@@ -80,6 +81,8 @@ log = structlog.stdlib.get_logger()
 
 _MOST_REENTRIES: Final = 3
 """How often in one turn the model is called again after it had finished, for a summary's sake."""
+_ANSWERED: Final = frozenset({"end", "stop-sequence", "unknown"})
+"""Stops after which what was said is the answer."""
 _PAUSE_STEPS: Final = 5
 """Steps after a summary that failed, before another one is tried."""
 
@@ -269,10 +272,26 @@ class ChatRun:
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
             await self._claim.commit_step((message,), begin=not calls)  # a pause: the model goes on
+        elif (schema := self.chat.terms.response_schema) and ended.stop in _ANSWERED:
+            await self._finish_with_answer(message, schema)
         elif self._is_full_after(ended.usage):
             await self._claim.commit_step((message,), begin=False)
         else:
             await self._claim.finish_turn((message,), "completed")
+
+    async def _finish_with_answer(self, message: rpc.NewMessage, schema: JsonObject) -> None:
+        """The model is done: hold its answer against the schema, and ask again a few times."""
+        checked = answers.check(message.parts, schema)
+        message = msgspec.structs.replace(message, parts=checked.parts)
+        if not checked.problems:
+            await self._claim.finish_turn((message,), "completed")
+        elif answers.repairs(self._for_model()) < answers.MOST_REPAIRS:
+            text = answers.repair(checked.problems)
+            note = rpc.NewMessage(Role.USER, (TextPart(text),), Visibility.MODEL)
+            log.info("answer.unfit", problems=len(checked.problems))
+            await self._claim.commit_step((message, note), begin=True)
+        else:
+            await self._claim.finish_error(answers.UNFIT, (message,))
 
     def _assistant(
         self, parts: Parts, stop: StopReason, ended: StepEnded | None = None

@@ -6,6 +6,7 @@ from litestar import Controller, post, put
 from litestar.params import JSONBody
 
 from steersman_contracts.chats import Chat
+from steersman_contracts.questions import Answer
 from steersman_contracts.rest_prompts import AnswersBody, LimitsBody, PlanDecisionBody
 from steersman_contracts.rpc import steering as rpc
 from steersman_contracts.terms import TurnLimits
@@ -29,7 +30,8 @@ class DecisionController(Controller):
         backend: Services,
     ) -> Chat:
         """Answer a call of `ask_user_question` in `action.calls`; the turn goes on."""
-        request = rpc.AnswerQuestion(actor, chat, data.call_id, data.answers)
+        answers = tuple(Answer(one.selected, one.text) for one in data.answers)
+        request = rpc.AnswerQuestion(actor, chat, data.call_id, answers)
         return (await backend.call(rpc.ANSWER_QUESTION, request)).chat
 
     @post("/plan/approve", operation_id="approvePlan", summary="Approve the plan", status_code=202)
