@@ -23,6 +23,7 @@ from steersman_chatloop.answering import Answering
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
+    Window,
     can_be_summarised,
     context_tokens,
     last_usage,
@@ -56,6 +57,7 @@ from steersman_chatloop.partial import (
 )
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.requests import Requests
+from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
@@ -167,7 +169,7 @@ class ChatRun:
         elif self._answering.own != chat.model:
             self._answering = Answering(chat.model)  # a person has chosen another one
         compaction = Compaction(
-            window_of(self._answering.model),
+            self._window(),
             chat.compaction_requested,
             may_start=chat.steps >= self._no_summary_before,
             may_reenter=self._reentries < _MOST_REENTRIES,
@@ -308,8 +310,11 @@ class ChatRun:
 
     def _is_full_after(self, usage: Usage | None) -> bool:
         """A step that reached the threshold is committed by itself; `decide` says what follows."""
-        window = window_of(self._answering.model)
+        window = self._window()
         return window is not None and window.is_full(usage)
+
+    def _window(self) -> Window | None:
+        return window_of(self._answering.model, self.chat.terms.compaction_threshold)
 
     async def _writer(self) -> ModelAccess:
         """The model that writes summaries: the one that answers, unless it names another."""
@@ -330,8 +335,9 @@ class ChatRun:
             history=self._for_model(),
             request=request,
             stream=self._stream,
-            window=window_of(own),
+            window=window_of(own, self.chat.terms.compaction_threshold),
             shrink=0 if overflow is None and _fits(self._for_model(), writer) else 1,
+            restate=lambda: restate(self._around, self.chat),
         )
         done = await self._interruptible(
             summariser.write(self._around.settings.compaction_timeout_s)

@@ -9,7 +9,8 @@ from typing import Final
 import structlog
 
 from steersman_contracts.errors import DeadlineExceeded, SteersmanError
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.context import (
     READ_CONTEXT,
     READ_SKILL,
@@ -18,6 +19,7 @@ from steersman_contracts.rpc.context import (
     SkillText,
     WorkspaceContext,
 )
+from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
 
@@ -65,6 +67,15 @@ class WorkspaceContexts:
         """
         request = ReadSkill(chat_id, name, path)
         return await self._rpc.call(READ_SKILL, request, deadline_s=BUDGET_S)
+
+    async def desktop(self, chat_id: ChatId, owner_id: UserId) -> Desktop | None:
+        """The desktop of a chat; None when nobody can say."""
+        try:
+            request = GetDesktop(Actor(owner_id), chat_id)
+            return await self._rpc.call(GET_DESKTOP, request, deadline_s=BUDGET_S)
+        except SteersmanError as error:
+            log.info("desktop.not_known", error_code=error.code)
+            return None
 
     def _last(self, chat_id: ChatId) -> WorkspaceContext:
         return self._known.get(chat_id, WorkspaceContext())
