@@ -12,7 +12,7 @@ ARGS ?=
 N ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check format chaos bench lock clean
+.PHONY: help run test lint check format chaos soak bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can
 
 chaos: $(VENV)/dev.stamp ## Kill everything at random while chats stream, N rounds long (N=3)
 	STEERSMAN_CHAOS_ROUNDS=$(N) $(BIN)/python -m pytest tests/chaos -s --timeout 3600 $(ARGS)
+
+soak: $(VENV)/dev.stamp ## One chat of 2,000 steps with a small window (N=2000)
+	STEERSMAN_SOAK_STEPS=$(if $(filter file,$(origin N)),2000,$(N)) $(BIN)/python -m pytest tests/integration/chatloop/test_soak.py -n 0 $(ARGS)
 
 bench: $(VENV)/dev.stamp ## Measure the budgets of the design, against their own baseline
 	$(BIN)/python -m bench $(ARGS)

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import UNSET
 
+from fakes.answer_form import check_output_format
 from fakes.anthropic_request import (
     ASSISTANT_ONLY,
     BETA_BLOCKS,
@@ -70,6 +71,8 @@ def check_parameters(body: Request, version: str, betas: tuple[str, ...]) -> Non
             if getattr(body, name) is not UNSET:
                 raise Refused(f"{name}: Extra inputs are not permitted", field=name)
     _check_budget(body)
+    if body.output_config is not None and body.output_config.format is not None:
+        check_output_format(body.output_config.format)
 
 
 def _check_budget(body: Request) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
+from fakes.answer_form import check_answer_form
 from fakes.chat_request import (
     FOREIGN,
     AssistantMessage,
@@ -64,6 +65,7 @@ def check_parameters(body: Request) -> None:
                 field=name,
                 code="integer_below_min_value",
             )
+    check_answer_form(body.response_format, "response_format", nested="json_schema")
     if dialect(body.model) != "hidden":
         return
     for name in FOREIGN:

@@ -27,6 +27,17 @@ def check_parameters(body: Request) -> None:
                 "* GenerateContentRequest.generation_config.max_output_tokens: must be positive",
                 field="generationConfig.maxOutputTokens",
             )
+        if config.response_json_schema is not None:
+            if config.response_mime_type != "application/json":
+                raise Refused(
+                    "response_json_schema needs the mime type 'application/json'",
+                    field="generationConfig.responseMimeType",
+                )
+            if body.tools:
+                raise Refused(
+                    "Function calling with a response mime type: 'application/json' is unsupported",
+                    field="generationConfig.responseMimeType",
+                )
         thinking = config.thinking_config
         if (
             thinking is not None

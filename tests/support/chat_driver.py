@@ -15,9 +15,11 @@ from steersman_contracts.chats import Chat, ChatError, Message, Role, Status, Us
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId, RunnerId, UserId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
-from steersman_contracts.rpc import Actor
+from steersman_contracts.questions import Answer
+from steersman_contracts.rpc import Actor, steering
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
+from steersman_contracts.terms import TurnLimits
 from steersman_runtime.nats_client import NatsClient, header
 from steersman_runtime.rpc import RpcClient
 
@@ -195,6 +197,18 @@ class StoreDriver:
     ) -> Chat:
         request = people.ResolveApproval(self.actor, chat_id, call_id, approved, **fields)
         return (await self.rpc.call(people.RESOLVE_APPROVAL, request)).chat
+
+    async def answer(self, chat_id: ChatId, *answers: Answer, call_id: str | None = None) -> Chat:
+        request = steering.AnswerQuestion(self.actor, chat_id, call_id, answers)
+        return (await self.rpc.call(steering.ANSWER_QUESTION, request)).chat
+
+    async def decide_plan(self, chat_id: ChatId, *, approved: bool, comment: str = "") -> Chat:
+        request = steering.DecidePlan(self.actor, chat_id, approved, comment)
+        return (await self.rpc.call(steering.DECIDE_PLAN, request)).chat
+
+    async def set_limits(self, chat_id: ChatId, **limits: int) -> Chat:
+        request = steering.SetLimits(self.actor, chat_id, TurnLimits(**limits))
+        return (await self.rpc.call(steering.SET_LIMITS, request)).chat
 
     async def archive(self, chat_id: ChatId, *, archived: bool = True) -> Chat:
         request = people.ArchiveChat(self.actor, chat_id, archived)

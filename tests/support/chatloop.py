@@ -75,14 +75,15 @@ class ToolHost:
 
     def __init__(self) -> None:
         self.tools: dict[str, Callable[[CallTool], Awaitable[CallResult]]] = {}
-        self.read_only: set[str] = set()
+        self.facts: dict[str, dict[str, Any]] = {}
+        """Tool → what it says about itself beside its name."""
         self.called: asyncio.Queue[CallTool] = asyncio.Queue()
         self.cancelled: asyncio.Queue[CancelCall] = asyncio.Queue()
 
     async def catalog(self, _: ListTools) -> Catalog:
         schema: JsonObject = {"type": "object", "properties": {}, "additionalProperties": True}
         specs = [
-            ToolSpec(name, f"The tool {name}.", schema, "test", read_only=name in self.read_only)
+            ToolSpec(name, f"The tool {name}.", schema, "test", **self.facts.get(name, {}))
             for name in sorted(self.tools)
         ]
         return Catalog("test", tuple(specs), ())

@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "usage": "steersman.usage",
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
+    "skill": "steersman.skills",
     "plugins": "steersman.plugins",
     "mcp": "steersman.mcp",
     "doctor": "steersman.doctor",

@@ -20,6 +20,7 @@ from steersman_contracts.ids import (
 from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import CONTENT_VERSION, JsonObject, Parts, ToolCallPart
 from steersman_contracts.policies import PendingApproval
+from steersman_contracts.terms import LimitReached, Plan, TurnLimits
 
 
 class Status(StrEnum):
@@ -66,6 +67,7 @@ class Transition(StrEnum):
     COMMIT_COMPACTION = "commit_compaction"
     FAIL_COMPACTION = "fail_compaction"
     ENTER_REQUIRES_ACTION = "enter_requires_action"
+    RESUME = "resume"
     FINISH_TURN = "finish_turn"
     FINISH_INTERRUPTION = "finish_interruption"
     FINISH_ERROR = "finish_error"
@@ -116,7 +118,9 @@ StopReason: TypeAlias = Literal[
     "unknown",
 ]
 
-Outcome: TypeAlias = Literal["completed", "interrupted", "error", "step_limit", "action_expired"]
+Outcome: TypeAlias = Literal[
+    "completed", "interrupted", "error", "step_limit", "action_expired", "loop"
+]
 """How the last turn ended. An interrupted turn never looks like a completed one."""
 
 Boundary: TypeAlias = Literal["clear", "summary", "summary-at-rest"]
@@ -223,6 +227,9 @@ class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether it waits for a client or a person, and not for agents alone."""
         return bool(self.calls or self.approvals)
 
+    limit: LimitReached | None = None
+    """The turn waits because of this, and not for calls: raise the limit, or end the turn."""
+
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The durable conversation, without its messages."""
@@ -271,6 +278,13 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     """An agent that goes on when its parent is interrupted, archived or deleted."""
     tree_cost_micros: int = 0
     """What it and all agents below it have cost together; of a root, deleted ones included."""
+    plan_mode: bool = False
+    """Only tools that change nothing, until a plan is approved."""
+    plan: Plan | None = None
+    """The newest plan that was proposed."""
+    limits: TurnLimits | None = None
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer of each turn."""
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True):

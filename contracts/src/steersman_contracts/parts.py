@@ -79,7 +79,7 @@ class ToolCallPart(
 
 
 class JsonPart(msgspec.Struct, frozen=True, tag_field="type", tag="json", omit_defaults=True):
-    """A JSON value inside a tool result."""
+    """A JSON value: inside a tool result, or the value of an answer, behind its text."""
 
     value: Any
 
@@ -163,6 +163,7 @@ Part: TypeAlias = (
     | FileReferencePart
     | ContextFilePart
     | SkillPart
+    | JsonPart
 )
 Parts: TypeAlias = tuple[Part, ...]
 
@@ -203,7 +204,7 @@ def strip_internal(parts: Parts) -> Parts:
 
 def _strip(part: Part) -> Part:
     match part:
-        case FileReferencePart() | ContextFilePart() | SkillPart():
+        case FileReferencePart() | ContextFilePart() | SkillPart() | JsonPart():
             return part
         case ToolResultPart(content=content):
             clean = tuple(_strip_content(item) for item in content)

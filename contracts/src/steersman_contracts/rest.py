@@ -52,6 +52,7 @@ from steersman_contracts.rpc.plugins import SecretValue
 from steersman_contracts.rpc.policies import AuditEntry
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.users import Account, UserName
+from steersman_contracts.terms import TurnLimits
 
 ModelRef = Annotated[str, msgspec.Meta(min_length=3, max_length=264, pattern=r"^[^/\s]+/[^\s]+$")]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
@@ -127,6 +128,12 @@ class CreateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     have set a limit, above which nothing else happens than at it."""
     mcp_server_ids: Chosen | None = None
     """MCP servers whose tools it gets; null is those that are on by default."""
+    plan_mode: bool = False
+    """Only tools that change nothing, until a person has approved a plan."""
+    limits: TurnLimits | None = None
+    """What one turn may use before it pauses for a person."""
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer of each turn."""
 
 
 class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +146,9 @@ class UpdateChatBody(_Body, frozen=True, forbid_unknown_fields=True):
     """Null goes back to the model's own setting."""
     mcp_server_ids: Chosen | UnsetType | None = UNSET
     """From the next turn on; null goes back to those that are on by default."""
+    plan_mode: bool | None = None
+    response_schema: JsonObject | None = None
+    """JSON Schema of the final answer; empty takes it away."""
 
 
 class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):

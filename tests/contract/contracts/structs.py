@@ -125,7 +125,8 @@ def _struct(
 
 def _many(info: inspect.ListType | inspect.VarTupleType) -> st.SearchStrategy[list[Any]]:
     low = info.min_length or 0
-    return st.lists(_build(info.item_type), min_size=low, max_size=low + _MAX_ITEMS)
+    high = min(_or(info.max_length, low + _MAX_ITEMS), low + _MAX_ITEMS)
+    return st.lists(_build(info.item_type), min_size=low, max_size=high)
 
 
 def _fits(value: str, info: inspect.StrType) -> bool:

@@ -192,6 +192,8 @@ def _tools(kind: Kind) -> Native:
         case "gemini":
             declared = {**named, "parameters_json_schema": schema}
             return {"tools": [{"function_declarations": [declared]}]}
+        case _:
+            raise AssertionError(f"no SDK is driven for {kind}")
 
 
 USAGE: Final[Mapping[Kind, Native]] = {

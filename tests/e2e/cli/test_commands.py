@@ -10,7 +10,8 @@ from e2e.cli.conftest import StartChat, text_of, until
 from e2e.cli.terminal import PROMPT, terminal
 from support.deployment import Deployment
 
-from steersman.chat.commands import COMMANDS, Misused, Talk, obey
+from steersman.chat.commands import COMMANDS, Talk, obey
+from steersman.chat.decisions import Misused
 from steersman.client import ApiProblem, Client, View
 from steersman_contracts.chats import Chat, Role, Status
 from steersman_contracts.ids import ChatId, ModelName

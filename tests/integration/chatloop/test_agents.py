@@ -222,7 +222,7 @@ async def test_the_kind_of_an_agent_decides_about_its_tools(
     store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
 ) -> None:
     tool_host.tools |= {"look": nothing, "drop": nothing}
-    tool_host.read_only.add("look")
+    tool_host.facts["look"] = {"read_only": True}
 
     def parent(view: RequestView) -> Turn:
         if view.step_index == 0:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import pytest
 from fakes import FakeProviders, Text, ToolCall, Turn
 from fakes.faults import HttpError
@@ -17,6 +18,7 @@ from steersman_chatloop.compaction import INSTRUCTION
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, Message, Status
 from steersman_contracts.parts import JsonPart, ToolResultPart
+from steersman_contracts.rpc import prompts
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
 LIMIT = 1000
@@ -259,3 +261,109 @@ async def test_an_interrupt_ends_a_summary_and_nothing_of_it_is_kept(
 
     assert rested.last_outcome == "interrupted"
     assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_message_that_was_queued_meanwhile_is_answered_after_the_summary(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), SMALL]), Turn([Text("two"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    gate = fakes.hold("m", deltas=1)
+    await store.compact(chat.id)
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    queued = await store.send(chat.id, "second")
+    assert queued.delivery == "queued"
+    gate.release()
+    await store.log.until(chat.id, events.CompactionFinished, succeeded=True)
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
+    async with asyncio.timeout(40):
+        while (await store.chat(chat.id)).queue_size:
+            await store.log.more(len(store.log.seen))
+    await store.at_rest(chat.id)
+
+    _, _, after = await requests(fakes, 3)
+    assert said_to(after) == [("user", "<summary>"), ("user", "second")]
+    texts = [words_of(m) for m in await store.messages(chat.id)]
+    assert [t for t in texts if t] == ["first", "one", "second", "two"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_chat_in_error_can_be_summarised(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    # The turn of the request that fails is lost.
+    fakes.script("m", answering(Turn([Text("one"), SMALL]), *[Turn([Text("two"), SMALL])] * 2))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    fakes.fault("m", HttpError(401, error_type="invalid_api_key"))
+    await store.send(chat.id, "second")
+    assert (await store.at_rest(chat.id)).status is Status.ERROR
+    await store.compact(chat.id)
+    rested = await store.at_rest(chat.id)
+
+    # The question was never answered: it is carried over, and is answered now.
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "completed")
+    assert len(reports(await store.messages(chat.id))) == 1
+    assert words_of((await store.messages(chat.id))[-1]) == "two"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_worker_that_is_lost_before_it_commits_leaves_one_summary(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, database_url: str
+) -> None:
+    fakes.script("m", answering(Turn([Text("one"), SMALL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    gate = fakes.hold("m", deltas=1)
+    await store.compact(chat.id)
+    async with asyncio.timeout(20):
+        await fakes.held("m")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DELETE FROM leases")  # as if it had died: another one takes the chat
+    await connection.close()
+    await store.log.until(chat.id, events.CompactionFinished, succeeded=True)
+    gate.release()
+    await store.at_rest(chat.id)
+
+    assert len(reports(await store.messages(chat.id))) == 1
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_what_goes_on_is_said_again_beside_the_summary(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    async def processes(_: CallTool) -> CallResult:
+        found = [
+            {"process_id": "p1", "command": "make\nall", "running": True},
+            {"process_id": "p2", "command": "true", "running": False},
+        ]
+        return CallResult((JsonPart({"processes": found}),))
+
+    tool_host.tools |= {"look": look, "process_list": processes}
+    fakes.script("m", answering(Turn([ToolCall("look"), FULL]), Turn([Text("done"), SMALL])))
+    chat = await chat_of("find it")
+    await store.at_rest(chat.id)
+
+    _, _, after = await requests(fakes, 3)
+    assert "These processes still run:\n- `p1`: make all\n" in after.last_user_text
+    assert "p2" not in after.last_user_text
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_person_decides_when_their_chats_are_summarised(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    request = prompts.PutPrompt(store.actor, "user", "", compaction_threshold=100)
+    await store.rpc.call(prompts.PUT_PROMPT, request)
+    fakes.script("m", answering(Turn([Text("one"), FULL])))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+
+    assert reports(await store.messages(chat.id)) == []
+    assert len(fakes.requests) == 1

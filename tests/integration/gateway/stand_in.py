@@ -42,7 +42,9 @@ from steersman_contracts.rpc import (
     mcp,
     models,
     policies,
+    prompts,
     providers,
+    steering,
     tools,
     usage,
     users,
@@ -205,6 +207,16 @@ class StandInStore:
         answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
         answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
         answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
+        answer(steering.ANSWER_QUESTION, lambda q: self._reply(q.actor, q.chat_id))
+        answer(steering.DECIDE_PLAN, lambda q: self._reply(q.actor, q.chat_id))
+        answer(steering.SET_LIMITS, lambda q: self._reply(q.actor, q.chat_id))
+        answer(prompts.GET_PROMPT, lambda _: prompts.Prompt("Be kind."))
+        answer(prompts.PUT_PROMPT, lambda q: prompts.Prompt(q.text, q.compaction_threshold))
+        answer(prompts.LIST_SKILLS, lambda _: prompts.SkillList(()))
+        answer(prompts.GET_SKILL, lambda q: prompts.Skill(q.name, "For tides.", "Look.", NOW))
+        answer(prompts.PUT_SKILL, lambda q: prompts.Skill(q.name, q.description, q.text, NOW))
+        answer(prompts.DELETE_SKILL, lambda _: Nothing())
+        answer(prompts.PREVIEW_PROMPT, lambda _: prompts.PromptPreview((), "", ()))
         answer(models.PATCH_PROVIDER, lambda q: models.ProviderReply(_provider(q.id)))
         answer(models.PATCH_MODEL, lambda q: models.ModelReply(_model(q.name.split("/", 1)[1])))
         answer(models.DELETE_MODEL, lambda _: Nothing())

@@ -194,6 +194,19 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("put", "/api/v1/policies/user"): (RULES, False),
     ("get", "/api/v1/audit"): (None, False),
     ("get", "/api/v1/usage"): (None, False),
+    ("get", "/api/v1/prompt"): (None, False),
+    ("put", "/api/v1/prompt"): ({"text": "Be kind."}, False),
+    ("get", "/api/v1/me/instructions"): (None, False),
+    ("put", "/api/v1/me/instructions"): ({"text": "Be brief."}, False),
+    ("get", CHAT + "/prompt"): (None, False),
+    ("post", CHAT + "/answers"): ({"answers": [{"selected": ["yes"]}]}, False),
+    ("post", CHAT + "/plan/approve"): ({}, True),
+    ("post", CHAT + "/plan/reject"): ({}, True),
+    ("put", CHAT + "/limits"): ({"steps": 5}, False),
+    ("get", "/api/v1/skills"): (None, False),
+    ("put", "/api/v1/skills/{skill}"): ({"description": "Tides.", "text": "Look."}, False),
+    ("get", "/api/v1/skills/{skill}"): (None, False),
+    ("delete", "/api/v1/skills/{skill}"): (None, False),
     ("post", "/api/v1/prices"): (None, False),
     ("patch", PROVIDER): ({"display_name": "Lab"}, False),
     ("get", PROVIDER + "/models"): (None, False),
@@ -270,6 +283,10 @@ ELSEWHERE = {
     ("post", "/api/v1/mcp-servers/finish-login"): 503,
     ("get", CHAT + "/tools"): 503,
     ("get", PROVIDER + "/models"): 503,
+    ("get", CHAT + "/prompt"): 503,
+    ("post", CHAT + "/answers"): 404,  # nobody asks
+    ("post", CHAT + "/plan/approve"): 409,  # there is no plan
+    ("post", CHAT + "/plan/reject"): 409,
     ("post", CHAT + "/compact/undo"): 409,  # there is no summary
     ("post", CHAT + "/approvals/{call_id}"): 404,  # nobody is asked about this one
     ("post", CHAT + "/title/regenerate"): 409,  # the demo finds no titles
@@ -351,6 +368,7 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "user_id": store.actor.user_id,
             "call_id": "c2",
             "plugin": "glossary",
+            "skill": "tides",
             "key": "token",
             "template_id": "default",
             "workspace_id": chat.chat_id,

@@ -9,7 +9,7 @@ import pytest
 
 from steersman_chatloop.agent_kinds import KINDS, OF_A_PERSON, capabilities_of
 from steersman_chatloop.instructions import system_text
-from steersman_chatloop.step_calls import chat_tools_of
+from steersman_chatloop.offers import Offer, chat_tools_of
 from steersman_contracts.chats import AgentKind, ClientTool, Status
 from steersman_contracts.ids import ChatId, ModelName, UserId
 from steersman_contracts.rpc.tools import ToolSpec
@@ -62,9 +62,14 @@ def test_agents_are_offered_where_they_may_be_and_a_client_can_hide_them() -> No
     assert "wait_agent" not in names(hidden)
 
 
+def prompt(kind: AgentKind | None) -> str:
+    chat = msgspec.structs.replace(owned(kind, may_spawn=False), system_prompt="Be brief.")
+    return system_text(Offer().prompt(chat))
+
+
 def test_an_agent_is_told_that_it_is_one_after_all_else() -> None:
-    told = system_text("Be brief.", (), KINDS["explore"].prompt)
+    told = prompt("explore")
 
     assert told.startswith("Be brief.\n\n# You are an agent")
     assert "you have only tools that read" in told
-    assert system_text("Be brief.", (), OF_A_PERSON.prompt) == "Be brief."
+    assert prompt(None) == "Be brief."

@@ -18,6 +18,7 @@ from steersman.client.exchange import Exchange
 from steersman_contracts.chats import Status
 from steersman_contracts.feed import ChatsSnapshot, FeedSync
 from steersman_contracts.ids import ChatId, QueuedId
+from steersman_contracts.questions import Answer
 from steersman_contracts.rest import (
     ChangeMcpServerBody,
     CreateChatBody,
@@ -39,6 +40,7 @@ from steersman_contracts.rest import (
     UpdateChatBody,
 )
 from steersman_contracts.rest_desktop import DesktopActionBody
+from steersman_contracts.rest_prompts import InstructionsBody, LimitsBody, SkillInput
 from steersman_contracts.rest_workspaces import CreateWorkspaceBody
 from steersman_gateway.openapi import build_document
 
@@ -105,6 +107,19 @@ CALLS: dict[str, Call] = {
     "putSystemPolicy": lambda c: c.put_policy("system", []),
     "getUserPolicy": lambda c: c.get_policy("user"),
     "putUserPolicy": lambda c: c.put_policy("user", [], version=3),
+    "getDeploymentPrompt": lambda c: c.get_prompt(),
+    "putDeploymentPrompt": lambda c: c.put_prompt("Be kind."),
+    "getInstructions": lambda c: c.get_instructions(),
+    "putInstructions": lambda c: c.put_instructions(InstructionsBody("Be brief.")),
+    "previewPrompt": lambda c: c.preview_prompt(CHAT),
+    "listSkills": lambda c: c.list_skills(),
+    "getSkill": lambda c: c.get_skill("tides"),
+    "putSkill": lambda c: c.put_skill("tides", SkillInput("For tides.", "Look.")),
+    "deleteSkill": lambda c: c.delete_skill("tides"),
+    "answerQuestion": lambda c: c.answer(CHAT, (Answer(("yes",)),)),
+    "approvePlan": lambda c: c.approve_plan(CHAT),
+    "rejectPlan": lambda c: c.reject_plan(CHAT, "no"),
+    "putLimits": lambda c: c.put_limits(CHAT, LimitsBody(steps=3)),
     "getUsage": lambda c: c.usage(),
     "listUsers": lambda c: c.list_users(),
     "createUser": lambda c: c.create_user(CreateUserBody("zoe")),
@@ -206,6 +221,7 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("template_id", "default"),
             ("workspace_id", "w1"),
             ("plugin", "glossary"),
+            ("skill", "tides"),
             ("key", "key"),
             ("server_id", "m1"),
         ):

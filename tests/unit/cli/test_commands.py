@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from steersman.chat.commands import COMMANDS, Misused, Talk, obey, parse
+from steersman.chat.commands import COMMANDS, Talk, obey, parse
+from steersman.chat.decisions import Misused
 from steersman.client import Client
 
 

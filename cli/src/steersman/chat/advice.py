@@ -7,10 +7,18 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from steersman.chat.decisions import (
+    ANSWER_USAGE,
+    limit_hint,
+    limit_text,
+    open_questions,
+    question_lines,
+)
 from steersman.chat.words import Marks, harmless, shorten
 from steersman.client import ApiProblem, ClientError, UnexpectedAnswer, Unreachable, View
 from steersman.client.access import NothingRuns
-from steersman_contracts.chats import ChatError, ErrorKind, Status
+from steersman_contracts.chats import Chat, ChatError, ErrorKind, Status
+from steersman_contracts.terms import Plan
 
 ERROR: Final = 1
 USAGE: Final = 2
@@ -66,7 +74,25 @@ def end_lines(view: View, marks: Marks) -> list[Line]:
             Line(error_text(error), "red", marks.failed),
             Line(f"  {error_advice(error)}", "dim"),
         ]
-    if chat.status is Status.REQUIRES_ACTION and chat.action and chat.action.approvals:
+    if chat.status is Status.REQUIRES_ACTION:
+        return _waiting_lines(chat, marks)
+    if chat.plan is not None and chat.plan.state == "proposed" and chat.plan_mode:
+        return _plan_lines(chat.plan, marks)
+    match chat.last_outcome:
+        case "interrupted":
+            return [Line("interrupted", "yellow", marks.stopped)]
+        case "action_expired":
+            return [Line("stopped: the client-side tool did not answer", "yellow", marks.stopped)]
+        case "loop":
+            return [Line("stopped: the model went in circles", "yellow", marks.stopped)]
+        case "step_limit":
+            return [Line("stopped: the turn took too many steps", "yellow", marks.stopped)]
+        case _:
+            return []
+
+
+def _waiting_lines(chat: Chat, marks: Marks) -> list[Line]:
+    if chat.action and chat.action.approvals:
         asked = chat.action.approvals[0]
         given = harmless(shorten(msgspec.json.encode(asked.arguments).decode(), 200))
         why = f" ({harmless(asked.reason)})" if asked.reason else ""
@@ -74,17 +100,28 @@ def end_lines(view: View, marks: Marks) -> list[Line]:
             Line(f"asks to run {asked.tool} {given}{why}", "yellow", marks.waits),
             Line("  /approve [once|chat|always] or /deny [REASON]", "dim"),
         ]
-    if chat.status is Status.REQUIRES_ACTION:
-        return [Line("waits for the result of a client-side tool", "yellow", marks.waits)]
-    match chat.last_outcome:
-        case "interrupted":
-            return [Line("interrupted", "yellow", marks.stopped)]
-        case "action_expired":
-            return [Line("stopped: the client-side tool did not answer", "yellow", marks.stopped)]
-        case "step_limit":
-            return [Line("stopped: the turn took too many steps", "yellow", marks.stopped)]
-        case _:
-            return []
+    if chat.action and chat.action.limit:
+        reached = chat.action.limit
+        return [
+            Line(f"waits: {limit_text(reached)}", "yellow", marks.waits),
+            Line(f"  /limits {limit_hint(reached)} goes on, /interrupt ends the turn", "dim"),
+        ]
+    if questions := open_questions(chat):
+        lines = question_lines(questions[0][1])
+        return [
+            *(Line(harmless(line), "yellow", marks.waits) for line in lines[:1]),
+            *(Line(harmless(line), "yellow") for line in lines[1:]),
+            Line(f"  {ANSWER_USAGE}", "dim"),
+        ]
+    return [Line("waits for the result of a client-side tool", "yellow", marks.waits)]
+
+
+def _plan_lines(plan: Plan, marks: Marks) -> list[Line]:
+    return [
+        Line("proposes a plan:", "yellow", marks.waits),
+        *(Line(f"  {harmless(line)}", "") for line in plan.text.splitlines()),
+        Line("  /plan approve [COMMENT], or /plan reject COMMENT", "dim"),
+    ]
 
 
 def exit_code(view: View) -> int:

@@ -9,10 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, cast, get_args
 
 from steersman.chat.conversation import Conversation, resume_hint
+from steersman.chat.decisions import (
+    ANSWER_USAGE,
+    Misused,
+    limits_text,
+    open_questions,
+    question_lines,
+    read_answers,
+    read_limits,
+)
 from steersman.chat.output import plain_text
 from steersman.chat.wishes import Wishes, find_model, sendable
 from steersman.chat.words import shorten
-from steersman.client import Client, ClientError
+from steersman.client import Client
 from steersman_contracts.chats import Chat, ChatSnapshot, Message, Role, Status
 from steersman_contracts.ids import ChatId, is_chat_id
 from steersman_contracts.model_options import EFFORTS
@@ -23,10 +32,6 @@ _COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 _LISTED: Final = 20
 _MOST_AGENTS: Final = 200
 _LINE: Final = 60
-
-
-class Misused(ClientError):
-    """The command exists and wants other arguments; the text says which."""
 
 
 @dataclass
@@ -258,6 +263,68 @@ async def _decide(talk: Talk, *, approved: bool, scope: Scope = "once", reason: 
         talk.say(f"{asked[1].tool} waits next: /approve or /deny")
 
 
+async def _answer(talk: Talk, words: str) -> None:
+    chat = await talk.client.get_chat(talk.here().chat_id)
+    asked = open_questions(chat)
+    if not asked:
+        raise Misused("the model does not ask anything")
+    call_id, questions = asked[0]
+    if not words:
+        for line in question_lines(questions):
+            talk.say(line)
+        talk.say(ANSWER_USAGE)
+        return
+    chat = await talk.client.answer(chat.id, read_answers(questions, words), call_id)
+    talk.watch = chat.status is Status.RUNNING
+    if len(asked) > 1:
+        for line in question_lines(asked[1][1]):
+            talk.say(line)
+
+
+async def _plan(talk: Talk, argument: str) -> None:
+    verb, _, comment = argument.partition(" ")
+    conversation = talk.conversation
+    if verb in ("on", "off") and conversation is None:
+        talk.wishes = replace(talk.wishes, plan_mode=verb == "on")
+    elif verb in ("on", "off") and conversation is not None:
+        body = UpdateChatBody(plan_mode=verb == "on")
+        await talk.client.update_chat(conversation.chat_id, body)
+    elif verb == "approve":
+        chat = await talk.client.approve_plan(talk.here().chat_id, sendable(comment.strip()))
+        talk.watch = chat.status is Status.RUNNING
+        return
+    elif verb == "reject":
+        chat = await talk.client.reject_plan(talk.here().chat_id, sendable(comment.strip()))
+        talk.watch = chat.status is Status.RUNNING
+        return
+    elif argument:
+        raise Misused("/plan on, /plan off, /plan approve [COMMENT], /plan reject [COMMENT]")
+    else:
+        await _show_plan(talk)
+        return
+    talk.say("tools only look around" if verb == "on" else "tools may change things")
+
+
+async def _show_plan(talk: Talk) -> None:
+    if talk.conversation is None:
+        talk.say("on" if talk.wishes.plan_mode else "off: /plan on only looks around at first")
+        return
+    chat = await talk.client.get_chat(talk.conversation.chat_id)
+    talk.say("plan mode is on" if chat.plan_mode else "plan mode is off")
+    if chat.plan is not None:
+        talk.say(f"the newest plan was {chat.plan.state}:\n{chat.plan.text}")
+
+
+async def _limits(talk: Talk, argument: str) -> None:
+    chat = await talk.client.get_chat(talk.here().chat_id)
+    if not argument:
+        talk.say(limits_text(chat.limits))
+        return
+    chat = await talk.client.put_limits(chat.id, read_limits(chat.limits, argument))
+    talk.say(limits_text(chat.limits))
+    talk.watch = chat.status is Status.RUNNING
+
+
 async def _model(talk: Talk, name: str) -> None:
     if name:
         model = await find_model(talk.client, name)
@@ -389,6 +456,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "approve": Command("[once|chat|always]", "let the tool call run that is asked about", _approve),
     "deny": Command("[REASON]", "refuse that tool call; the model is told why", _deny),
     "agents": Command("", "list the agents of this chat", _agents),
+    "answer": Command("[1; 2,3; words]", "answer what the model asks", _answer),
+    "plan": Command("[on|off|approve|reject]", "only look around; or decide about a plan", _plan),
+    "limits": Command("[steps=9 …|none]", "what one turn may use before it waits", _limits),
     "fork": Command("[TITLE]", "go on in a copy of this chat", _fork),
     "title": Command("TEXT", "give this chat a title", _title),
     "pin": Command("[POSITION]", "keep this chat at the top of the list", _pin),

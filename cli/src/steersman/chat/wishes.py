@@ -21,6 +21,7 @@ class Wishes:
     system: str = ""
     title: str = ""
     effort: Effort | None = None
+    plan_mode: bool = False
 
     def new_chat(self, text: str | None) -> CreateChatBody:
         """The body that starts a chat; repeating it does not start another one."""
@@ -31,6 +32,7 @@ class Wishes:
             text=None if text is None else sendable(text),
             client_key=uuid4().hex,
             effort=self.effort,
+            plan_mode=self.plan_mode,
         )
 
     def message(self, text: str) -> SendMessageBody:

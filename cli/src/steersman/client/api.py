@@ -17,6 +17,7 @@ from steersman.client.library_calls import LibraryCalls
 from steersman.client.list_reducer import ChatsView
 from steersman.client.mcp_calls import McpCalls
 from steersman.client.problems import ApiProblem
+from steersman.client.prompt_calls import PromptCalls
 from steersman.client.rule_calls import RuleCalls
 from steersman.client.stream import Interruption, Listed, Received, follow, follow_chats
 from steersman.client.workspace_calls import WorkspaceCalls
@@ -44,7 +45,16 @@ from steersman_contracts.rpc.usage import UsageReport
 from steersman_contracts.rpc.users import Account, SignIn
 
 
-class Client(ChatCalls, LibraryCalls, RuleCalls, FileCalls, DesktopCalls, WorkspaceCalls, McpCalls):
+class Client(
+    ChatCalls,
+    LibraryCalls,
+    RuleCalls,
+    FileCalls,
+    DesktopCalls,
+    WorkspaceCalls,
+    McpCalls,
+    PromptCalls,
+):
     """One user's access to a Steersman.
 
     Use it as a context manager. Methods raise `ApiProblem` when the API refuses, `Unreachable` when

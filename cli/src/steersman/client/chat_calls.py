@@ -10,6 +10,7 @@ import msgspec
 from steersman.client.exchange import Exchange
 from steersman_contracts.chats import Chat, Message, Status
 from steersman_contracts.ids import ChatId, MessageId, QueuedId
+from steersman_contracts.questions import Answer
 from steersman_contracts.rest import (
     ChatList,
     CreateChatBody,
@@ -24,6 +25,7 @@ from steersman_contracts.rest import (
     ToolResultsBody,
     UpdateChatBody,
 )
+from steersman_contracts.rest_prompts import AnswerInput, AnswersBody, LimitsBody, PlanDecisionBody
 from steersman_contracts.rpc.chats import SendReply
 from steersman_contracts.rpc.imports import ImportReply
 
@@ -180,6 +182,25 @@ class ChatCalls:
     ) -> Chat:
         """Answer all calls of client-side tools that the chat waits for; the turn goes on."""
         return await self._change("POST", chat_id, "tool-results", ToolResultsBody(results))
+
+    async def answer(
+        self, chat_id: ChatId, answers: tuple[Answer, ...], call_id: str | None = None
+    ) -> Chat:
+        """Answer what the model asks; `call_id` may be left out when only one call does."""
+        said = tuple(AnswerInput(answer.selected, answer.text) for answer in answers)
+        return await self._change("POST", chat_id, "answers", AnswersBody(said, call_id))
+
+    async def approve_plan(self, chat_id: ChatId, comment: str = "") -> Chat:
+        """Leave plan mode, and have the model carry out its plan."""
+        return await self._change("POST", chat_id, "plan/approve", PlanDecisionBody(comment))
+
+    async def reject_plan(self, chat_id: ChatId, comment: str = "") -> Chat:
+        """Send the plan back; with a comment the model changes it at once."""
+        return await self._change("POST", chat_id, "plan/reject", PlanDecisionBody(comment))
+
+    async def put_limits(self, chat_id: ChatId, limits: LimitsBody) -> Chat:
+        """Replace the limits of the chat's turns; one that waits at a limit goes on."""
+        return await self._change("PUT", chat_id, "limits", limits, repeatable=True)
 
     async def archive(self, chat_id: ChatId) -> Chat:
         """Put a resting chat away: it can be read and brought back, and nothing else."""

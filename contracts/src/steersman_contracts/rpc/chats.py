@@ -18,10 +18,11 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.ids import ChatId, MessageId, ModelName, QueuedId
 from steersman_contracts.model_options import Effort
-from steersman_contracts.parts import Parts, ResultContent
+from steersman_contracts.parts import JsonObject, Parts, ResultContent
 from steersman_contracts.policies import Scope
 from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.mcp import Chosen
+from steersman_contracts.terms import TurnLimits
 
 BusyBehavior: TypeAlias = Literal["queue", "interrupt"]
 Delivery: TypeAlias = Literal["started", "queued"]
@@ -57,6 +58,9 @@ class CreateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """How hard the model thinks; None: as its own setting, which also limits this."""
     mcp_server_ids: Chosen | None = None
     """None is those that are on by default."""
+    plan_mode: bool = False
+    limits: TurnLimits | None = None
+    response_schema: JsonObject | None = None
 
 
 class GetChat(msgspec.Struct, frozen=True):
@@ -96,6 +100,9 @@ class UpdateChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """None goes back to the model's own setting."""
     mcp_server_ids: Chosen | UnsetType | None = UNSET
     """None goes back to those that are on by default; at the next turn."""
+    plan_mode: bool | None = None
+    response_schema: JsonObject | None = None
+    """Empty takes it away."""
 
 
 class DeleteChat(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import LevelRules, PendingApproval
 from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
+from steersman_contracts.terms import Terms
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -93,6 +94,7 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     policies: tuple[LevelRules, ...] = ()
     grants: tuple[str, ...] = ()
     """Tools that need not be asked about again."""
+    terms: Terms = Terms()
     compaction_requested: bool = False
     """A person wants a summary before anything else happens."""
     attempt_started_at: datetime | None = None

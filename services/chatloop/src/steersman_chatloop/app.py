@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from litestar import Litestar
 
 from steersman_chatloop.attachments import FileCache
+from steersman_chatloop.previews import Previews
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.served import ServedModelLists
 from steersman_chatloop.settings import Settings
@@ -16,7 +17,9 @@ from steersman_chatloop.surroundings import Surroundings
 from steersman_chatloop.titles import Titles
 from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.worker import Worker
+from steersman_chatloop.workspace_context import WorkspaceContexts
 from steersman_contracts.ids import RunnerId
+from steersman_contracts.rpc.prompts import PREVIEW_PROMPT
 from steersman_contracts.rpc.providers import LIST_SERVED_MODELS
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.rpc import RpcClient, RpcServer
@@ -46,6 +49,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 providers=providers,
                 toolbox=Toolbox(rpc),
                 files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
+                contexts=WorkspaceContexts(client),
                 settings=settings,
                 runner_id=runner_id,
             )
@@ -60,6 +64,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             stack.push_async_callback(worker.drain, settings.shutdown_timeout_s)
             server = RpcServer(client, "chatloop", version=runtime.version)
             server.add(LIST_SERVED_MODELS, ServedModelLists(rpc).list_models)
+            server.add(PREVIEW_PROMPT, Previews(around).preview)
             await server.start()
             stack.push_async_callback(server.drain, 1.0)
             # Left first: a chat that is handed over must not come back to who hands it over.

@@ -36,7 +36,9 @@ from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
 from steersman_contracts.rpc.worker import ModelAccess
+from steersman_contracts.terms import LimitReached
 
 log = structlog.stdlib.get_logger()
 
@@ -153,10 +155,12 @@ class Claim:
         results: dict[str, ToolResultPart],
         approvals: tuple[PendingApproval, ...] = (),
         waits: tuple[rpc.AgentWait, ...] = (),
+        *,
+        expires_s: float | None = None,
     ) -> None:
         """Pause the chat until client, person or agents have answered; nobody owns it meanwhile."""
         done = tuple(results.values())
-        expires_s = self._around.settings.action_timeout_s
+        expires_s = expires_s or self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first
@@ -164,6 +168,12 @@ class Claim:
                 f, tuple(calls), done, approvals, expires_s, waits
             ),
         )
+
+    async def pause(self, reached: LimitReached) -> None:
+        """Pause the chat until a person has raised the limit, or ended the turn."""
+        expires_s = self._around.settings.question_timeout_s
+        log.info("turn.paused", limit=reached.kind)
+        await self._commit(PAUSE_TURN, (), lambda f, _: PauseTurn(f, reached, expires_s))
 
     async def access_to(self, model: ModelName) -> ModelAccess | None:
         """How to reach another model than the chat's own; None when it cannot be used."""

@@ -47,6 +47,7 @@ Be complete and precise; leave out pleasantries and what no longer matters."""
 
 _LEFT_OUT: Final = "\n\nThe oldest part of the conversation did not fit any more and is not shown."
 _BEFORE: Final = "The conversation so far was summarised to make room. The summary:\n\n"
+_NOW: Final = "\n\nAt this moment (this is from the system and not from the summary):\n"
 _GO_ON: Final = (
     "\n\nGo on from here without asking for what the summary says. If nothing remains to be done, "
     "say so in one sentence."
@@ -77,9 +78,14 @@ class Window(NamedTuple):
         return usage is not None and context_tokens(usage) * 100 >= self.limit * self.threshold
 
 
-def window_of(model: ModelAccess) -> Window | None:
-    """The window of a model; None when its limit is unknown or summaries are switched off."""
-    threshold = model.settings.compaction_threshold
+def window_of(model: ModelAccess, own_threshold: int | None = None) -> Window | None:
+    """The window of a model; None when its limit is unknown or summaries are switched off.
+
+    Args:
+        model: The model.
+        own_threshold: What the chat's owner wants in place of the model's setting.
+    """
+    threshold = model.settings.compaction_threshold if own_threshold is None else own_threshold
     if model.context_limit is None or threshold >= 100:
         return None
     return Window(model.context_limit, threshold)
@@ -211,6 +217,7 @@ def replacement(
     carried: Sequence[Message],
     at_rest: bool,
     call_id: str,
+    state: str = "",
 ) -> tuple[NewMessage, ...]:
     """What is stored of a summary: for the model, and for people.
 
@@ -222,11 +229,13 @@ def replacement(
         carried: Messages of people that are still to be answered.
         at_rest: The model is not to go on after it.
         call_id: Unique within the chat.
+        state: What goes on outside of the history.
 
     Returns:
         The boundary first.
     """
-    text = _BEFORE + summary.text + ("" if at_rest else _GO_ON)
+    now = f"{_NOW}{state}" if state else ""
+    text = _BEFORE + summary.text + now + ("" if at_rest else _GO_ON)
     size = len(text) + sum(len(msgspec.json.encode(m.parts)) for m in carried)
     report = {
         "summary": summary.text,

@@ -15,6 +15,7 @@ from steersman_chatloop.compaction import (
     last_usage,
     unanswered,
 )
+from steersman_chatloop.loop_guard import Guard, find_circle
 from steersman_contracts.chats import (
     ChatError,
     CompactionSource,
@@ -25,6 +26,7 @@ from steersman_contracts.chats import (
     Visibility,
 )
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.terms import LimitReached
 
 _FINAL_STOPS: Final[frozenset[StopReason]] = frozenset(
     {"refusal", "content-filter", "context-window", "max-tokens", "interrupted"}
@@ -57,6 +59,16 @@ class Fail(msgspec.Struct, frozen=True):
     error: ChatError
 
 
+class Remind(msgspec.Struct, frozen=True):
+    """The model goes in circles: it is told before it is called again."""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A limit of the turn is reached: a person decides how it goes on."""
+
+    reached: LimitReached
+
+
 class FinishTurn(msgspec.Struct, frozen=True):
     """The turn is over."""
 
@@ -65,7 +77,7 @@ class FinishTurn(msgspec.Struct, frozen=True):
     """Local calls that are not run; each is answered with an error, so that none stays open."""
 
 
-Decision: TypeAlias = CallModel | RunTools | Compact | Fail | FinishTurn
+Decision: TypeAlias = CallModel | RunTools | Compact | Fail | Remind | Pause | FinishTurn
 
 
 class Compaction(msgspec.Struct, frozen=True):
@@ -87,6 +99,8 @@ def decide(
     steps: int,
     max_steps: int,
     compaction: Compaction = Compaction(),  # noqa: B008  # frozen
+    guard: Guard | None = None,
+    reached: LimitReached | None = None,
 ) -> Decision:
     """Decide from the stored messages.
 
@@ -95,6 +109,8 @@ def decide(
         steps: Model steps committed in this turn.
         max_steps: How many there may be.
         compaction: When to summarise.
+        guard: When circles of the model are noticed; None leaves it alone.
+        reached: A limit of the turn that is used up.
     """
     last = next((m for m in reversed(messages) if is_for_model(m)), None)
     if last is None:
@@ -121,7 +137,20 @@ def decide(
             return Compact("automatic")
         if compaction.may_reenter and steps < max_steps and not holds_only_a_summary(messages):
             return Compact("automatic")
-    return FinishTurn("completed") if finished else CallModel()
+    return FinishTurn("completed") if finished else _next_call(messages, guard, reached)
+
+
+def _next_call(
+    messages: Sequence[Message], guard: Guard | None, reached: LimitReached | None
+) -> Decision:
+    """The model is to be called, unless something speaks against it."""
+    if guard is not None:
+        circle = find_circle(messages)
+        if circle.ends(guard):
+            return FinishTurn("loop")
+        if circle.wants_notice(guard):
+            return Remind()
+    return CallModel() if reached is None else Pause(reached)
 
 
 def _is_full(messages: Sequence[Message], compaction: Compaction) -> bool:

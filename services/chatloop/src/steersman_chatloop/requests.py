@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.attachments import with_bytes
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.instructions import system_text
+from steersman_chatloop.offers import Offer, gather
 from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.step_calls import chat_tools_of
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts.chats import Message
 from steersman_contracts.computer_history import without_old_screenshots
-from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
 
@@ -23,9 +21,9 @@ class Requests:
     def __init__(self, around: Surroundings, claim: Claim) -> None:
         self._around = around
         self._claim = claim
-        self._tools: tuple[ToolSpec, ...] | None = None
-        self._tools_of = 0
-        """The turn that `_tools` are for."""
+        self._offer: Offer | None = None
+        self._offer_of: tuple[int, bool] | None = None
+        """The turn that `_offer` is for, and whether it was in plan mode."""
 
     async def step(self, model: ModelAccess, messages: Sequence[Message]) -> StepRequest:
         """The request for the next step.
@@ -35,17 +33,18 @@ class Requests:
             messages: What of the history the model may see.
         """
         chat = self._claim.chat
-        if self._tools is None or self._tools_of != self._claim.turns_ended:
-            self._tools_of = self._claim.turns_ended
-            self._tools = await self._offered() if model.tools else ()
-        prompts = self._around.toolbox.prompts if self._tools else ()
+        wanted = (self._claim.turns_ended, chat.terms.plan_mode)
+        if self._offer is None or self._offer_of != wanted:
+            self._offer, self._offer_of = await gather(self._around, chat), wanted
+        offer = self._offer if model.tools else Offer()
         return StepRequest(
             chat_id=chat.chat_id,
             model=model,
-            system=system_text(chat.system_prompt, prompts, capabilities_of(chat).prompt),
+            system=system_text(offer.prompt(chat)),
             messages=await self._filled(messages),
-            tools=self._tools,
+            tools=offer.tools,
             effort=chat.effort,
+            response_schema=chat.terms.response_schema,
         )
 
     async def _filled(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -54,16 +53,3 @@ class Requests:
         prepared, plain = self._claim.history.preparation.prepare(messages)
         newest = without_old_screenshots(prepared[plain:])
         return (*prepared[:plain], *await with_bytes(newest, fetch))
-
-    async def _offered(self) -> tuple[ToolSpec, ...]:
-        """The server's tools, the loop's own, the client's; a later one hides an earlier one."""
-        chat = self._claim.chat
-        client = tuple(
-            ToolSpec(tool.name, tool.description, tool.input_schema, plugin="client")
-            for tool in chat.client_tools
-        )
-        own = tuple(tool.spec for tool in chat_tools_of(chat))
-        hidden = {tool.name for tool in (*own, *client)}
-        allows = capabilities_of(chat).allows
-        catalog = [tool for tool in await self._around.toolbox.known_to(chat) if allows(tool)]
-        return (*(tool for tool in catalog if tool.name not in hidden), *own, *client)

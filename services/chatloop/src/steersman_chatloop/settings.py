@@ -27,6 +27,13 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds without anything from a provider that has begun to answer."""
     action_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
     """Seconds that a client has to answer calls of its own tools."""
+    question_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] = 7 * 86_400.0
+    """Seconds that a person has to answer a question of a model, or to raise a limit."""
+    loop_notice_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 3
+    """Repetitions of steps that fail alike, after which the model is told of it; of steps that
+    succeed alike it takes four times as many."""
+    loop_end_after: Annotated[int, msgspec.Meta(ge=3, le=1000)] = 6
+    """Such repetitions after which the turn ends."""
     compaction_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 300.0
     """Seconds that the model has to write a summary, all attempts together."""
     cached_histories: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256

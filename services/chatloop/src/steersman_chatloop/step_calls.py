@@ -7,7 +7,7 @@ whatever a tool of the chat waits for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -17,6 +17,7 @@ from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
+from steersman_chatloop.offers import NOT_IN_PLAN_MODE, chat_tools_of, harmless
 from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
@@ -24,22 +25,12 @@ from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.policies import PendingApproval
-from steersman_contracts.rpc.tools import CallProgress
+from steersman_contracts.questions import ASK
+from steersman_contracts.rpc.tools import CallProgress, ToolSpec
 from steersman_contracts.rpc.worker import AgentWait, OwnedChat
 from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
-
-
-def chat_tools_of(chat: OwnedChat) -> tuple[ChatTool, ...]:
-    """The loop's own tools that a chat has; a client's tool hides one of the same name."""
-    hidden = {tool.name for tool in chat.client_tools}
-    allows = capabilities_of(chat).allows
-    return tuple(
-        tool
-        for tool in CHAT_TOOLS
-        if tool.spec.name not in hidden and allows(tool.spec) and tool.is_offered(chat)
-    )
 
 
 class StepCalls:
@@ -76,9 +67,18 @@ class StepCalls:
         """Whether calls are left that others answer."""
         return any(call.call_id not in self.results for call in self.calls)
 
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether a question to a person is among them."""
+        own = {tool.spec.name for tool in chat_tools_of(self._chat)}
+        return ASK in own and any(
+            call.tool == ASK and call.call_id not in self.results for call in self.calls
+        )
+
     async def run(self) -> None:
         """Run what is ours to run."""
         own = {tool.spec.name: tool for tool in chat_tools_of(self._chat)}
+        self._refuse_in_plan_mode(await self._around.toolbox.known_to(self._chat))
         of_client = {tool.name for tool in self._chat.client_tools}
         await self._refuse_what_is_beyond_it()
         sorted_ = await self._sorted_out(
@@ -102,6 +102,15 @@ class StepCalls:
                 finished=self.results,
                 on_progress=self._publish_progress,
             )
+
+    def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:
+        """What a model was not offered it may call all the same."""
+        if not self._chat.terms.plan_mode:
+            return
+        allowed = {tool.name for tool in harmless(self._chat, catalog)}
+        for call in self.calls:
+            if call.tool not in allowed and call.call_id not in self.results:
+                self.results[call.call_id] = error_result(call, NOT_IN_PLAN_MODE)
 
     async def _run_own(self, tool: ChatTool, call: ToolCallPart) -> None:
         scene = Scene(self._around, self._chat, self._message_id)

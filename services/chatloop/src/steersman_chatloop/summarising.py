@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -63,6 +63,7 @@ class Summariser:
         stream: Streams,
         window: Window | None,
         shrink: int,
+        restate: Callable[[], Awaitable[str]],
     ) -> None:
         self._claim = claim
         self._wanted = wanted
@@ -71,6 +72,8 @@ class Summariser:
         self._stream = stream
         self._window = window
         self._shrink = shrink
+        self._restate = restate
+        self._state = ""
         self.attempt = Attempt()
         self.text = ""
         self.error: ChatError = EMPTY
@@ -92,6 +95,7 @@ class Summariser:
                 parts = self.attempt.builder.parts()
                 self.text = "".join(p.text for p in parts if isinstance(p, TextPart)).strip()
                 self.error = EMPTY
+                self._state = await self._restate() if self.text else ""
                 return
             self.error = failed.error
             log.info("compaction.attempt_failed", kind=failed.error.kind)
@@ -107,7 +111,9 @@ class Summariser:
 
     def _asked(self) -> StepRequest:
         messages = prompt.prepare(asked(self._history, shrink=self._shrink))
-        return msgspec.structs.replace(self._request, messages=messages, tool_choice="none")
+        return msgspec.structs.replace(
+            self._request, messages=messages, tool_choice="none", response_schema=None
+        )
 
     async def settle(self) -> bool:
         """Store the summary, or say that there is none.
@@ -131,6 +137,7 @@ class Summariser:
             carried=carried,
             at_rest=self._wanted.at_rest,
             call_id=f"summary-{chat.history_version}",
+            state=self._state,
         )
         COMPACTIONS.labels("written").inc()
         log.info("compaction.written", source=self._wanted.source, carried=len(carried))

@@ -9,6 +9,7 @@ from steersman_chatloop.history import History
 from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.toolbox import Toolbox
+from steersman_chatloop.workspace_context import WorkspaceContexts
 from steersman_contracts.ids import RunnerId
 from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.jetstream import Publisher
@@ -26,6 +27,7 @@ class Surroundings:
     providers: Providers
     toolbox: Toolbox
     files: FileCache
+    contexts: WorkspaceContexts
     settings: Settings
     runner_id: RunnerId
 

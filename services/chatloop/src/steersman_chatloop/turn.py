@@ -11,16 +11,19 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
+from steersman_chatloop import answers
 from steersman_chatloop.answering import Answering
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
+    Window,
     can_be_summarised,
     context_tokens,
     last_usage,
@@ -33,6 +36,8 @@ from steersman_chatloop.decide import (
     Decision,
     Fail,
     FinishTurn,
+    Pause,
+    Remind,
     RunTools,
     after_boundary,
     decide,
@@ -41,6 +46,8 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
+from steersman_chatloop.limits import limit_reached
+from steersman_chatloop.loop_guard import NOTICE, Guard
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
@@ -50,15 +57,24 @@ from steersman_chatloop.partial import (
 )
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.requests import Requests
+from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
 from steersman_chatloop.summarising import Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
-from steersman_contracts.chats import ChatError, Message, Role, Status, StopReason, Usage
+from steersman_contracts.chats import (
+    ChatError,
+    Message,
+    Role,
+    Status,
+    StopReason,
+    Usage,
+    Visibility,
+)
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
-from steersman_contracts.parts import Parts, ToolCallPart
+from steersman_contracts.parts import JsonObject, Parts, TextPart, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime.episodes import read_episode
@@ -67,6 +83,8 @@ log = structlog.stdlib.get_logger()
 
 _MOST_REENTRIES: Final = 3
 """How often in one turn the model is called again after it had finished, for a summary's sake."""
+_ANSWERED: Final = frozenset({"end", "stop-sequence", "unknown"})
+"""Stops after which what was said is the answer."""
 _PAUSE_STEPS: Final = 5
 """Steps after a summary that failed, before another one is tried."""
 
@@ -133,6 +151,12 @@ class ChatRun:
                 await self._finish_error(error)
             case RunTools(calls):
                 await self._run_tools(calls)
+            case Remind():
+                note = rpc.NewMessage(Role.USER, (TextPart(NOTICE),), Visibility.MODEL)
+                log.info("turn.circles", steps=self.chat.steps)
+                await self._claim.commit_step((note,), begin=True)
+            case Pause(reached):
+                await self._claim.pause(reached)
             case FinishTurn(outcome, unanswered):
                 results = tool_message(unanswered, {}, "not run: the model had stopped")
                 await self._claim.finish_turn(results, outcome)
@@ -145,13 +169,18 @@ class ChatRun:
         elif self._answering.own != chat.model:
             self._answering = Answering(chat.model)  # a person has chosen another one
         compaction = Compaction(
-            window_of(self._answering.model),
+            self._window(),
             chat.compaction_requested,
             may_start=chat.steps >= self._no_summary_before,
             may_reenter=self._reentries < _MOST_REENTRIES,
         )
         return decide(
-            messages, steps=chat.steps, max_steps=settings.max_steps, compaction=compaction
+            messages,
+            steps=chat.steps,
+            max_steps=settings.max_steps,
+            compaction=compaction,
+            guard=Guard(settings.loop_notice_after, settings.loop_end_after),
+            reached=limit_reached(chat.terms, steps=chat.steps, now=datetime.now(UTC)),
         )
 
     def _for_model(self) -> Sequence[Message]:
@@ -245,10 +274,26 @@ class ChatRun:
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
             await self._claim.commit_step((message,), begin=not calls)  # a pause: the model goes on
+        elif (schema := self.chat.terms.response_schema) and ended.stop in _ANSWERED:
+            await self._finish_with_answer(message, schema)
         elif self._is_full_after(ended.usage):
             await self._claim.commit_step((message,), begin=False)
         else:
             await self._claim.finish_turn((message,), "completed")
+
+    async def _finish_with_answer(self, message: rpc.NewMessage, schema: JsonObject) -> None:
+        """The model is done: hold its answer against the schema, and ask again a few times."""
+        checked = answers.check(message.parts, schema)
+        message = msgspec.structs.replace(message, parts=checked.parts)
+        if not checked.problems:
+            await self._claim.finish_turn((message,), "completed")
+        elif answers.repairs(self._for_model()) < answers.MOST_REPAIRS:
+            text = answers.repair(checked.problems)
+            note = rpc.NewMessage(Role.USER, (TextPart(text),), Visibility.MODEL)
+            log.info("answer.unfit", problems=len(checked.problems))
+            await self._claim.commit_step((message, note), begin=True)
+        else:
+            await self._claim.finish_error(answers.UNFIT, (message,))
 
     def _assistant(
         self, parts: Parts, stop: StopReason, ended: StepEnded | None = None
@@ -265,8 +310,11 @@ class ChatRun:
 
     def _is_full_after(self, usage: Usage | None) -> bool:
         """A step that reached the threshold is committed by itself; `decide` says what follows."""
-        window = window_of(self._answering.model)
+        window = self._window()
         return window is not None and window.is_full(usage)
+
+    def _window(self) -> Window | None:
+        return window_of(self._answering.model, self.chat.terms.compaction_threshold)
 
     async def _writer(self) -> ModelAccess:
         """The model that writes summaries: the one that answers, unless it names another."""
@@ -287,8 +335,9 @@ class ChatRun:
             history=self._for_model(),
             request=request,
             stream=self._stream,
-            window=window_of(own),
+            window=window_of(own, self.chat.terms.compaction_threshold),
             shrink=0 if overflow is None and _fits(self._for_model(), writer) else 1,
+            restate=lambda: restate(self._around, self.chat),
         )
         done = await self._interruptible(
             summariser.write(self._around.settings.compaction_timeout_s)
@@ -312,8 +361,11 @@ class ChatRun:
         running = StepCalls(self._around, self.chat, calls, self._calls_message())
         if await self._interruptible(running.run()):
             if running.waits:
+                patience_s = (
+                    self._around.settings.question_timeout_s if running.waits_for_person else None
+                )
                 await self._claim.require_action(
-                    calls, running.results, running.asked, running.awaits
+                    calls, running.results, running.asked, running.awaits, expires_s=patience_s
                 )
                 return
             results = tool_message(calls, running.results, INTERRUPTED)

@@ -10,6 +10,7 @@ from steersman_gateway import about
 from steersman_gateway.auth import provide_actor, requires_user
 from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
+from steersman_gateway.decisions import DecisionController
 from steersman_gateway.desktop import DesktopController
 from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.files import ChatFileController, FileController
@@ -21,6 +22,7 @@ from steersman_gateway.messages import MessageController
 from steersman_gateway.models import ModelController, ProviderController, refresh_prices
 from steersman_gateway.plugins import PluginController
 from steersman_gateway.policies import PolicyController
+from steersman_gateway.prompts import PromptController
 from steersman_gateway.queue import QueueController
 from steersman_gateway.usage import usage
 from steersman_gateway.users import UserController
@@ -51,6 +53,8 @@ def api_router() -> Router:
             ModelController,
             ProviderController,
             PolicyController,
+            PromptController,
+            DecisionController,
             UserController,
             refresh_prices,
             usage,

@@ -76,6 +76,9 @@ class ChatController(Controller):
             client_tools=data.client_tools,
             effort=data.effort,
             mcp_server_ids=data.mcp_server_ids,
+            plan_mode=data.plan_mode,
+            limits=data.limits,
+            response_schema=data.response_schema,
         )
         reply = await backend.call(rpc.CREATE, request)
         return Response(reply, headers={"Location": f"/api/v1/chats/{reply.chat.id}"})
@@ -134,6 +137,8 @@ class ChatController(Controller):
             system_prompt=data.system_prompt,
             effort=data.effort,
             mcp_server_ids=data.mcp_server_ids,
+            plan_mode=data.plan_mode,
+            response_schema=data.response_schema,
         )
         return (await backend.call(rpc.UPDATE, request)).chat
 

@@ -18,6 +18,7 @@ from steersman_store.agents import Agents
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
+from steersman_store.decisions import Decisions
 from steersman_store.drops import Drops
 from steersman_store.families import Families
 from steersman_store.files import Files
@@ -32,6 +33,7 @@ from steersman_store.plugins import PluginBook
 from steersman_store.policies import Policies
 from steersman_store.presets import presets, write_presets
 from steersman_store.price_list import PriceList
+from steersman_store.prompts import Prompts
 from steersman_store.providers import Providers
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
@@ -113,6 +115,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             worker.serve(server)
             Agents(database, announcer, families, settings).serve(server)
             Titles(database, announcer, worker).serve(server)
+            Prompts(database, worker).serve(server)
+            Decisions(database, announcer).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)

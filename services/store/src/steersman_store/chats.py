@@ -28,12 +28,15 @@ from steersman_contracts.parts import (
 )
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as rpc
+from steersman_contracts.terms import TurnLimits
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.client_tools import check_client_tools
 from steersman_store.database import Database, json_text
 from steersman_store.families import Families
 from steersman_store.files import check_known, described, file_ids
+from steersman_store.questions import with_checked_answers
+from steersman_store.response_schemas import check_response_schema
 from steersman_store.titles import wants_title
 
 _INTERRUPTED = "interrupted before it produced a result"
@@ -92,6 +95,10 @@ def unanswered(parts: Parts) -> str | None:
     return encode_parts(results).decode() if results else None
 
 
+def _limits(limits: TurnLimits | None) -> str | None:
+    return None if limits is None or limits == TurnLimits() else json_text(limits)
+
+
 def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
     (result,) = strip_internal((ToolResultPart("", "", content),))
     return result.content if isinstance(result, ToolResultPart) else ()
@@ -134,13 +141,15 @@ class Chats:
 
     async def create(self, request: rpc.CreateChat) -> msgspec.Raw:
         check_client_tools(request.client_tools)
+        check_response_schema(request.response_schema)
         chat_id = new_chat_id()
         return await self._say(
             chat_id,
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                "SELECT * FROM create_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+                "$14, $15)",
                 request.actor.user_id,
                 chat_id,
                 subjects.partition(chat_id),
@@ -153,6 +162,9 @@ class Chats:
                 "person" if request.title else "auto",
                 request.effort,
                 request.mcp_server_ids,
+                request.plan_mode,
+                _limits(request.limits),
+                None if not request.response_schema else json_text(request.response_schema),
             ),
         )
 
@@ -252,6 +264,7 @@ class Chats:
         )
 
     async def submit_tool_results(self, request: rpc.SubmitToolResults) -> msgspec.Raw:
+        request = await with_checked_answers(self._database, request)
         return await self._transition(
             request.chat_id,
             "SELECT * FROM submit_tool_results($1, $2, $3, $4, $5)",
@@ -355,9 +368,10 @@ class Chats:
         )
 
     async def update(self, request: rpc.UpdateChat) -> msgspec.Raw:
+        check_response_schema(request.response_schema)
         return await self._transition(
             request.chat_id,
-            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6, $7, $8)",
+            "SELECT * FROM update_chat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             request.actor.user_id,
             request.chat_id,
             request.title,
@@ -366,6 +380,8 @@ class Chats:
             None if request.effort is msgspec.UNSET else request.effort or "",
             request.mcp_server_ids is not UNSET,
             None if request.mcp_server_ids is UNSET else request.mcp_server_ids,
+            request.plan_mode,
+            None if request.response_schema is None else json_text(request.response_schema),
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:

@@ -84,6 +84,8 @@ TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
     (Status.RUNNING, Transition.COMMIT_COMPACTION): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.FAIL_COMPACTION): _stay(Status.RUNNING),
     (Status.RUNNING, Transition.ENTER_REQUIRES_ACTION): _to(Status.REQUIRES_ACTION),
+    # A limit of the turn was reached, and a person has raised it.
+    (Status.REQUIRES_ACTION, Transition.RESUME): _to(Status.RUNNING),
     (Status.RUNNING, Transition.FINISH_TURN): _REST,
     (Status.RUNNING, Transition.FINISH_ERROR): _to(Status.ERROR),  # nothing is promoted after it
     (Status.INTERRUPTING, Transition.FINISH_INTERRUPTION): _REST,

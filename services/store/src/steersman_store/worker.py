@@ -18,6 +18,8 @@ from steersman_contracts.parts import ToolResultPart, encode_parts, strip_intern
 from steersman_contracts.policies import LevelRules
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.steering import PAUSE_TURN, PROPOSE_PLAN, PauseTurn, ProposePlan
+from steersman_contracts.terms import Terms
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcer
 from steersman_store.database import Database, json_text
@@ -60,6 +62,7 @@ class _ChatRow(msgspec.Struct):
     agent_kind: AgentKind | None
     effort: Effort | None
     depth: int
+    terms: Terms
 
 
 class _RawContext(msgspec.Struct):
@@ -114,6 +117,8 @@ class Worker:
         server.add(rpc.RENEW, self.renew)
         server.add(rpc.MODEL_ACCESS, self.model_access)
         server.add(rpc.PROVIDER_ACCESS, self.provider_access)
+        server.add(PAUSE_TURN, self.pause_turn)
+        server.add(PROPOSE_PLAN, self.propose_plan)
 
     async def acquire(self, request: rpc.Acquire) -> msgspec.Raw:
         row = await self._row(
@@ -203,6 +208,25 @@ class Worker:
             self._families.waiting(request.fence.chat_id)
         return reply
 
+    async def pause_turn(self, request: PauseTurn) -> msgspec.Raw:
+        return await self._commit(
+            f"SELECT {_CHAT} FROM pause_turn($1, $2, $3, $4, $5, $6)",
+            request.fence,
+            json_text(request.reached),
+            request.expires_s,
+        )
+
+    async def propose_plan(self, request: ProposePlan) -> Nothing:
+        await self._database.value(
+            "SELECT propose_plan($1, $2, $3, $4)",
+            request.chat_id,
+            request.runner_id,
+            request.call_id,
+            request.text.replace("\0", "\ufffd"),
+        )
+        self._announcer.changed(request.chat_id)
+        return Nothing()
+
     async def begin_compaction(self, request: rpc.BeginCompaction) -> msgspec.Raw:
         reply = await self._database.raw(
             "SELECT begin_compaction($1, $2, $3, $4, $5)", *_fence(request.fence), request.source
@@ -267,6 +291,12 @@ class Worker:
             request.lease_s,
         )
 
+    async def look_at(self, user_id: UserId, chat_id: ChatId) -> rpc.OwnedChat:
+        """A chat as its worker would get it, for somebody who may read it."""
+        return self._owned(
+            await self._row(f"SELECT {_CHAT} FROM look_at_chat($1, $2)", user_id, chat_id)
+        )
+
     async def access(self, chat_id: ChatId, model: ModelName) -> rpc.ModelAccess:
         """How to reach a model in the name of a chat."""
         return self._access(
@@ -312,6 +342,7 @@ class Worker:
             parent_id=chat.parent_id,
             agent_kind=chat.agent_kind,
             may_spawn=chat.depth < self._max_agent_depth,
+            terms=chat.terms,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

@@ -109,7 +109,8 @@ def create_app(
                 tools=tools,
                 calls=calls,
                 client=client,
-                workspaces=people,
+                people=people,
+                workspaces=workspaces,
             )
             await stack.enter_async_context(server.serving())
             yield Service(host, registry, tools)

@@ -437,7 +437,7 @@ class Desks:
             return
         try:
             place = await self.place_of(context.chat_id)
-        except _NoPlace as refused:
+        except NoPlace as refused:
             yield str(refused)
             return
         except SteersmanError as error:
@@ -460,14 +460,14 @@ class Desks:
         """Where the calls of a chat act; None: in the plain directory of a chat without one.
 
         Raises:
-            _NoPlace: Its workspace cannot be used now; the text is for the model.
+            NoPlace: Its workspace cannot be used now; the text is for the model.
         """
         found = await self._rpc.call(book.FIND, book.FindPlace(chat_id))
         workspace = found.workspace
         if workspace is None:
             return None
         if workspace.state != "running":
-            raise _NoPlace(why_not(workspace))
+            raise NoPlace(why_not(workspace))
         path = self.directories.managed(workspace.id)
         return CallPlace(path, workspace.id, found.environment, found.root_id or chat_id)
 
@@ -496,7 +496,7 @@ class Desks:
         return path
 
 
-class _NoPlace(Exception):
+class NoPlace(Exception):
     """A call has nowhere to act; the text is for the model."""
 
 

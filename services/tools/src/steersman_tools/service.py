@@ -42,8 +42,10 @@ from steersman_runtime.service import Runtime
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
+from steersman_tools.context_rpc import ContextServer
 from steersman_tools.settings import Settings
 from steersman_tools.workspace_service import WorkspaceService
+from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
 
@@ -63,9 +65,11 @@ class Server:
         tools: Tools,
         calls: Calls,
         client: NatsClient,
-        workspaces: WorkspaceService | None = None,
+        workspaces: Workspaces,
+        people: WorkspaceService | None = None,
     ) -> None:
-        self._workspaces = workspaces
+        self._people = people
+        self._context = ContextServer(workspaces, None if people is None else people.desks)
         self._runtime = runtime
         self._settings = settings
         self._host = host
@@ -108,11 +112,12 @@ class Server:
         rpc.add(LIST_TOOLS, self._list_tools)
         rpc.add_stream(CALL_TOOL, self._calls.run)
         rpc.add(CANCEL_CALL, self._cancel)
-        if self._workspaces is not None:
-            self._workspaces.serve(rpc)
+        if self._people is not None:
+            self._people.serve(rpc)
         rpc.add(LIST_PLUGINS, self._list_plugins)
         rpc.add(RELOAD_PLUGINS, self._reload)
         rpc.add(ASK_PLUGIN, self._ask)
+        self._context.serve(rpc)
         here = subjects.tool_host(self._host, CALL_TOOL.name)
         rpc.add_stream(replace(CALL_TOOL, address=here), self._calls.run)
         here = subjects.tool_host(self._host, PING_HOST.name)

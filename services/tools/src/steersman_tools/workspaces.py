@@ -82,6 +82,13 @@ class Workspaces:
         shutil.rmtree(path, ignore_errors=True)
         return not os.path.lexists(path)
 
+    def existing(self, chat_id: ChatId) -> Path | None:
+        """The workspace of a chat, if there is one already."""
+        if not is_chat_id(chat_id):
+            return None
+        path = self._root / chat_id
+        return path if path.is_dir() and not path.is_symlink() else None
+
     def path(self, chat_id: ChatId) -> Path:
         """The workspace of a chat; it is there afterwards, mode 0700.
 

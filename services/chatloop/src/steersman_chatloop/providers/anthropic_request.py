@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers import answer_form, neutral, tuning
 from steersman_chatloop.providers.addresses import ANTHROPIC_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
@@ -91,6 +91,11 @@ def to_request(request: StepRequest) -> JsonObject:
         # Reasoning leaves no choice of these, where they are taken at all.
         thinks = reasoning.get("thinking", {"type": "disabled"})["type"] != "disabled"
         body |= tuning.sampling(access.settings, ["top_p"] if thinks else names)
+    if request.response_schema is not None:
+        form = answer_form.for_anthropic(request.response_schema)
+        if form is not None:
+            config: JsonObject = reasoning.get("output_config", {})
+            reasoning["output_config"] = {**config, "format": form}
     return body | reasoning
 
 

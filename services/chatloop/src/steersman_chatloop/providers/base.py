@@ -11,6 +11,7 @@ from steersman_contracts.chats import ChatError, Message, StopReason, Usage
 from steersman_contracts.deltas import Delta, PartClosed
 from steersman_contracts.ids import ChatId
 from steersman_contracts.model_options import Effort
+from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
@@ -28,6 +29,8 @@ class StepRequest(msgspec.Struct, frozen=True):
     """What the chat asks for in place of the model's own setting, which also limits it."""
     tool_choice: Literal["auto", "none"] = "auto"
     """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
+    response_schema: JsonObject | None = None
+    """The form of the final answer; what the provider cannot promise is checked later."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):

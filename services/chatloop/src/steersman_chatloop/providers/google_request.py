@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers import answer_form, neutral, tuning
 from steersman_chatloop.providers.addresses import GOOGLE_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
@@ -103,6 +103,8 @@ def _config(request: StepRequest, options: GoogleOptions) -> JsonObject:
         config[_SAMPLED[name]] = value
     if thinking := _thinking(request, options):
         config["thinkingConfig"] = thinking
+    if request.response_schema is not None and not request.tools:
+        config |= answer_form.for_google(request.response_schema)
     return config
 
 

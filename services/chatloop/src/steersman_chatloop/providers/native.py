@@ -18,6 +18,7 @@ from steersman_contracts.parts import (
     ContextFilePart,
     FileReferencePart,
     JsonObject,
+    JsonPart,
     Part,
     ProviderMetadata,
     SkillPart,
@@ -88,7 +89,7 @@ class Origin:
 
 def metadata_of(part: Part) -> ProviderMetadata | None:
     """What a provider left on the part; some kinds of parts never come from one."""
-    if isinstance(part, FileReferencePart | ContextFilePart | SkillPart):
+    if isinstance(part, FileReferencePart | ContextFilePart | SkillPart | JsonPart):
         return None
     return part.provider_metadata
 

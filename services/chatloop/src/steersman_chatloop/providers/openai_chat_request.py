@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers import answer_form, neutral, tuning
 from steersman_chatloop.providers.addresses import OPENAI_URL, host_of, is_azure
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds
@@ -98,6 +98,8 @@ def to_request(request: StepRequest) -> JsonObject:
         body["prompt_cache_key"] = request.chat_id
     body |= tuning.sampling(access.settings, _sampled(dialect))
     body |= _effort(request, options, dialect)
+    if request.response_schema is not None:
+        body["response_format"] = answer_form.for_chat_completions(request.response_schema)
     if options.user is not None:
         body["user"] = options.user
     return _merged(body, options.extra_body)

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import neutral, tuning
+from steersman_chatloop.providers import answer_form, neutral, tuning
 from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
@@ -58,8 +58,13 @@ def to_request(request: StepRequest) -> JsonObject:
     body |= _plain(options)
     if reasoning := _reasoning(request, options):
         body["reasoning"] = reasoning
+    form: JsonObject = {}
     if options.text_verbosity is not None:
-        body["text"] = {"verbosity": options.text_verbosity}
+        form["verbosity"] = options.text_verbosity
+    if request.response_schema is not None:
+        form["format"] = answer_form.for_responses(request.response_schema)
+    if form:
+        body["text"] = form
     return body
 
 

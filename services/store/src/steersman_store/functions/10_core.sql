@@ -101,7 +101,8 @@ $$;
 CREATE OR REPLACE FUNCTION action_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN c.action_expires_at IS NOT NULL THEN json_build_object(
-        'calls', c.action_pending, 'expires_at', c.action_expires_at,
+        'calls', coalesce(c.action_pending, '[]'), 'expires_at', c.action_expires_at,
+        'limit', CASE WHEN c.action_calls IS NULL THEN c.limit_reached END,
         'approvals', (SELECT coalesce(json_agg(c.action_asks[i] ORDER BY i), '[]')
             FROM generate_subscripts(c.action_calls, 1) AS i
             WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL),
@@ -133,6 +134,8 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'last_outcome', c.last_outcome,
         'action', action_json(c), 'labels', c.labels, 'workspace_id', c.workspace_id,
         'mcp_server_ids', c.mcp_server_ids,
+        'plan_mode', c.plan_mode, 'plan', c.plan, 'limits', c.limits,
+        'response_schema', c.response_schema,
         'cost_micros', (SELECT coalesce(sum(u.cost), 0) FROM usage_days u WHERE u.chat_id = c.id),
         'cost_unknown_steps', (SELECT coalesce(sum(u.unknown_steps), 0) FROM usage_days u
             WHERE u.chat_id = c.id),
@@ -291,7 +294,9 @@ BEGIN
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
             compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
-    PERFORM append_message(c, 'tool', results);
+    IF results IS NOT NULL THEN  -- a turn that waits at a limit has no open calls
+        PERFORM append_message(c, 'tool', results);
+    END IF;
     PERFORM emit_status(c, p_outcome);
     IF backlog THEN
         PERFORM promote_head(c);

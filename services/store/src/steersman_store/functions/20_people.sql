@@ -23,8 +23,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION create_chat(
     p_actor uuid, p_chat uuid, p_part smallint, p_title text, p_system_prompt text, p_model text,
-    p_content json, p_key text, p_client_tools json, p_title_source text,
-    p_effort text DEFAULT NULL, p_mcp_server_ids uuid[] DEFAULT NULL
+    p_content json, p_key text, p_client_tools json, p_title_source text, p_effort text,
+    p_mcp_server_ids uuid[], p_plan_mode boolean, p_limits json, p_response_schema json
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
@@ -34,10 +34,11 @@ BEGIN
     PERFORM check_model(p_model);
     PERFORM check_mcp_servers(p_actor, p_mcp_server_ids);
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
-            client_tools, title_source, effort, mcp_server_ids)
+            client_tools, title_source, effort, mcp_server_ids, plan_mode, limits, response_schema)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
             coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
-            p_key, p_client_tools, p_title_source, p_effort, p_mcp_server_ids)
+            p_key, p_client_tools, p_title_source, p_effort, p_mcp_server_ids, p_plan_mode,
+            p_limits, p_response_schema)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
         RETURNING * INTO c;
     IF c.id IS NULL THEN  -- the same request again
@@ -175,8 +176,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION update_chat(
     p_actor uuid, p_chat uuid, p_title text, p_model text, p_system_prompt text,
-    p_effort text DEFAULT NULL,  -- empty: as the model's setting
-    p_mcp_set boolean DEFAULT false, p_mcp_server_ids uuid[] DEFAULT NULL
+    p_effort text,  -- empty: as the model's setting
+    p_mcp_set boolean, p_mcp_server_ids uuid[], p_plan_mode boolean, p_response_schema json
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -190,6 +191,9 @@ BEGIN
             title_requested = title_requested AND p_title IS NULL,
             system_prompt = coalesce(p_system_prompt, system_prompt),
             mcp_server_ids = CASE WHEN p_mcp_set THEN p_mcp_server_ids ELSE mcp_server_ids END,
+            plan_mode = coalesce(p_plan_mode, plan_mode),
+            response_schema = CASE WHEN p_response_schema IS NULL THEN response_schema
+                WHEN p_response_schema::text <> '{}' THEN p_response_schema END,
             snapshot_version = snapshot_version + 1, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     PERFORM emit(c, 'chat.updated', json_build_object(
@@ -420,6 +424,7 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
+    c.action_pending := '[]';
     RETURN action_answered(c, 'submit_tool_results');
 END $$;
 

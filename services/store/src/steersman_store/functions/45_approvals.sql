@@ -21,8 +21,7 @@ BEGIN
     IF pending THEN
         UPDATE chats SET snapshot_version = snapshot_version + 1,
                 action_results = c.action_results, action_decisions = c.action_decisions,
-                action_pending = CASE WHEN p_transition = 'submit_tool_results' THEN '[]'::json
-                    ELSE action_pending END,
+                action_pending = c.action_pending,
                 updated_at = now()
             WHERE id = c.id RETURNING * INTO c;
         PERFORM emit(c, 'action.required', json_build_object(

@@ -1,0 +1,81 @@
+"""What the workspaces of chats say, asked of the tools service once a turn, within bounds."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Final
+
+import structlog
+
+from steersman_contracts.errors import DeadlineExceeded, SteersmanError
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc.context import (
+    READ_CONTEXT,
+    READ_SKILL,
+    ReadContext,
+    ReadSkill,
+    SkillText,
+    WorkspaceContext,
+)
+from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
+from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.rpc import RpcClient
+
+log = structlog.stdlib.get_logger()
+
+BUDGET_S: Final = 5.0
+_QUIET_S: Final = 30.0
+"""After a workspace was too slow: not every turn is to wait for it."""
+_KEPT: Final = 256
+
+
+class WorkspaceContexts:
+    """Reads them, and remembers the last ones for when they cannot be read."""
+
+    def __init__(self, client: NatsClient) -> None:
+        # Who has no tools service at all does not wait for one.
+        self._rpc = RpcClient(client, wait_for_service_s=0)
+        self._known: OrderedDict[ChatId, WorkspaceContext] = OrderedDict()
+        self._quiet_until: dict[ChatId, float] = {}
+
+    async def read(self, chat_id: ChatId) -> WorkspaceContext:
+        """What the workspace says now; what it said last, or nothing, if that takes too long."""
+        if time.monotonic() < self._quiet_until.get(chat_id, 0.0):
+            return self._last(chat_id)
+        try:
+            found = await self._rpc.call(READ_CONTEXT, ReadContext(chat_id), deadline_s=BUDGET_S)
+        except SteersmanError as error:
+            log.warning("context.not_read", error_code=error.code)
+            if isinstance(error, DeadlineExceeded):
+                self._quiet_until[chat_id] = time.monotonic() + _QUIET_S
+            return self._last(chat_id)
+        self._quiet_until.pop(chat_id, None)
+        self._known[chat_id] = found
+        self._known.move_to_end(chat_id)
+        while len(self._known) > _KEPT:
+            forgotten, _ = self._known.popitem(last=False)
+            self._quiet_until.pop(forgotten, None)
+        return found
+
+    async def skill(self, chat_id: ChatId, name: str, path: str) -> SkillText:
+        """A file of a skill.
+
+        Raises:
+            SteersmanError: It cannot be asked for.
+        """
+        request = ReadSkill(chat_id, name, path)
+        return await self._rpc.call(READ_SKILL, request, deadline_s=BUDGET_S)
+
+    async def desktop(self, chat_id: ChatId, owner_id: UserId) -> Desktop | None:
+        """The desktop of a chat; None when nobody can say."""
+        try:
+            request = GetDesktop(Actor(owner_id), chat_id)
+            return await self._rpc.call(GET_DESKTOP, request, deadline_s=BUDGET_S)
+        except SteersmanError as error:
+            log.info("desktop.not_known", error_code=error.code)
+            return None
+
+    def _last(self, chat_id: ChatId) -> WorkspaceContext:
+        return self._known.get(chat_id, WorkspaceContext())

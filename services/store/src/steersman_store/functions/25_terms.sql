@@ -1,0 +1,94 @@
+-- On what terms a chat is worked on: see `Terms` in the contracts.
+
+-- What the turn has used since the message of a person that began it.
+CREATE OR REPLACE FUNCTION turn_spent(p_chat uuid)
+RETURNS json LANGUAGE sql STABLE AS $$
+    WITH first AS (
+        SELECT id, created_at FROM messages
+            WHERE chat_id = p_chat AND role = 'user' AND visibility = 'both'
+                AND deleted_at IS NULL
+            ORDER BY id DESC LIMIT 1
+    )
+    SELECT json_build_object(
+        'started_at', first.created_at,
+        'tokens', (SELECT coalesce(sum(coalesce((m.usage ->> 'input_tokens')::bigint, 0)
+                + coalesce((m.usage ->> 'output_tokens')::bigint, 0)), 0)
+            FROM messages m WHERE m.chat_id = p_chat AND m.id > first.id
+                AND m.deleted_at IS NULL AND m.usage IS NOT NULL),
+        'cost_micros', (SELECT coalesce(sum(m.cost), 0) FROM messages m
+            WHERE m.chat_id = p_chat AND m.id > first.id AND m.deleted_at IS NULL))
+        FROM first
+$$;
+
+CREATE OR REPLACE FUNCTION chat_terms(c chats)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'deployment_prompt',
+        coalesce((SELECT body FROM prompts WHERE level = 'system'), ''),
+        'instructions', coalesce(p.body, ''),
+        'compaction_threshold', p.compaction_threshold,
+        'skills', (SELECT coalesce(json_agg(json_build_object(
+                'name', s.name, 'description', s.description) ORDER BY s.name), '[]')
+            FROM (SELECT name, description FROM skills ORDER BY name LIMIT 100) s),
+        'plan_mode', c.plan_mode, 'limits', c.limits, 'response_schema', c.response_schema,
+        'spent', CASE WHEN c.limits IS NOT NULL THEN turn_spent(c.id) END)
+        FROM (SELECT 1) AS one
+            LEFT JOIN prompts p ON p.level = 'user' AND p.subject = c.owner_id
+$$;
+
+-- `p_threshold`: of the level `user` alone.
+CREATE OR REPLACE FUNCTION put_prompt(
+    p_actor uuid, p_level text, p_subject uuid, p_text text, p_threshold integer
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prompts (level, subject, body, compaction_threshold)
+        VALUES (p_level, p_subject, p_text, p_threshold)
+        ON CONFLICT (level, subject) DO UPDATE
+            SET body = p_text, compaction_threshold = p_threshold, updated_at = now();
+    IF p_level = 'system' THEN
+        PERFORM record_audit(p_actor, NULL, 'prompt.changed', json_build_object('text', p_text));
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION skill_json(s skills)
+RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object('name', s.name, 'description', s.description, 'text', s.body,
+        'files', s.files, 'updated_at', s.updated_at)
+$$;
+
+CREATE OR REPLACE FUNCTION put_skill(
+    p_actor uuid, p_name text, p_description text, p_body text, p_files json
+) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    s skills;
+BEGIN
+    INSERT INTO skills (name, description, body, files)
+        VALUES (p_name, p_description, p_body, p_files)
+        ON CONFLICT (name) DO UPDATE
+            SET description = p_description, body = p_body, files = p_files, updated_at = now()
+        RETURNING * INTO s;
+    PERFORM record_audit(p_actor, NULL, 'skill.changed', json_build_object('name', p_name));
+    RETURN skill_json(s);
+END $$;
+
+CREATE OR REPLACE FUNCTION get_skill(p_name text)
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    s skills;
+BEGIN
+    SELECT * INTO s FROM skills WHERE name = p_name;
+    IF s.name IS NULL THEN
+        PERFORM refuse('not_found', 'no such skill', jsonb_build_object('name', p_name));
+    END IF;
+    RETURN skill_json(s);
+END $$;
+
+CREATE OR REPLACE FUNCTION delete_skill(p_actor uuid, p_name text)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM skills WHERE name = p_name;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'no such skill', jsonb_build_object('name', p_name));
+    END IF;
+    PERFORM record_audit(p_actor, NULL, 'skill.deleted', json_build_object('name', p_name));
+END $$;
