@@ -24,6 +24,7 @@ from support.invariants import broken, broken_deltas, broken_log
 
 ROUNDS = int(os.environ.get("STEERSMAN_CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "0")) or secrets.randbits(32)
+TALKS = 20
 ROUND_S = 14.0
 REST_S = 90.0
 VICTIMS = ("chatloop-1", "chatloop-2", "gateway-1", "gateway-2", "store-1", "store-2", "tools")
@@ -53,7 +54,7 @@ async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_sto
                     deployment,
                     talk,
                     random.Random(dice.random()),
-                    messages=4,
+                    messages=3,
                     within_s=ROUND_S,
                 )
                 for talk in talks
@@ -77,11 +78,12 @@ async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_sto
 
 
 async def _talks(deployment: Deployment) -> list[Talk]:
-    models = [await deployment.add_model("chat", "tokens-100-at-20")] * 3
-    models += [await deployment.add_model("anthropic", "tokens-60-at-20")] * 2
-    models += [await deployment.add_model("google", "tokens-40-at-10")]
+    models = [await deployment.add_model("chat", "tokens-100-at-20")] * 4
+    models += [await deployment.add_model("anthropic", "tokens-60-at-20")] * 4
+    models += [await deployment.add_model("google", "tokens-40-at-10")] * 3
     for provider in ("chat", "anthropic", "responses"):
-        models += [await deployment.add_model(provider, "tool-files")] * 2
+        models += [await deployment.add_model(provider, "tool-files")] * 3
+    assert len(models) == TALKS
     async with deployment.client() as client:
         return [
             await start_talk(client, model, interrupts=n % 2 == 0) for n, model in enumerate(models)

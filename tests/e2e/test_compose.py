@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
@@ -24,6 +23,7 @@ import yaml
 
 from steersman.embedded.nats import binary
 from steersman.embedded.postgres import PostgresServer
+from steersman.ports import free_port
 from steersman_chatloop.settings import Settings as ChatloopSettings
 from steersman_desktop.settings import Settings as DesktopSettings
 from steersman_gateway.settings import Settings as GatewaySettings
@@ -82,12 +82,6 @@ def targets() -> dict[str, Target]:
             case _:
                 pass
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def test_images_are_pinned_and_nothing_runs_as_root() -> None:
@@ -168,7 +162,8 @@ def parts(secrets_made: Path, tmp_path: Path) -> Generator[Parts]:
     text = (ROOT / "deploy" / "nats.conf").read_text()
     text = text.replace("/run/secrets/nats_users", "secrets/nats_users.conf")
     text = text.replace('"/data"', f'"{tmp_path}"').replace('"0.0.0.0"', '"127.0.0.1"')
-    text = text.replace("4222", str(port)).replace("8222", str(monitor))
+    ports = {"4222": str(port), "8222": str(monitor)}
+    text = re.sub("4222|8222", lambda found: ports[found[0]], text)
     (tmp_path / "nats.conf").write_text(text)
     command = compose()["services"]["nats"]["command"]
     assert command[0] == "-c"
@@ -178,7 +173,7 @@ def parts(secrets_made: Path, tmp_path: Path) -> Generator[Parts]:
             yield Parts(port, f"http://127.0.0.1:{monitor}", postgres.dsn)
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 @pytest.fixture
@@ -188,7 +183,7 @@ async def processes() -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
     yield started
     for process in started:
         process.terminate()
-    codes = [await asyncio.to_thread(process.wait, 20) for process in started]
+    codes = [await asyncio.to_thread(process.wait, 60) for process in started]
     assert codes == [0] * len(started)
 
 
@@ -201,7 +196,7 @@ async def until_healthy(command: list[str], environment: dict[str, str]) -> None
                 return
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_everything_in_the_files_runs_and_becomes_healthy(
     secrets_made: Path, parts: Parts, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:

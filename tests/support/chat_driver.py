@@ -104,7 +104,7 @@ class EventLog:
                     return event
             return None
 
-        async with asyncio.timeout(40), self._arrived:
+        async with asyncio.timeout(60), self._arrived:
             await self._arrived.wait_for(lambda: found() is not None)
         event = found()
         assert event is not None
@@ -285,7 +285,7 @@ class StoreDriver:
     async def abandon(self, chat_id: ChatId, runner: str = "runner-1") -> None:
         await self.rpc.call(work.ABANDON, work.Abandon(chat_id, RunnerId(runner)))
 
-    async def at_rest(self, chat_id: ChatId, timeout_s: float = 40.0) -> Chat:
+    async def at_rest(self, chat_id: ChatId, timeout_s: float = 60.0) -> Chat:
         """Wait until the chat rests."""
         async with asyncio.timeout(timeout_s):
             while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,10 @@ from steersman_contracts.rpc.tools import (
 )
 from steersman_runtime.rpc import Frames
 from support.chat_driver import StoreDriver
+
+# Seconds of imports: now, and not while a test waits for its first answer.
+for _format in ("anthropic", "google", "openai_chat", "openai_responses"):
+    importlib.import_module(f"steersman_chatloop.providers.{_format}")
 
 KINDS: dict[str, tuple[ProviderType, str]] = {
     "anthropic": ("anthropic", "anthropic"),

@@ -89,3 +89,15 @@ async def running_chatloop(nats_url: str, **settings: Any) -> AsyncGenerator[Run
     wanted = ChatloopSettings(nats_url=Secret(nats_url), **values)
     async with _running("chatloop", wanted, chatloop_app.create_app) as runtime:
         yield runtime
+
+
+@asynccontextmanager
+async def running_chatloops(
+    nats_url: str, **settings: Any
+) -> AsyncGenerator[tuple[Runtime, Runtime]]:
+    """Two chatloops: whichever is free takes a chat."""
+    async with (
+        running_chatloop(nats_url, instance="chatloop-1", **settings) as one,
+        running_chatloop(nats_url, instance="chatloop-2", **settings) as two,
+    ):
+        yield one, two

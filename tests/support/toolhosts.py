@@ -57,7 +57,7 @@ class Replica:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.to_thread(self._process.wait, 15)
+            await asyncio.to_thread(self._process.wait, 60)
         except subprocess.TimeoutExpired:
             await self.kill()
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 
-async def until(check: Callable[[], bool | Awaitable[bool]], timeout_s: float = 45.0) -> None:
+async def until(check: Callable[[], bool | Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Wait for the state of a process, a table or a log; the time is only there to give up."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -26,7 +26,7 @@ async def hints(client: NatsClient, count: int) -> list[ChatId]:
     )
     task = asyncio.create_task(consumer.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [await found.get() for _ in range(count)]
     finally:
         task.cancel()

@@ -38,7 +38,7 @@ async def test_a_gate_stops_a_stream_until_it_is_released(
     gate = fakes.hold("m", deltas=2)
     heard = Heard()
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(sdks[kind].stream("m", sdks[kind].user("hi"), heard))
         recorded = await gate.reached()
         await heard.texts(2)
@@ -55,7 +55,7 @@ async def test_a_gate_may_stand_before_the_first_frame(fakes: FakeProviders, sdk
     first, second, third = Heard(), Heard(), Heard()
     driver = sdks["anthropic"]
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         for heard in (first, second):
             tasks.create_task(driver.stream("echo", driver.user("hi"), heard))
             await gate.reached()
@@ -72,7 +72,7 @@ async def test_a_gate_may_stand_before_the_first_frame(fakes: FakeProviders, sdk
 async def test_a_client_that_leaves_is_seen(fakes: FakeProviders, sdks: Sdks, kind: Kind) -> None:
     gate = fakes.hold("tokens-9", deltas=1)
     heard = Heard()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(sdks[kind].stream("tokens-9", sdks[kind].user("hi"), heard))
         await gate.reached()
         await heard.texts(1)
@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_is_seen(fakes: FakeProviders, sdks: Sdks, ki
 async def test_a_paced_stream_notices_too(fakes: FakeProviders, sdks: Sdks) -> None:
     heard = Heard()
     driver = sdks["chat"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(driver.stream("tokens-1000-at-50", driver.user("hi"), heard))
         await heard.texts(2)
         task.cancel()
@@ -114,7 +114,7 @@ async def test_many_paced_streams_run_side_by_side(fakes: FakeProviders, sdks: S
     driver = sdks["chat"]
     everything = [Heard() for _ in range(16)]
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         for heard in everything:
             tasks.create_task(driver.stream("tokens-10-at-200", driver.user("hi"), heard))
 
@@ -126,7 +126,7 @@ async def test_requests_are_recorded(fakes: FakeProviders, sdks: Sdks) -> None:
     for driver in sdks.values():
         await driver.stream("echo", driver.user("hi"), Heard())
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         recorded = [await fakes.next_request("echo") for _ in sdks]
     assert recorded == list(fakes.requests)
     assert [request.kind for request in recorded] == list(KINDS)
@@ -140,7 +140,7 @@ async def test_a_request_can_be_waited_for(fakes: FakeProviders, sdks: Sdks) -> 
     waiting = asyncio.create_task(fakes.next_request("echo"))
     other = asyncio.create_task(fakes.next_request("tokens-1"))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await sdks["chat"].stream("echo", sdks["chat"].user("hi"), Heard())
         assert (await waiting).model == "echo"
         assert not other.done()
@@ -279,11 +279,11 @@ async def spawned(*arguments: str) -> AsyncGenerator[tuple[asyncio.subprocess.Pr
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield process, json.loads(await process.stdout.readline())
     finally:
         process.stdin.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
 
 

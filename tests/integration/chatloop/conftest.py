@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeProviders
 from support.chat_driver import StoreDriver
 from support.chatloop import ModelSetup, ToolHost
-from support.services import running_chatloop
+from support.services import running_chatloops
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc.tools import CALL_TOOL, CANCEL_CALL, LIST_TOOLS
@@ -46,8 +46,5 @@ async def tool_host(client: NatsClient) -> AsyncGenerator[ToolHost]:
 @pytest.fixture
 async def chatloops(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
     """Whichever is free takes a chat."""
-    async with (
-        running_chatloop(nats.url(), instance="chatloop-1"),
-        running_chatloop(nats.url(), instance="chatloop-2"),
-    ):
+    async with running_chatloops(nats.url()):
         yield

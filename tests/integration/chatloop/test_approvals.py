@@ -84,7 +84,7 @@ async def test_what_was_allowed_for_the_chat_is_not_asked_again(
     assert chat.action is not None
     fakes.script("m", Script([Turn([ToolCall("drop")]), Turn([Text("again")])], repeat=True))
     await store.resolve(chat.id, chat.action.approvals[0].call_id, scope="chat")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         rested = await store.at_rest(chat.id)
 
     assert rested.last_outcome == "completed"

@@ -47,7 +47,7 @@ def said_to(view: RequestView) -> list[tuple[str, str]]:
 
 
 async def requests(fakes: FakeProviders, count: int) -> list[RequestView]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [(await fakes.next_request("m")).view for _ in range(count)]
 
 
@@ -254,7 +254,7 @@ async def test_an_interrupt_ends_a_summary_and_nothing_of_it_is_kept(
     await store.at_rest(chat.id)
     fakes.hold("m", deltas=1)
     await store.compact(chat.id)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await fakes.held("m")
     await store.interrupt(chat.id)
     rested = await store.at_rest(chat.id)

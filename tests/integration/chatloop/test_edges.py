@@ -52,7 +52,7 @@ async def test_an_interrupt_that_meets_a_pause_for_the_client_leaves_no_open_cal
     fakes.script("m", Script([Turn([ToolCall("slow"), ToolCall("ask_user")]), Turn([Text("x")])]))
     tools = (ClientTool("ask_user", "Ask.", {"type": "object", "properties": {}}),)
     chat = await store.create("go", model=await models.add("chat", "m"), client_tools=tools)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await tool_host.called.get()
 
     # The worker is not told: its control message is lost.
@@ -101,7 +101,7 @@ async def test_an_interrupted_step_that_is_too_large_is_cut_and_the_chat_rests(
     fakes.script("m", Turn([Text("x" * 4_500_000)], chunk_chars=50_000))
     fakes.hold("m", deltas=86)
     chat = await store.create("go", model=await models.add("chat", "m"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await fakes.held("m")
     await store.log.until(chat.id, events.PartDelta, seq=40)
 

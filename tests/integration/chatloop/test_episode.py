@@ -23,7 +23,7 @@ async def published(store: StoreDriver, client: NatsClient, deltas: list[Delta])
     for delta in deltas:
         episode.add(delta)
     await episode.flush()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(_length(e) for e in store.log.of(CHAT)) < sum(_size(d) for d in deltas):
             await store.log.more(len(store.log.seen))
     seen = [event for event in store.log.of(CHAT) if isinstance(event, events.PartDelta)]

@@ -15,14 +15,16 @@ from typing import Literal, TypeAlias
 import pytest
 from fakes import FakeProviders, Text, Turn
 from support.chat_driver import StoreDriver, assistant
-from support.chatloop import ModelSetup
-from support.services import running_chatloop
+from support.chatloop import ModelSetup, ToolHost, said
+from support.services import running_chatloops
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import events, subjects
 from steersman_contracts.chats import Status
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart
+from steersman_contracts.policies import PendingApproval
+from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.jetstream import purge_subject
 from steersman_runtime.nats_client import NatsClient
 
@@ -71,15 +73,43 @@ class Probe:
         await self.store.require_action(await self.store.fence(chat.id), CALL, expires_s=expires_s)
         return chat.id
 
+    async def deciding(self, *, expires_s: float = 3600) -> ChatId:
+        """It waits for a person to allow a call."""
+        chat = await self.store.create("first")
+        await self.store.acquire(chat.id, "dead", lease_s=SHORT_S)
+        await self.store.commit(await self.store.fence(chat.id, "dead"), assistant(CALL))
+        approval = PendingApproval(CALL.call_id, CALL.tool, {})
+        await self.store.require_action(
+            await self.store.fence(chat.id, "dead"),
+            CALL,
+            approvals=(approval,),
+            expires_s=expires_s,
+        )
+        return chat.id
+
+    async def summarising(self) -> ChatId:
+        """Its owner died while it wrote a summary that somebody had asked for."""
+        chat = await self.store.create("first")
+        await self.store.acquire(chat.id)
+        await self.store.finish(await self.store.fence(chat.id), assistant("answer"))
+        await self.store.compact(chat.id)
+        await self.store.acquire(chat.id, "dead", lease_s=SHORT_S)
+        await self.store.begin_compaction(await self.store.fence(chat.id, "dead"))
+        return chat.id
+
     async def streaming(self) -> ChatId:
         """A live owner is in the middle of an answer; before it goes on it must be released."""
         self.fakes.script("held", Turn([Text("some words of an answer")]))
         gate = self.fakes.hold("held", deltas=2)
         chat = await self.store.create("first", model=await self.models.add("chat", "held"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self.fakes.held("held")
         gate.release()
         return chat.id
+
+
+async def yes(_: CallTool) -> CallResult:
+    return said("yes")
 
 
 async def waiting(probe: Probe) -> ChatId:
@@ -160,6 +190,31 @@ async def asking_too_long_with_backlog(probe: Probe) -> ChatId:
     return await probe.asking("second", expires_s=0.1)
 
 
+async def deciding(probe: Probe) -> ChatId:
+    return await probe.deciding()
+
+
+async def deciding_too_long(probe: Probe) -> ChatId:
+    return await probe.deciding(expires_s=0.1)
+
+
+async def allowed_and_orphaned(probe: Probe) -> ChatId:
+    chat_id = await probe.deciding()
+    await probe.store.resolve(chat_id, CALL.call_id)
+    await probe.store.acquire(chat_id, "dead", lease_s=SHORT_S)
+    return chat_id
+
+
+async def summarising_orphan(probe: Probe) -> ChatId:
+    return await probe.summarising()
+
+
+async def interrupted_summary(probe: Probe) -> ChatId:
+    chat_id = await probe.summarising()
+    await probe.store.interrupt(chat_id)
+    return chat_id
+
+
 async def archived(probe: Probe) -> ChatId:
     chat_id = await waiting(probe)
     await probe.store.archive(chat_id)
@@ -186,6 +241,14 @@ async def promote(probe: Probe, chat_id: ChatId) -> None:
 
 async def answer(probe: Probe, chat_id: ChatId) -> None:
     await probe.store.submit(chat_id, {CALL.call_id: "yes"})
+
+
+async def allow(probe: Probe, chat_id: ChatId) -> None:
+    await probe.store.resolve(chat_id, CALL.call_id)
+
+
+async def refuse(probe: Probe, chat_id: ChatId) -> None:
+    await probe.store.resolve(chat_id, CALL.call_id, approved=False)
 
 
 async def interrupt(probe: Probe, chat_id: ChatId) -> None:
@@ -243,6 +306,12 @@ SITUATIONS = (
     Situation(Status.REQUIRES_ACTION, "person", asking, interrupt),
     Situation(Status.REQUIRES_ACTION, "person", asking, edit),
     Situation(Status.REQUIRES_ACTION, "person", asking_with_backlog, promote),
+    Situation(Status.RUNNING, "lease", allowed_and_orphaned),
+    Situation(Status.RUNNING, "lease", summarising_orphan),
+    Situation(Status.INTERRUPTING, "lease", interrupted_summary),
+    Situation(Status.REQUIRES_ACTION, "deadline", deciding_too_long),
+    Situation(Status.REQUIRES_ACTION, "person", deciding, allow),
+    Situation(Status.REQUIRES_ACTION, "person", deciding, refuse),
     Situation(Status.ERROR, "person", errored, send),
     Situation(Status.ERROR, "person", errored, edit),
     Situation(Status.ERROR, "person", errored_with_backlog, send),
@@ -261,18 +330,17 @@ async def test_every_chat_is_led_on_by_whoever_is_to_do_it(
     client: NatsClient,
     models: ModelSetup,
     fakes: FakeProviders,
+    tool_host: ToolHost,
     nats: NatsServer,
 ) -> None:
+    tool_host.tools["ask"] = yes
     probe = Probe(store, client, models, fakes)
     made: dict[Situation, ChatId] = {}
     for situation in SITUATIONS:
         if not situation.owned:
             made[situation] = await situation.made(probe)
 
-    async with (
-        running_chatloop(nats.url(), instance="chatloop-1"),
-        running_chatloop(nats.url(), instance="chatloop-2"),
-    ):
+    async with running_chatloops(nats.url()):
         for situation in SITUATIONS:
             if situation.owned:
                 made[situation] = await situation.made(probe)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fakes import FakeProviders, Script, Text, Turn
 from support.chat_driver import StoreDriver
-from support.services import running_chatloop
+from support.services import running_chatloops
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.errors import Forbidden, NotFound
@@ -33,7 +33,7 @@ FORMATS: dict[ProviderType, str] = {
 
 @pytest.fixture
 async def admin(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[Actor]:
-    async with running_chatloop(nats.url()):
+    async with running_chatloops(nats.url()):
         yield Actor(store.actor.user_id, "admin")
 
 

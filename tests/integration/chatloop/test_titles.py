@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeProviders, HttpError, Script, Text, Turn
 from support.chat_driver import StoreDriver, new_actor, words_of
 from support.chatloop import ModelSetup
-from support.services import running_chatloop
+from support.services import running_chatloops
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import events
@@ -26,13 +26,13 @@ QUESTION = "Please tell me everything that there is to know about the tides of t
 
 @pytest.fixture
 async def chatloop(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
-    async with running_chatloop(nats.url(), generate_titles=True):
+    async with running_chatloops(nats.url(), generate_titles=True):
         yield
 
 
 async def titled(store: StoreDriver, chat_id: ChatId, title: str) -> Chat:
     """Wait until the chat is called so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             count = len(store.log.seen)
             for event in store.log.of(chat_id):

@@ -29,7 +29,7 @@ from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime, listening_socket
 from steersman_runtime.settings import Secret
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 ANN = Actor(UserId("ann"))
 BEN = Actor(UserId("ben"))
 LOOK = actions.TakeScreenshot()

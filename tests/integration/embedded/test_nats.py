@@ -138,7 +138,7 @@ class Refusals:
 
     async def at_least(self, count: int) -> None:
         """Wait for them: nats-py reports them in tasks of their own."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.seen) < count:
                 self._more.clear()
                 await self._more.wait()
@@ -239,7 +239,7 @@ async def test_the_system_account_hears_of_lost_connections(guarded_nats: NatsSe
     await system.flush()
     async with as_user(guarded_nats, "chatloop"):
         pass
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while b'"user":"chatloop"' not in await heard.get():
             pass
     await system.close()

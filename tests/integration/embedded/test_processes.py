@@ -25,7 +25,7 @@ class StandIn:
     async def until(self, **wanted: object) -> dict[str, Any]:
         """Read on to the first report with these values."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while line := await self.process.stdout.readline():
                 self.said.append(json.loads(line))
                 if wanted.items() <= self.said[-1].items():

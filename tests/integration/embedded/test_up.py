@@ -39,7 +39,7 @@ def wiring(data: DataDir) -> Wiring:
 def steersman(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from steersman.main import main; main()", *args]
     return subprocess.run(
-        command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=50
+        command, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=150
     )
 
 

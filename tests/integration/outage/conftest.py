@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeProviders
 from integration.gateway.driver import running_gateway
 from support.chat_driver import StoreDriver, new_actor
-from support.services import running_chatloop, running_stores
+from support.services import running_chatloops, running_stores
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc import admin
@@ -43,10 +43,7 @@ async def store(
 @pytest.fixture
 async def chatloops(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
     del store
-    async with (
-        running_chatloop(nats.url(), instance="chatloop-1"),
-        running_chatloop(nats.url(), instance="chatloop-2"),
-    ):
+    async with running_chatloops(nats.url()):
         yield
 
 

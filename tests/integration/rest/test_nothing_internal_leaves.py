@@ -341,6 +341,7 @@ def filled(value: Any, ids: dict[str, Any]) -> Any:
             return value
 
 
+@pytest.mark.timeout(600)  # every route there is
 @pytest.mark.usefixtures("admin")
 async def test_no_route_and_no_event_shows_what_is_internal(
     alice: httpx2.AsyncClient, store: StoreDriver, client: NatsClient

@@ -26,7 +26,7 @@ class Heard:
         self.messages.put_nowait(Message(subject.decode(), reply.decode(), headers, payload))
 
     async def next(self) -> Message:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.messages.get()
 
     async def payloads(self, count: int) -> list[bytes]:

@@ -116,7 +116,7 @@ async def test_confirmations_that_died_with_the_connection_fail_at_once(
 
     await asyncio.to_thread(own_nats.kill)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for future in futures:
             with pytest.raises(Unavailable):
                 await future
@@ -139,7 +139,7 @@ async def test_publishing_goes_on_after_a_restart(
     with contextlib.suppress(Unavailable):  # JetStream may need a moment longer than NATS
         await waiting
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await publisher.publish(stream.subject("b"), b"")

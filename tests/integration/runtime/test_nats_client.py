@@ -189,7 +189,7 @@ async def test_a_connection_that_is_lost_for_good_is_told(nats: NatsServer) -> N
 
     client.write(b"NONSENSE\r\n")
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await closed.wait()
     assert client.is_closed
 

@@ -43,7 +43,7 @@ class Worker:
         self.consumer.capacity_changed()
 
     async def next(self, count: int = 1) -> list[str]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return [await self.taken.get() for _ in range(count)]
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ async def publish(client: NatsClient, stream: Stream, *names: str) -> None:
     """Publish each hint until it is confirmed, or refused because it lies there already."""
     publisher = Publisher(client, deadline_s=1)
     for name in names:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await publisher.publish(stream.subject(name), b"")
@@ -82,7 +82,7 @@ async def eventually(
     check: Callable[[dict[str, Any]], bool], client: NatsClient, stream: Stream
 ) -> None:
     """Ask the server until what we sent it has taken effect: there is nothing to wait for."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not check(await consumer_state(client, stream)):  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.01)
 
@@ -160,7 +160,7 @@ async def test_no_hint_is_lost_when_the_server_restarts(
             await own_nats.start_async()
         await publish(publishing, stream, "last")
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not {*names, "last"} <= set(worker.busy):
                 await worker.next()
 

@@ -112,7 +112,7 @@ async def test_after_the_deadline_the_caller_leaves_and_the_handler_is_cancelled
     async with serving(client, method, gate):
         with pytest.raises(DeadlineExceeded) as late:
             await rpc.call(method, Ask(), deadline_s=0.2)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await gate.cancelled.wait()
 
     assert late.value.details == {"method": "test.ask"}
@@ -182,7 +182,7 @@ async def test_instances_of_a_service_share_the_requests(new_client: Connect) ->
         serving(await new_client(), method, second),
     ):
         calls = [asyncio.create_task(rpc.call(method, Ask(str(n)))) for n in range(40)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.gather(first.entered.wait(), second.entered.wait())
         first.opened.set()
         second.opened.set()
@@ -304,5 +304,5 @@ async def test_drain_ends_without_a_server(new_client: Connect, own_nats: NatsSe
 
     async with serving(client, method, echo) as server:
         await asyncio.to_thread(own_nats.kill)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await server.drain(0.1)

@@ -39,7 +39,7 @@ class Process:
     async def logged(self, event: str) -> dict[str, Any]:
         """Read its log up to this event."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while line := await self.process.stdout.readline():
                 entry = msgspec.json.decode(line, type=dict[str, Any])
                 self.lines.append(entry)
@@ -52,7 +52,7 @@ class Process:
 
     async def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.process.wait()
 
 
@@ -150,7 +150,7 @@ async def test_bad_settings_end_it_at_once_and_are_named(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
 
     assert process.returncode == 2

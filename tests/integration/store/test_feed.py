@@ -37,7 +37,7 @@ def name_of(message: StoredMessage) -> str:
 
 async def feed_until(client: NatsClient, actor: Actor, last: str) -> list[StoredMessage]:
     """The feed of a person, once it ends with an event of this name."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await published(client, subjects.my_events(actor.user_id))
             if found and name_of(found[-1]) == last:

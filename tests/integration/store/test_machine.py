@@ -117,7 +117,7 @@ class World:
 
 
 async def _bounded(work: Coroutine[Any, Any, T]) -> T:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await work
 
 

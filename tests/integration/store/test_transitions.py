@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from steersman_contracts.chats import Status, Transition
 from steersman_contracts.errors import StaleFence, TransitionRefused
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart
+from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import chats as people
 from steersman_store.transitions import TRANSITIONS
 
@@ -132,19 +134,64 @@ CASES = [
 ]
 
 
+async def _resolve(store: StoreDriver, chat_id: ChatId) -> Any:
+    return await store.resolve(chat_id, CALL.call_id)
+
+
+AFTER_AN_ANSWER: dict[Transition, Callable[[StoreDriver, ChatId], Awaitable[Any]]] = {
+    Transition.RESOLVE_APPROVAL: _resolve,
+    Transition.REQUEST_COMPACTION: StoreDriver.compact,
+    Transition.UNDO_COMPACTION: StoreDriver.undo_compaction,
+    Transition.DELETE: StoreDriver.delete,
+}
+"""What needs something to sum up, a summary, or a question to a person."""
+
+
+async def answered(
+    store: StoreDriver, status: Status, *, backlog: bool, summarised: bool
+) -> ChatId:
+    """The same after a turn; in `requires_action` a person is asked.
+
+    A chat that rests ends with a summary if it is `summarised`.
+    """
+    chat = await store.create("first")
+    await store.acquire(chat.id)
+    await store.finish(await store.fence(chat.id), assistant("answer"))
+    if status is not Status.WAITING:
+        await store.send(chat.id, "second")
+    elif summarised:
+        await store.compact(chat.id)
+    else:
+        return chat.id
+    await store.acquire(chat.id)
+    if backlog:
+        await store.send(chat.id, "queued")
+    fence = await store.fence(chat.id)
+    if summarised and status in (Status.WAITING, Status.ERROR):
+        await store.commit_compaction(fence, summary("so far"))
+        fence = await store.fence(chat.id)
+    match status:
+        case Status.WAITING:
+            await store.finish(fence)
+        case Status.ERROR:
+            await store.finish_error(fence)
+        case Status.INTERRUPTING:
+            await store.interrupt(chat.id)
+        case Status.REQUIRES_ACTION:
+            await store.commit(fence, assistant(CALL))
+            approval = PendingApproval(CALL.call_id, CALL.tool, {})
+            await store.require_action(await store.fence(chat.id), CALL, approvals=(approval,))
+        case _:
+            pass
+    return chat.id
+
+
 def test_every_transition_of_the_table_is_tried() -> None:
     elsewhere = {
-        Transition.CREATE,
-        Transition.DELETE,
-        Transition.CANCEL_REQUIRES_ACTION,
-        Transition.RESOLVE_APPROVAL,  # test_approvals.py
+        Transition.CANCEL_REQUIRES_ACTION,  # by the clock
         Transition.RESOLVE_WAIT,  # test_agents.py
-        Transition.REQUEST_COMPACTION,  # test_compaction.py
-        Transition.UNDO_COMPACTION,
     }
-    assert {transition for _, transition in TRANSITIONS} == (set(DO) | elsewhere) - {
-        Transition.CREATE
-    }
+    assert {transition for _, transition in TRANSITIONS} == {*DO, *AFTER_AN_ANSWER, *elsewhere}
 
 
 async def everything(database_url: str, chat_id: ChatId) -> list[Any]:
@@ -164,6 +211,7 @@ async def everything(database_url: str, chat_id: ChatId) -> list[Any]:
         await connection.close()
 
 
+@pytest.mark.timeout(600)  # two hundred chats
 async def test_every_pair_lands_where_the_table_says_or_changes_nothing(
     store: StoreDriver, database_url: str
 ) -> None:
@@ -183,6 +231,31 @@ async def test_every_pair_lands_where_the_table_says_or_changes_nothing(
             await DO[transition](store, chat_id)
             wanted = after.with_backlog if backlog else after.status
             assert (await store.chat(chat_id)).status is wanted, case
+
+
+async def test_what_needs_an_answer_lands_where_the_table_says_or_changes_nothing(
+    store: StoreDriver, database_url: str
+) -> None:
+    for transition, do in AFTER_AN_ANSWER.items():
+        for status, backlog in itertools.product(Status, (False, True)):
+            if backlog and status is Status.WAITING:
+                continue
+            case = status, transition, backlog
+            summarised = transition is Transition.UNDO_COMPACTION
+            chat_id = await answered(store, status, backlog=backlog, summarised=summarised)
+            before = await everything(database_url, chat_id)
+            after = TRANSITIONS.get((status, transition))
+            if after is None:
+                with pytest.raises(TransitionRefused):
+                    await do(store, chat_id)
+                assert await everything(database_url, chat_id) == before, case
+                continue
+            await do(store, chat_id)
+            if transition is Transition.DELETE:
+                assert not any(await everything(database_url, chat_id)), case
+            else:
+                wanted = after.with_backlog if backlog else after.status
+                assert (await store.chat(chat_id)).status is wanted, case
 
 
 async def test_a_refusal_names_the_state_and_the_transition(store: StoreDriver) -> None:
@@ -205,9 +278,9 @@ async def test_an_archived_chat_refuses_everything_but_reading_and_coming_back(
     await store.archive(chat_id)
     before = await everything(database_url, chat_id)
 
-    for transition, do in DO.items():
-        if transition in (Transition.ARCHIVE, Transition.ABANDON):
-            continue  # already so; nobody owns it
+    for transition, do in {**DO, **AFTER_AN_ANSWER}.items():
+        if transition in (Transition.ARCHIVE, Transition.ABANDON, Transition.DELETE):
+            continue  # already so; nobody owns it; it may go
         with pytest.raises((TransitionRefused, StaleFence)):
             await do(store, chat_id)
         assert await everything(database_url, chat_id) == before, transition

@@ -65,7 +65,7 @@ async def test_each_call_runs_once_however_often_and_wherever_it_is_asked_for(
     chat = new_chat()
     calls = [ToolCallPart(f"c{n}", "count", {"text": f"t{n}"}) for n in range(10)]
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         at_once = await asyncio.gather(*(run(box, chat, *calls) for box in toolboxes))
         later = [await run(box, chat, *calls) for box in toolboxes]
 
@@ -95,7 +95,7 @@ async def test_a_successor_attaches_to_a_call_wherever_it_runs(
         await start_tools(source)
     chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
 
-    async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         first = group.create_task(run(await new_toolbox(), chat, call))
         await counting.began.wait()
         # By chance some of these reach the host that runs it, and some another.
@@ -180,7 +180,7 @@ async def test_exclusive_calls_are_alone_over_all_hosts_and_in_call_order(
     order = ["shared", "shared", "alone", "shared", "alone", "alone", "shared"]
     calls = [ToolCallPart(f"c{n}", name, {"text": f"{n} {name}"}) for n, name in enumerate(order)]
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         results = await run(await new_toolbox(), new_chat(), *calls)
 
     assert results == [f"{n} {name}" for n, name in enumerate(order)]

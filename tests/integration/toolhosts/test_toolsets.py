@@ -124,7 +124,7 @@ NewHost = Callable[..., Awaitable[Host]]
 async def catalog(client: NatsClient, until: Callable[[Catalog], bool]) -> Catalog:
     """The catalog, once it is as it should be."""
     rpc = RpcClient(client)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = await rpc.call(LIST_TOOLS, ListTools())
             if until(found):
@@ -238,7 +238,7 @@ async def test_a_call_whose_host_goes_silent_is_lost_and_said_so(
     host.silence()
     await close(host.client)
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         said = await calling
     assert said == "interrupted: the tool host stopped during the call, effect unknown"
 
@@ -255,7 +255,7 @@ async def test_a_cancelled_call_is_cancelled_at_its_host(
 
     calling.cancel()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         cancelled = await host.cancelled.get()
     assert (cancelled.chat_id, cancelled.call_id) == (call.chat_id, call.call_id)
 

@@ -111,10 +111,10 @@ SKIPPED: dict[str, tuple[PluginSource, str]] = {
         made("bad", tools=offers_echo, steersman_api=2),
         "it is written for version 2 of the plugin API; this is 1",
     ),
-    "hangs at import": (PluginSource("bad", "1", hangs), "its import took longer than 0.5 s"),
-    "hangs in start": (made("bad", start=hangs_softly), "start() took longer than 0.5 s"),
-    "blocks in start": (made("bad", start=blocks), "start() took longer than 0.5 s"),
-    "hangs in tools": (made("bad", tools=hangs), "tools() took longer than 0.5 s"),
+    "hangs at import": (PluginSource("bad", "1", hangs), "its import took longer than 2 s"),
+    "hangs in start": (made("bad", start=hangs_softly), "start() took longer than 2 s"),
+    "blocks in start": (made("bad", start=blocks), "start() took longer than 2 s"),
+    "hangs in tools": (made("bad", tools=hangs), "tools() took longer than 2 s"),
     "exits in start": (made("bad", start=exits), "SystemExit: bad is leaving"),
     "settings of no type": (made("bad", settings=lambda: 7), "settings() gave 7, which is not"),
     "settings are missing": (
@@ -133,7 +133,7 @@ async def test_a_plugin_that_cannot_be_used_is_reported_and_skipped(
 ) -> None:
     source, why = SKIPPED[kind]
 
-    service = await start_tools(source, plugin("good", ECHO), plugin_timeout_s=0.5)
+    service = await start_tools(source, plugin("good", ECHO), plugin_timeout_s=2.0)
 
     found = await reports(caller)
     assert why in (found["bad"].error or "")
@@ -357,7 +357,7 @@ async def test_a_reload_takes_the_new_code_and_leaves_running_calls_with_the_old
     assert not old.stopped.is_set()
     old.opened.set()
     assert text_of(await old_call) == "version 1"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await old.stopped.wait()
 
     write_plugin(tmp_path, "reloaded-once", "syntax error")

@@ -60,7 +60,7 @@ class Chat(Caller):
 
     async def until(self, process_id: str, said: str) -> None:
         arguments = {"process_id": process_id, "timeout_s": 0.1}
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while said not in facts_of(await self.call("process_output", arguments))[1]:
                 continue
 
@@ -120,7 +120,7 @@ def cmdlines(marker: str) -> list[str]:
 
 async def gone(marker: str) -> None:
     """Wait for the end of everything that has the marker in its command line."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while cmdlines(marker):  # noqa: ASYNC110  # nobody tells of the end of a stranger's process
             await asyncio.sleep(0.05)
 

@@ -23,7 +23,7 @@ def test_the_tests_of_a_new_plugin_pass_at_once(tmp_path: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
 
@@ -40,7 +40,7 @@ def test_a_new_plugin_passes_the_linter(tmp_path: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
 

@@ -27,7 +27,7 @@ def test_the_code_of_the_guide_passes_its_own_tests(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
 

@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger()
 def run(code: str, arguments: str = "'demo', instance='d-1'") -> str:
     script = SETUP.replace("{arguments}", arguments) + code
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stderr == ""
     return done.stdout

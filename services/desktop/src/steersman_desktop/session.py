@@ -226,7 +226,8 @@ class Session:
 
     def is_idle(self, now: float) -> bool:
         """Whether nobody has used or watched it for too long."""
-        if self.views or self._waiting or self._lease.control.holder is not None:
+        wanted = self._state == "starting" or self._waiting  # somebody has asked, and waits
+        if wanted or self.views or self._lease.control.holder is not None:
             self._used_at = now
         return now - self._used_at > self._settings.idle_stop_s
 

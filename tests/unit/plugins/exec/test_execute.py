@@ -138,7 +138,8 @@ async def test_output_without_end_goes_on_as_a_process(workspace: Path) -> None:
 
 
 async def test_a_gigabyte_passes_through(workspace: Path) -> None:
-    facts, text = await execute(workspace, "head -c 1073741824 /dev/zero", timeout_s=50)
+    patient = LocalContext(workspace, timeout_s=170)
+    facts, text = await execute(patient, "head -c 1073741824 /dev/zero", timeout_s=165)
 
     assert (facts["exit_code"], facts["output_bytes"]) == (0, 1 << 30)
     assert len(text.encode()) < OUTPUT_MAX + 200
