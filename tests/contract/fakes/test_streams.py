@@ -183,7 +183,7 @@ def _tools(kind: Kind) -> Native:
     schema = {"type": "object", "properties": {"of": {"type": "string"}}}
     named = {"name": "capital", "description": "Find a capital."}
     match kind:
-        case "anthropic":
+        case "anthropic" | "bedrock" | "vertex":
             return {"tools": [{**named, "input_schema": schema}]}
         case "responses":
             return {"tools": [{"type": "function", **named, "parameters": schema}]}

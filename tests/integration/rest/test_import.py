@@ -265,9 +265,9 @@ async def test_what_was_brought_before_is_seen_by_nobody_and_must_be_whole(
     await bring(alice, 3, "four")
     assert (await alice.get("/api/v1/chats")).json()["chats"] == []
     lacking = await alice.post("/api/v1/chats/import", json=last | {"staged": 4})
-    assert (lacking.status_code, lacking.json()["first"]) == (409, 2)
+    assert (lacking.status_code, lacking.json()["details"]["first"]) == (409, 2)
     theirs = await bob.post("/api/v1/chats/import", json=last | {"staged": 4})
-    assert (theirs.status_code, theirs.json()["first"]) == (409, 0)
+    assert (theirs.status_code, theirs.json()["details"]["first"]) == (409, 0)
 
     await bring(alice, 2, "three")
     await bring(alice, 2, "three again")

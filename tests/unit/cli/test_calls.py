@@ -36,6 +36,7 @@ from steersman_contracts.rest import (
     PutProviderBody,
     RuleInput,
     SendMessageBody,
+    StageImportBody,
     ToolResultInput,
     UpdateChatBody,
 )
@@ -87,6 +88,7 @@ CALLS: dict[str, Call] = {
     "putProvider": lambda c: c.put_provider("demo", FORM),
     "deleteProvider": lambda c: c.delete_provider("demo"),
     "importChat": lambda c: c.import_chat(ImportChatBody(messages=())),
+    "stageImport": lambda c: c.stage_import(StageImportBody("import:1", 0, ())),
     "compactChat": lambda c: c.compact(CHAT),
     "undoCompaction": lambda c: c.undo_compaction(CHAT),
     "regenerateTitle": lambda c: c.regenerate_title(CHAT),

@@ -101,7 +101,7 @@ def everything(view: View) -> object:
     return shown(view), view.progress, view.version
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(chats())
 def test_the_view_is_what_the_store_has(chat: ChatLog) -> None:
     view = View().apply_all(sent(chat.log))
@@ -112,7 +112,7 @@ def test_the_view_is_what_the_store_has(chat: ChatLog) -> None:
     assert view.queue == truth.queue
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(chats(), st.data())
 def test_repeated_events_change_nothing(chat: ChatLog, data: st.DataObject) -> None:
     once, again = View(), View()
@@ -126,7 +126,7 @@ def test_repeated_events_change_nothing(chat: ChatLog, data: st.DataObject) -> N
         assert everything(again) == everything(once)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(chats(), st.data())
 def test_a_resumed_stream_gives_the_same_view(chat: ChatLog, data: st.DataObject) -> None:
     view, whole = View(), View().apply_all(chat.log)
@@ -138,7 +138,7 @@ def test_a_resumed_stream_gives_the_same_view(chat: ChatLog, data: st.DataObject
     assert everything(view) == everything(whole)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(chats(), st.data())
 def test_a_snapshot_at_any_moment_gives_the_same_view(chat: ChatLog, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(chat.log) - 1))
@@ -154,7 +154,7 @@ def test_a_snapshot_at_any_moment_gives_the_same_view(chat: ChatLog, data: st.Da
     assert view.messages == whole.messages
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(chats(), st.data())
 def test_a_lost_delta_hides_the_preview_and_nothing_else(
     chat: ChatLog, data: st.DataObject

@@ -90,6 +90,9 @@ def reported(status: int, body: Any) -> Exception:
     return ReportedFault(body, status=None if status == 200 else status, response=found)
 
 
+A_DAY: Final = "Too many tokens per day, please wait before trying again."
+
+
 def because(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
@@ -162,6 +165,11 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     (gpt(422, None), "config", False),
     (gpt(429, "insufficient_quota", "insufficient_quota"), "usage_limit", False),
     (gpt(429, "billing_hard_limit_reached"), "usage_limit", False),
+    (
+        reported(429, {"error": {"type": "ThrottlingException", "message": A_DAY}}),
+        "usage_limit",
+        False,
+    ),
     (
         gpt(429, "rate_limit_exceeded", "tokens", "Rate limit reached for gpt in org"),
         "rate_limit",
