@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 import msgspec
 import pytest
@@ -23,7 +25,7 @@ async def add(
     *,
     actor: Actor | None = None,
     shared: bool = False,
-    **more: object,
+    **more: Any,
 ) -> rpc.McpServer:
     settings = msgspec.convert({"slug": slug, "url": URL, **more}, rpc.McpSettings)
     return await store.rpc.call(
@@ -134,7 +136,7 @@ async def test_secrets_do_not_follow_a_server_to_another_host(store: StoreDriver
     assert opened.headers == {}
 
 
-WRONG: list[tuple[dict[str, object], str]] = [
+WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": None}, "url"),
     ({"url": "https://me:secret@mcp.example/"}, "url"),
     ({"url": "https://mcp.example/#x"}, "url"),
