@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
+from integration.tools.mcp_host import free_port, http_server
 from support.deployment import Deployment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -192,3 +193,25 @@ async def test_a_tool_host_in_node_is_there_while_it_runs(
     async with asyncio.timeout(40):
         while await plugin_report(http, "dice") is not None:
             pass  # gone with the third beat that is missing
+
+
+async def test_an_mcp_server_is_added_over_the_api_and_used_by_the_chats_of_its_owner(
+    http: httpx2.AsyncClient, fakes: FakeProviders
+) -> None:
+    port = free_port()
+    body = {"slug": "calc", "url": f"http://127.0.0.1:{port}/mcp", "allow": ["add"]}
+    async with http_server("http", port):
+        made = await http.post("/mcp-servers", json=body)
+        assert made.status_code == 201, made.text
+        place = f"/mcp-servers/{made.json()['id']}"
+        # No sign-in is wanted there; the plugin that is asked says so.
+        login = await http.post(f"{place}/login")
+        chat = (await http.post("/chats", json={"title": "sums"})).json()["chat"]["id"]
+        offered = (await http.get(f"/chats/{chat}/tools")).json()
+        call = ToolCall("calc__add", {"a": 20, "b": 22})
+        found, _ = await results(http, fakes, "sums", Turn([call]), Turn([Text("42")]))
+        assert (await http.delete(place)).status_code == 204
+
+    assert (login.status_code, login.json()["code"]) == (409, "conflict")
+    assert "calc__add" in [tool["name"] for tool in offered["tools"]]
+    assert [part["content"][0]["value"] for part in found] == [{"result": 42}]

@@ -25,7 +25,7 @@ async def add(
     *,
     actor: Actor | None = None,
     shared: bool = False,
-    **more: object,
+    **more: Any,
 ) -> rpc.McpServer:
     settings = msgspec.convert({"slug": slug, "url": URL, **more}, rpc.McpSettings)
     return await store.rpc.call(
@@ -191,6 +191,27 @@ async def test_a_chat_has_what_is_forced_chosen_or_on_by_default(
         )
     await change(store, mine, availability="force_on", enabled=False)
     assert await slugs_of(store, chat.id) == ["default-on", "force-on"]
+
+
+async def test_a_child_that_chose_nothing_has_what_the_chats_above_it_have(
+    store: StoreDriver, database_url: str
+) -> None:
+    mine = await add(store, "mine", availability="default_off")
+    await add(store, "other")
+    chosen = people.CreateChat(store.actor, mcp_server_ids=(mine.id,))
+    chats = [(await store.rpc.call(people.CREATE, chosen)).chat.id]
+    connection = await asyncpg.connect(database_url)
+    try:
+        for _ in range(2):
+            made = (await store.rpc.call(people.CREATE, people.CreateChat(store.actor))).chat.id
+            await connection.execute(
+                "UPDATE chats SET parent_id = $2 WHERE id = $1", made, chats[-1]
+            )
+            chats.append(made)
+    finally:
+        await connection.close()
+
+    assert [await slugs_of(store, chat) for chat in chats] == [["mine"], ["mine"], ["mine"]]
 
 
 async def test_the_owner_of_a_chat_knows_whether_it_has_tools_of_its_own(

@@ -58,7 +58,9 @@ class Line:
         self.failed = False
         """It could not be opened: the next chat tries again."""
         self.opening: asyncio.Task[None] | None = None
-        self.reported: str | type[Line] | None = Line  # nothing yet, which is not None
+        self.told = False
+        """Whether the store knows; `reported` is what."""
+        self.reported: str | None = None
         self.reporting: asyncio.Task[None] | None = None
         self._on_change = on_change
 
@@ -73,6 +75,11 @@ class Line:
         if self.connection is None:
             return None
         return "; ".join(self.connection.warnings)[:500] or None
+
+    @property
+    def untold(self) -> bool:
+        """The store does not know how it is now."""
+        return not self.told or self.reported != self.problem
 
     def changed(self) -> None:
         """Its tools or warnings are others."""
@@ -290,18 +297,19 @@ class Pool:
     def _report_soon(self, line: Line) -> None:
         if line.server.shared:
             self._on_change()
-        if line.reporting is None and line.problem != line.reported:
+        if line.reporting is None and line.untold:
             line.reporting = asyncio.get_running_loop().create_task(self._report(line))
 
     async def _report(self, line: Line) -> None:
         """Tell the store what is wrong, so that the owner sees it."""
         try:
-            while line.reported != (problem := line.problem) and not self._stopped:
-                line.reported = problem
+            while line.untold and not self._stopped:
+                problem = line.problem
                 request = rpc.ReportMcpServer(
                     line.server.id, line.server.version, problem, line.server.account
                 )
                 await self._rpc.call(rpc.REPORT_MCP_SERVER, request)
+                line.told, line.reported = True, problem
         except SteersmanError as error:
             log.debug("mcp.report_lost", error_code=error.code)
         finally:

@@ -1,10 +1,15 @@
 -- Which MCP servers a chat may use: those of the deployment and of its owner, as far as they are
--- chosen. A child that has chosen nothing has what its parent has.
+-- chosen. A child that has chosen nothing has what the chats above it have.
 CREATE OR REPLACE FUNCTION mcp_servers_of(c chats)
 RETURNS SETOF mcp_servers LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE above AS (
+        SELECT c.mcp_server_ids AS ids, c.parent_id, 0 AS height
+        UNION ALL
+        SELECT p.mcp_server_ids, p.parent_id, a.height + 1
+            FROM above a JOIN chats p ON p.id = a.parent_id WHERE a.ids IS NULL
+    )
     SELECT s.* FROM mcp_servers s,
-        (SELECT coalesce(c.mcp_server_ids,
-            (SELECT p.mcp_server_ids FROM chats p WHERE p.id = c.parent_id)) AS ids) chosen
+        (SELECT a.ids FROM above a ORDER BY a.height DESC LIMIT 1) chosen
         WHERE s.enabled AND (s.owner_id IS NULL OR s.owner_id = c.owner_id)
             AND (s.availability = 'force_on'
                 OR CASE WHEN chosen.ids IS NULL THEN s.availability = 'default_on'
