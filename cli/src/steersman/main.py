@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "usage": "steersman.usage",
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
+    "policy": "steersman.policy",
     "plugins": "steersman.plugins",
     "doctor": "steersman.doctor",
     "migrate": "steersman.migrate",

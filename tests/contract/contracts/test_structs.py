@@ -10,7 +10,17 @@ from contract.contracts.structs import instances, modules, structs_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steersman_contracts import chats, deltas, events, hooks, parts, rest, rest_desktop, rpc
+from steersman_contracts import (
+    chats,
+    deltas,
+    events,
+    hooks,
+    parts,
+    rest,
+    rest_desktop,
+    rest_workspaces,
+    rpc,
+)
 
 WIRE = [
     struct
@@ -54,7 +64,7 @@ def test_a_struct_round_trips_and_ignores_what_newer_versions_add(
 
 
 def test_only_what_clients_send_is_closed() -> None:
-    public = (rest, rest_desktop)
+    public = (rest, rest_desktop, rest_workspaces)
     assert {struct.__module__ for struct in CLOSED} == {module.__name__ for module in public}
     bodies = {
         struct

@@ -202,6 +202,7 @@ class StandInStore:
         answer(models.DELETE_PROVIDER, self._delete_provider)
         answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
         answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
+        answer(policies.DRY_RUN, lambda _: policies.DryRunReport((), 0))
         answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
         answer(models.PATCH_PROVIDER, lambda q: models.ProviderReply(_provider(q.id)))
         answer(models.PATCH_MODEL, lambda q: models.ModelReply(_model(q.name.split("/", 1)[1])))

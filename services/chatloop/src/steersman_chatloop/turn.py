@@ -51,7 +51,7 @@ from steersman_chatloop.partial import (
     tool_message,
     with_closed_calls,
 )
-from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
+from steersman_chatloop.policy import SortedCalls, sort_out
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_chatloop.steering import LostError, Steering
@@ -63,6 +63,7 @@ from steersman_contracts.computer_history import without_old_screenshots
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
+from steersman_contracts.judging import Circumstances
 from steersman_contracts.parts import Parts, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.tools import CallProgress, ToolSpec
