@@ -7,7 +7,7 @@ from typing import Any
 
 from steersman_contracts.hooks import Tool, hookimpl
 from steersman_plugin_exec.execute import EXECUTE, TIMEOUT_MAX_S, Execute, execute
-from steersman_plugin_exec.processes import processes
+from steersman_plugin_exec.processes import end_in
 from steersman_plugin_exec.steering import (
     PROCESS_INPUT,
     PROCESS_LIST,
@@ -27,7 +27,7 @@ from steersman_plugin_exec.steering import (
 @hookimpl
 async def workspace_stopped(workspace: Path) -> None:
     """End the processes in it, whichever chat started them."""
-    await processes().end_in(workspace, "the workspace was stopped")
+    await end_in(workspace, "the workspace was stopped")
 
 
 @hookimpl

@@ -192,6 +192,11 @@ def processes() -> Processes:
     return _by_loop.setdefault(asyncio.get_running_loop(), Processes())
 
 
+async def end_in(workspace: Path, because: str) -> None:
+    """End everything that this event loop runs in a workspace."""
+    await processes().end_in(workspace, because)
+
+
 def _reap(group: int) -> None:
     # What is orphaned goes to the first process of the system. In a container that may be us.
     with suppress(ChildProcessError):
