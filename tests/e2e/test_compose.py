@@ -27,6 +27,8 @@ from steersman.ports import free_port
 from steersman_chatloop.settings import Settings as ChatloopSettings
 from steersman_desktop.settings import Settings as DesktopSettings
 from steersman_gateway.settings import Settings as GatewaySettings
+from steersman_plugin_web.settings import PREFIX as WEB_PREFIX
+from steersman_plugin_web.settings import Settings as WebSettings
 from steersman_store.settings import Settings as StoreSettings
 from steersman_tools.settings import Settings as ToolsSettings
 
@@ -116,7 +118,9 @@ def test_every_variable_is_a_setting_and_every_secret_is_made() -> None:
         service = document["services"][name]
         variables = {*service["environment"], *targets()[name].environment}
         for variable in variables:
-            if variable.startswith("STEERSMAN_"):
+            if variable.startswith(WEB_PREFIX):
+                assert variable.removeprefix(WEB_PREFIX).lower() in WebSettings.__dataclass_fields__
+            elif variable.startswith("STEERSMAN_"):
                 field = variable.removeprefix("STEERSMAN_").removesuffix("_FILE").lower()
                 assert field in fields, variable
         for variable, value in service["environment"].items():

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
     "skill": "steersman.skills",
+    "policy": "steersman.policy",
     "plugins": "steersman.plugins",
     "mcp": "steersman.mcp",
     "doctor": "steersman.doctor",

@@ -22,7 +22,7 @@ from steersman_contracts.parts import (
     Parts,
     TextPart,
 )
-from steersman_contracts.policies import Decision, Glob, Scope
+from steersman_contracts.policies import Decision, Glob, Level, Scope
 from steersman_contracts.rpc import UserRole
 from steersman_contracts.rpc.chats import (
     MAX_CLIENT_TOOLS,
@@ -257,6 +257,14 @@ class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[RuleInput, ...], msgspec.Meta(max_length=200)]
     version: int | None = None
     """What you have read; the change is refused when somebody else was faster."""
+
+
+class DryRunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A draft of the rules of one level."""
+
+    rules: Annotated[tuple[RuleInput, ...], msgspec.Meta(max_length=200)]
+    """In place of those that the level has."""
+    level: Level = "chat"
 
 
 class AuditList(msgspec.Struct, frozen=True):

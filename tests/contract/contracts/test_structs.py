@@ -19,6 +19,7 @@ from steersman_contracts import (
     rest,
     rest_desktop,
     rest_prompts,
+    rest_workspaces,
     rpc,
 )
 
@@ -64,7 +65,7 @@ def test_a_struct_round_trips_and_ignores_what_newer_versions_add(
 
 
 def test_only_what_clients_send_is_closed() -> None:
-    public = (rest, rest_desktop, rest_prompts)
+    public = (rest, rest_desktop, rest_prompts, rest_workspaces)
     assert {struct.__module__ for struct in CLOSED} == {module.__name__ for module in public}
     bodies = {
         struct

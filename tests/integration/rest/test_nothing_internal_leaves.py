@@ -188,6 +188,7 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("post", CHAT + "/approvals/{call_id}"): ({"approved": True}, False),
     ("get", CHAT + "/policy"): (None, False),
     ("put", CHAT + "/policy"): (RULES, False),
+    ("post", CHAT + "/policy/dry-run"): (RULES, False),
     ("get", "/api/v1/policies/system"): (None, False),
     ("put", "/api/v1/policies/system"): (RULES, False),
     ("get", "/api/v1/policies/user"): (None, False),

@@ -9,10 +9,11 @@ from support.invariants import broken, read_rows
 
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Status
-from steersman_contracts.errors import Conflict, NotFound, TransitionRefused
+from steersman_contracts.errors import Conflict, InvalidRequest, NotFound, TransitionRefused
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
-from steersman_contracts.policies import PendingApproval
+from steersman_contracts.policies import PendingApproval, Rule
+from steersman_contracts.rpc import policies
 from steersman_contracts.rpc.worker import NewMessage
 
 READ = ToolCallPart("read", "read_file", {"path": "a"})
@@ -189,3 +190,27 @@ async def test_every_decision_is_in_the_book(store: StoreDriver, database_url: s
         (actor, "approval.approved"),
         (actor, "approval.denied"),
     ]
+
+
+async def test_a_draft_is_tried_on_the_calls_of_a_chat_and_changes_nothing(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat_id = await waiting(store, READ, RUN, asked=(RUN,))
+    draft = (Rule("deny", tool="execute", arguments={"command": "rm *"}, reason="no"),)
+    request = policies.DryRun(store.actor, chat_id, "chat", draft, ("execute",))
+
+    report = await store.rpc.call(policies.DRY_RUN, request)
+
+    assert [(one.call_id, one.before, one.after) for one in report.calls] == [
+        ("read", policies.Outcome("allow"), policies.Outcome("allow")),
+        ("run", policies.Outcome("ask"), policies.Outcome("deny", "no")),
+    ]
+    assert (report.changed, report.truncated) == (1, False)
+    get = policies.GetPolicy(store.actor, "chat", chat_id)
+    assert (await store.rpc.call(policies.GET, get)).rules == ()
+    stranger = await new_actor(database_url, "mallory")
+    with pytest.raises(NotFound):
+        await store.rpc.call(policies.DRY_RUN, policies.DryRun(stranger, chat_id, "chat", draft))
+    broken_rule = policies.DryRun(store.actor, chat_id, "chat", (Rule("deny", when="args ="),))
+    with pytest.raises(InvalidRequest):
+        await store.rpc.call(policies.DRY_RUN, broken_rule)

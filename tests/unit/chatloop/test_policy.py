@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from steersman_chatloop.policy import (
-    Circumstances,
     SortedCalls,
-    Verdict,
     judge,
     problem_of,
     sort_out,
 )
+from steersman_contracts.judging import Circumstances, Verdict
 from steersman_contracts.parts import TextPart, ToolCallPart
 from steersman_contracts.policies import Decision, Level, LevelRules, PendingApproval, Rule
 

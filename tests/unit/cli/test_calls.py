@@ -105,6 +105,7 @@ CALLS: dict[str, Call] = {
     "listAudit": lambda c: c.list_audit(before=9),
     "getChatPolicy": lambda c: c.get_policy("chat", CHAT),
     "putChatPolicy": lambda c: c.put_policy("chat", [RuleInput("ask")], chat_id=CHAT),
+    "dryRunPolicy": lambda c: c.dry_run_policy(CHAT, "chat", [RuleInput("ask")]),
     "getSystemPolicy": lambda c: c.get_policy("system"),
     "putSystemPolicy": lambda c: c.put_policy("system", []),
     "getUserPolicy": lambda c: c.get_policy("user"),

@@ -9,8 +9,8 @@ from steersman.client.exchange import Exchange
 from steersman_contracts.chats import Chat
 from steersman_contracts.ids import ChatId
 from steersman_contracts.policies import Level, Scope
-from steersman_contracts.rest import ApprovalBody, AuditList, PolicyBody, RuleInput
-from steersman_contracts.rpc.policies import Policy
+from steersman_contracts.rest import ApprovalBody, AuditList, DryRunBody, PolicyBody, RuleInput
+from steersman_contracts.rpc.policies import DryRunReport, Policy
 
 
 class RuleCalls:
@@ -47,6 +47,14 @@ class RuleCalls:
         """Replace the rules of one level; with `version`, only if nobody else was faster."""
         body = PolicyBody(tuple(rules), version)
         return await self._exchange.call("PUT", _path(level, chat_id), Policy, body)
+
+    async def dry_run_policy(
+        self, chat_id: ChatId, level: Level, rules: Sequence[RuleInput]
+    ) -> DryRunReport:
+        """What a draft of rules would have done to the calls of a chat. Changes nothing."""
+        path = f"/chats/{chat_id}/policy/dry-run"
+        body = DryRunBody(tuple(rules), level)
+        return await self._exchange.call("POST", path, DryRunReport, body, repeatable=True)
 
     async def list_audit(self, *, before: int | None = None, limit: int = 50) -> AuditList:
         """Who decided what, newest first."""

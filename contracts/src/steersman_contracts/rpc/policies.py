@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.policies import Level, Rule, Rules
+from steersman_contracts.ids import ChatId, MessageId, UserId
+from steersman_contracts.policies import Decision, Level, Rule, Rules
 from steersman_contracts.rpc import Actor, Method
 
 
@@ -68,6 +68,53 @@ class AuditPage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+class DryRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a draft would have done to the calls that a chat has made. Changes nothing."""
+
+    actor: Actor
+    chat_id: ChatId
+    level: Level
+    rules: Rules
+    """In place of those that the level has."""
+    needing_approval: tuple[str, ...] = ()
+    """Tools that want a person to be asked, where no rule speaks of them."""
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is done with a call, and why."""
+
+    decision: Decision
+    reason: str = ""
+
+
+class JudgedCall(msgspec.Struct, frozen=True):
+    """A call of the history, by the rules as they are and as they would be."""
+
+    message_id: MessageId
+    call_id: str
+    tool: str
+    arguments: str
+    """JSON, cut where it is long."""
+    before: Outcome
+    after: Outcome
+
+
+class DryRunReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newest calls of a chat, oldest first.
+
+    Conditions see what they saw at the call, but for its cost.
+    """
+
+    calls: tuple[JudgedCall, ...]
+    changed: int
+    """How many would have been decided otherwise."""
+    truncated: bool = False
+    """There are older calls."""
+    without_tools: bool = False
+    """The tools did not say which of them want a person to be asked."""
+
+
 GET: Final = Method("store", "policies.get", GetPolicy, Policy, safe=True)
 PUT: Final = Method("store", "policies.put", PutPolicy, Policy)
+DRY_RUN: Final = Method("store", "policies.dry_run", DryRun, DryRunReport, 30.0, safe=True)
 LIST_AUDIT: Final = Method("store", "policies.audit", ListAudit, AuditPage, safe=True)

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import cel
-import msgspec
 
 from steersman_chatloop.decide import error_result
+from steersman_contracts import judging
+from steersman_contracts.judging import Circumstances, Verdict
 from steersman_contracts.parts import JsonObject, ToolCallPart, ToolResultPart
-from steersman_contracts.policies import (
-    STRICTNESS,
-    Decision,
-    LevelRules,
-    PendingApproval,
-    Rule,
-)
+from steersman_contracts.policies import LevelRules, PendingApproval, Rule
 
 _MOST_PROGRAMS: Final = 1000
-
-
-class Circumstances(NamedTuple):
-    """What rules may look at beside the call itself."""
-
-    chat_id: str
-    steps: int = 0
-    cost_micros: int | None = None
-    workspace: str = ""
-
-
-class Verdict(NamedTuple):
-    """What is to be done with a call, and why."""
-
-    decision: Decision
-    reason: str = ""
 
 
 def judge(
@@ -56,14 +34,14 @@ def judge(
         circumstances: What else rules may look at.
         needs_approval: What the tool says itself, where no rule fits.
     """
-    verdicts = [
-        Verdict(rule.decision, rule.reason)
-        for level in levels
-        if (rule := _first_that_fits(level.rules, tool, arguments, circumstances)) is not None
-    ]
-    if not verdicts:
-        return Verdict("ask" if needs_approval else "allow")
-    return max(verdicts, key=lambda verdict: STRICTNESS[verdict.decision])
+    return judging.judge(
+        levels,
+        tool,
+        arguments,
+        compile_condition=_program,
+        circumstances=circumstances,
+        needs_approval=needs_approval,
+    )
 
 
 class SortedCalls(NamedTuple):
@@ -119,44 +97,6 @@ def sort_out(
     return SortedCalls(tuple(allowed), tuple(asked), tuple(refused))
 
 
-def _first_that_fits(
-    rules: Sequence[Rule], tool: str, arguments: JsonObject, circumstances: Circumstances
-) -> Rule | None:
-    return next((r for r in rules if fits(r, tool, arguments, circumstances)), None)
-
-
-def fits(rule: Rule, tool: str, arguments: JsonObject, circumstances: Circumstances) -> bool:
-    """Whether a rule speaks of this call.
-
-    A condition that cannot be evaluated (an argument that is not there, a wrong type) does not fit
-    in a rule that allows, and fits in one that asks or refuses: an error never opens a door.
-    """
-    if not fnmatch.fnmatchcase(tool, rule.tool):
-        return False
-    for name, pattern in rule.arguments.items():
-        if name not in arguments or not fnmatch.fnmatchcase(_text(arguments[name]), pattern):
-            return False
-    if not rule.when:
-        return True
-    try:
-        return bool(
-            _program(rule.when)(
-                {
-                    "tool": tool,
-                    "args": arguments,
-                    "chat": {
-                        "id": circumstances.chat_id,
-                        "steps": circumstances.steps,
-                        "cost_micros": circumstances.cost_micros or 0,
-                    },
-                    "workspace": circumstances.workspace,
-                }
-            )
-        )
-    except Exception:  # noqa: BLE001  # the library raises many kinds, and all mean the same here
-        return rule.decision != "allow"
-
-
 def problem_of(rule: Rule) -> str | None:
     """Why a rule cannot be used, if it cannot."""
     if not rule.when:
@@ -169,9 +109,6 @@ def problem_of(rule: Rule) -> str | None:
 
 
 @lru_cache(maxsize=_MOST_PROGRAMS)
-def _program(expression: str) -> Callable[[dict[str, Any]], object]:
-    return cel.compile(expression).execute
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _program(expression: str) -> judging.Program:
+    program = cel.compile(expression)
+    return lambda values: program.execute(dict(values))

@@ -18,11 +18,12 @@ from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
 from steersman_chatloop.offers import NOT_IN_PLAN_MODE, chat_tools_of, harmless
-from steersman_chatloop.policy import Circumstances, SortedCalls, sort_out
+from steersman_chatloop.policy import SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
+from steersman_contracts.judging import Circumstances
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.questions import ASK

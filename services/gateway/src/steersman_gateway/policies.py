@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Controller, get, put
+import msgspec
+from litestar import Controller, get, post, put
 from litestar.params import JSONBody, QueryParameter
 
+from steersman_contracts.errors import SteersmanError
 from steersman_contracts.policies import Rule
-from steersman_contracts.rest import AuditList, PolicyBody
+from steersman_contracts.rest import AuditList, DryRunBody, PolicyBody
 from steersman_contracts.rpc import policies as rpc
+from steersman_contracts.rpc.tools import LIST_TOOLS, ListTools
 from steersman_gateway.auth import CurrentActor, requires_admin
 from steersman_gateway.backend import Services
 from steersman_gateway.ids import ChatInPath
@@ -20,7 +23,7 @@ Before = Annotated[
 Limit = Annotated[int, QueryParameter(description="How many entries.", ge=1, le=200)]
 
 
-def _rules(data: PolicyBody) -> tuple[Rule, ...]:
+def _rules(data: PolicyBody | DryRunBody) -> tuple[Rule, ...]:
     return tuple(
         Rule(rule.decision, rule.tool, rule.arguments, rule.when, rule.reason)
         for rule in data.rules
@@ -83,6 +86,30 @@ class PolicyController(Controller):
         """They apply from the chat's next step on."""
         request = rpc.PutPolicy(actor, "chat", _rules(data), chat, data.version)
         return await backend.call(rpc.PUT, request)
+
+    @post(
+        "/chats/{chat_id:str}/policy/dry-run",
+        operation_id="dryRunPolicy",
+        summary="Try out rules",
+        status_code=200,
+    )
+    async def dry_run(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[DryRunBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> rpc.DryRunReport:
+        """What a draft would have done to the newest 200 calls of the chat. Changes nothing."""
+        try:
+            catalog = await backend.call(LIST_TOOLS, ListTools())
+        except SteersmanError:
+            request = rpc.DryRun(actor, chat, data.level, _rules(data))
+            report = await backend.call(rpc.DRY_RUN, request)
+            return msgspec.structs.replace(report, without_tools=True)
+        needing = tuple(tool.name for tool in catalog.tools if tool.needs_approval)
+        request = rpc.DryRun(actor, chat, data.level, _rules(data), needing)
+        return await backend.call(rpc.DRY_RUN, request)
 
     @get("/audit", operation_id="listAudit", summary="Who decided what")
     async def audit(

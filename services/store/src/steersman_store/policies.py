@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -10,11 +11,15 @@ import msgspec
 
 from steersman_contracts.errors import Forbidden, InvalidRequest
 from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.policies import Rule
+from steersman_contracts.parts import Part
+from steersman_contracts.policies import LevelRules, Rule
 from steersman_contracts.rpc import policies as rpc
 from steersman_runtime.rpc import RpcServer
 from steersman_store.database import Database, json_text
+from steersman_store.dry_runs import MOST_MESSAGES, Said, dry_run, with_draft
 
+_decode_levels = msgspec.json.Decoder(tuple[LevelRules, ...]).decode
+_decode_parts = msgspec.json.Decoder(tuple[Part, ...]).decode
 _decode_rules = msgspec.json.Decoder(tuple[Rule, ...]).decode
 
 
@@ -28,6 +33,7 @@ class Policies:
         """Answer the methods of this group."""
         server.add(rpc.GET, self.get)
         server.add(rpc.PUT, self.put)
+        server.add(rpc.DRY_RUN, self.dry_run)
         server.add(rpc.LIST_AUDIT, self.list_audit)
 
     async def get(self, request: rpc.GetPolicy) -> rpc.Policy:
@@ -59,6 +65,40 @@ class Policies:
             request.version,
         )
         return rpc.Policy(request.level, request.rules, version)
+
+    async def dry_run(self, request: rpc.DryRun) -> rpc.DryRunReport:
+        check_rules(request.rules)
+        row = await self._database.row(
+            "SELECT policies_of(c)::text AS levels, grants_of(c)::text AS grants "
+            "FROM read_chat($1, $2) c",
+            request.chat_id,
+            request.actor.user_id,
+        )
+        assert row is not None  # otherwise the chat is refused
+        rows = await self._database.rows(
+            "SELECT id, role, content::text FROM messages WHERE chat_id = $1 "
+            "AND deleted_at IS NULL AND role IN ('user', 'assistant') AND visibility <> 'model' "
+            "ORDER BY id DESC LIMIT $2",
+            request.chat_id,
+            MOST_MESSAGES,
+        )
+        present = _decode_levels(row["levels"])
+
+        def work() -> rpc.DryRunReport:
+            return dry_run(
+                [
+                    Said(one["id"], one["role"], _decode_parts(one["content"]))
+                    for one in reversed(rows)
+                ],
+                chat_id=request.chat_id,
+                present=present,
+                draft=with_draft(present, request.level, request.rules),
+                needing_approval=frozenset(request.needing_approval),
+                granted=frozenset(msgspec.json.decode(row["grants"], type=list[str])),
+            )
+
+        # Up to 200 calls by up to 600 rules: not while everybody else waits.
+        return await asyncio.to_thread(work)
 
     async def list_audit(self, request: rpc.ListAudit) -> rpc.AuditPage:
         if request.chat_id is not None and request.actor.role != "admin":

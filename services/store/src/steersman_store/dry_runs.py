@@ -1,0 +1,127 @@
+"""What a draft of rules would have done to the calls that a chat has made. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import cel
+import msgspec
+
+from steersman_contracts.ids import MessageId
+from steersman_contracts.judging import Circumstances, Program, Verdict, judge
+from steersman_contracts.parts import JsonObject, Part, ToolCallPart
+from steersman_contracts.policies import Level, LevelRules, Rule
+from steersman_contracts.rpc.policies import DryRunReport, JudgedCall, Outcome
+
+MOST_MESSAGES: Final = 2_000
+"""The newest of a chat."""
+MOST_CALLS: Final = 200
+"""The newest among them."""
+_SHOWN: Final = 500
+_MOST_PROGRAMS: Final = 1_000
+
+
+class Said(NamedTuple):
+    """A message, as far as this looks at it."""
+
+    id: MessageId
+    role: str
+    parts: Sequence[Part]
+
+
+def with_draft(
+    levels: Sequence[LevelRules], level: Level, rules: Sequence[Rule]
+) -> tuple[LevelRules, ...]:
+    """The rules of all levels, those of one exchanged for the draft."""
+    others = (one for one in levels if one.level != level)
+    return (*others, LevelRules(level, tuple(rules)))
+
+
+def dry_run(
+    messages: Sequence[Said],
+    *,
+    chat_id: str,
+    present: Sequence[LevelRules],
+    draft: Sequence[LevelRules],
+    needing_approval: Set[str],
+    granted: Set[str],
+) -> DryRunReport:
+    """Judge every call of a chat twice: by the rules as they are, and as they would be.
+
+    Args:
+        messages: The history, oldest first.
+        chat_id: Whose.
+        present: The rules of all levels.
+        draft: The same, with the draft in them.
+        needing_approval: Tools that say so themselves.
+        granted: Tools that a person has allowed beyond one call.
+    """
+    found = list(_calls(messages, chat_id))
+    judged: list[JudgedCall] = []
+    for message_id, call, circumstances in found[-MOST_CALLS:]:
+        before, after = (
+            _outcome(levels, call, circumstances, needing_approval, granted)
+            for levels in (present, draft)
+        )
+        judged.append(
+            JudgedCall(message_id, call.call_id, call.tool, _shown(call.arguments), before, after)
+        )
+    return DryRunReport(
+        calls=tuple(judged),
+        changed=sum(call.before.decision != call.after.decision for call in judged),
+        truncated=len(found) > MOST_CALLS or len(messages) >= MOST_MESSAGES,
+    )
+
+
+def _calls(
+    messages: Sequence[Said], chat_id: str
+) -> list[tuple[MessageId, ToolCallPart, Circumstances]]:
+    """The calls that rules speak of: not those of the provider, which are never asked about."""
+    found: list[tuple[MessageId, ToolCallPart, Circumstances]] = []
+    steps = 0
+    for message in messages:
+        if message.role == "user":
+            steps = 0
+        if message.role != "assistant":
+            continue
+        steps += 1
+        here = Circumstances(chat_id, steps)
+        found += [
+            (message.id, part, here)
+            for part in message.parts
+            if isinstance(part, ToolCallPart) and not part.provider_executed
+        ]
+    return found
+
+
+def _outcome(
+    levels: Sequence[LevelRules],
+    call: ToolCallPart,
+    circumstances: Circumstances,
+    needing_approval: Set[str],
+    granted: Set[str],
+) -> Outcome:
+    verdict: Verdict = judge(
+        levels,
+        call.tool,
+        call.arguments,
+        compile_condition=_program,
+        circumstances=circumstances,
+        needs_approval=call.tool in needing_approval,
+    )
+    if verdict.decision == "ask" and call.tool in granted:
+        return Outcome("allow", "a person has allowed this tool already")
+    return Outcome(verdict.decision, verdict.reason)
+
+
+def _shown(arguments: JsonObject) -> str:
+    text = msgspec.json.encode(arguments).decode()
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+@lru_cache(maxsize=_MOST_PROGRAMS)
+def _program(expression: str) -> Program:
+    program = cel.compile(expression)
+    return lambda values: program.execute(dict(values))
