@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
 
 import asyncpg
 import pytest
+from support.agents import WAIT, Family, end
 from support.chat_driver import StoreDriver, assistant, new_actor, text
 from support.services import running_store
 from support.waiting import until
@@ -25,84 +25,16 @@ from steersman_contracts.errors import (
     TransitionRefused,
     UnknownModel,
 )
-from steersman_contracts.ids import ChatId, MessageId, ModelName, RunnerId
-from steersman_contracts.parts import JsonPart, ToolCallPart, ToolResultPart
+from steersman_contracts.ids import ChatId, ModelName, RunnerId
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import agents as rpc
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.nats_client import NatsClient
 
-RUNNER = RunnerId("runner-1")
-WAIT = ToolCallPart("call-wait", "wait_agent", {})
 OTHER = ToolCallPart("call-other", "pick", {})
 ASKED = ToolCallPart("call-asked", "drop", {})
-
-
-class Family:
-    """A parent at work, and short names for what its worker does."""
-
-    def __init__(self, store: StoreDriver, parent: Chat, message_id: MessageId) -> None:
-        self.store = store
-        self.parent = parent
-        self.message_id = message_id
-
-    @classmethod
-    async def begin(cls, store: StoreDriver, *calls: ToolCallPart) -> Family:
-        parent = await store.create("go")
-        await store.acquire(parent.id)
-        committed = await store.commit(await store.fence(parent.id), assistant(*(calls or (WAIT,))))
-        return cls(store, parent, committed.messages[-1].id)
-
-    def caller(self, runner: str = RUNNER) -> rpc.Caller:
-        return rpc.Caller(self.parent.id, RunnerId(runner))
-
-    def call(self, call_id: str) -> rpc.AgentCall:
-        return rpc.AgentCall(self.message_id, call_id)
-
-    async def spawn(self, call_id: str = "s-1", **fields: Any) -> ChatId:
-        caller = fields.pop("caller", self.caller())
-        request = rpc.SpawnAgent(caller, self.call(call_id), f"do {call_id}", **fields)
-        return (await self.store.rpc.call(rpc.SPAWN_AGENT, request)).agent_id
-
-    async def look(self, *agents: ChatId) -> rpc.AgentList:
-        request = rpc.LookAtAgents(self.caller(), agents)
-        return await self.store.rpc.call(rpc.LOOK_AT_AGENTS, request)
-
-    async def message(self, agent: ChatId, words: str, call_id: str, **fields: Any) -> str:
-        request = rpc.MessageAgent(self.caller(), self.call(call_id), agent, words, **fields)
-        return (await self.store.rpc.call(rpc.MESSAGE_AGENT, request)).delivery
-
-    async def wait(
-        self,
-        *agents: ChatId,
-        calls: tuple[ToolCallPart, ...] = (WAIT,),
-        timeout_s: float = 600,
-        any_of: bool = False,
-        approvals: tuple[PendingApproval, ...] = (),
-    ) -> Chat:
-        """Rest until agents are done."""
-        wait = work.AgentWait(WAIT.call_id, agents, timeout_s, any_of)
-        request = work.EnterRequiresAction(
-            await self.store.fence(self.parent.id), calls, (), approvals, waits=(wait,)
-        )
-        await self.store.rpc.call(work.ENTER_REQUIRES_ACTION, request)
-        return await self.store.chat(self.parent.id)
-
-    async def results(self) -> list[ToolResultPart]:
-        messages = await self.store.messages(self.parent.id)
-        return [p for m in messages for p in m.parts if isinstance(p, ToolResultPart)]
-
-    async def told(self) -> dict[str, Any]:
-        """What the wait has answered."""
-        await until(lambda: self._is(Status.RUNNING))
-        result = next(r for r in await self.results() if r.call_id == WAIT.call_id)
-        (part,) = result.content
-        assert isinstance(part, JsonPart)
-        return part.value
-
-    async def _is(self, status: Status) -> bool:
-        return (await self.store.chat(self.parent.id)).status is status
 
 
 @pytest.fixture
@@ -110,12 +42,6 @@ async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
-
-
-async def end(store: StoreDriver, chat_id: ChatId, words: str, runner: str = "runner-2") -> None:
-    """The turn of an agent, from its worker."""
-    await store.acquire(chat_id, runner)
-    await store.finish(await store.fence(chat_id, runner), assistant(words))
 
 
 async def until_hinted(client: NatsClient, chat_id: ChatId) -> None:

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+import httpx2
+import msgspec
 import pytest
+from unit.cli.chat_log import CHAT_ID, NOW, new_chat
+from unit.cli.test_calls import client_of
 
 from steersman.chat.commands import COMMANDS, Talk, obey, parse
 from steersman.chat.decisions import Misused
 from steersman.client import Client
+from steersman_contracts.chats import Status
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rest import ChatList
 
 
 @pytest.fixture
@@ -98,3 +107,38 @@ async def test_the_effort_is_one_of_the_scale(talk: Talk, lines: list[str]) -> N
     assert talk.wishes.effort is None
     with pytest.raises(Misused, match="there is no effort 'hard'"):
         await obey(talk, "effort", "hard")
+
+
+async def test_the_agents_of_a_chat_are_listed_as_they_were_spawned(lines: list[str]) -> None:
+    old = msgspec.structs.replace(
+        new_chat(),
+        id=ChatId(f"{CHAT_ID[:-1]}1"),
+        title="look",
+        agent_kind="explore",
+        archived=True,
+    )
+    new = msgspec.structs.replace(
+        new_chat(Status.RUNNING),
+        id=ChatId(f"{CHAT_ID[:-1]}2"),
+        title="do",
+        agent_kind="general",
+        created_at=NOW + timedelta(seconds=1),
+    )
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(dict(request.url.params))
+        return httpx2.Response(200, content=msgspec.json.encode(ChatList((new, old))))
+
+    async with client_of(answer) as client:
+        talk = Talk(client, lines.append)
+        talk.go_to(CHAT_ID)
+        await obey(talk, "agents", "")
+
+    assert asked == [{"limit": "200", "archived": "any", "parent_id": CHAT_ID}]
+    assert lines == [
+        "   1  waiting         explore: look (put away)",
+        "   2  running         general: do",
+        "/resume NUMBER looks at one",
+    ]
+    assert [chat.id for chat in talk.listed] == [old.id, new.id]

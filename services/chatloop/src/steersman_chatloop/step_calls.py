@@ -132,9 +132,10 @@ class StepCalls:
             return
         others = await self._around.toolbox.known_to(self._chat)
         known = (*others, *(tool.spec for tool in CHAT_TOOLS))
-        beyond = {spec.name for spec in known if not capabilities.allows(spec)}
+        # What is not known to be harmless is refused: a tool may exist that no catalog names.
+        within = {spec.name for spec in known if capabilities.allows(spec)}
         for call in self.calls:
-            if call.tool in beyond and call.call_id not in self.results:
+            if call.tool not in within and call.call_id not in self.results:
                 self.results[call.call_id] = error_result(
                     call, f"{call.tool} is not for you: you may only look, and change nothing"
                 )
