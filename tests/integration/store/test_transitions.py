@@ -138,6 +138,7 @@ def test_every_transition_of_the_table_is_tried() -> None:
         Transition.DELETE,
         Transition.CANCEL_REQUIRES_ACTION,
         Transition.RESOLVE_APPROVAL,  # test_approvals.py
+        Transition.RESUME,  # chatloop/test_steering.py
         Transition.REQUEST_COMPACTION,  # test_compaction.py
         Transition.UNDO_COMPACTION,
     }
