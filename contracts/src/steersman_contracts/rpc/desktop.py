@@ -62,6 +62,8 @@ class Desktop(msgspec.Struct, frozen=True, omit_defaults=True):
     """Grows when a dead one is replaced: its windows are gone then."""
     viewers: int = 0
     control: DesktopControl = DesktopControl()
+    recording: str = ""
+    """The id of the recording that runs; empty if none does."""
 
 
 class StartDesktop(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,6 +113,10 @@ class PerformAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """The person who does it; None is the agent."""
     last_digest: str = ""
     """Of the picture that the caller has; an equal one is not sent again."""
+    look: bool = True
+    """False: no picture is wanted, because another action follows at once."""
+    call_id: str = ""
+    """The tool call in the chat that this belongs to, for recordings."""
 
 
 class CancelAction(msgspec.Struct, frozen=True):
