@@ -130,6 +130,7 @@ QUEUED = CHAT + "/queue/{queued_id}"
 PROVIDER = "/api/v1/providers/{provider_id}"
 MODEL = "/api/v1/models/{provider_id}/{model_id}"
 DESKTOP = CHAT + "/desktop"
+RECORDING = DESKTOP + "/recordings/{recording_id}"
 RULES = {"rules": [{"decision": "ask", "tool": "execute"}]}
 # (method, path) → the body, and whether the chat has to rest.
 ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
@@ -206,6 +207,13 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("post", DESKTOP + "/control"): ({}, False),
     ("delete", DESKTOP + "/control"): (None, False),
     ("post", DESKTOP + "/ticket"): ({}, False),
+    ("post", DESKTOP + "/recordings"): (None, False),
+    ("get", DESKTOP + "/recordings"): (None, False),
+    ("get", RECORDING): (None, False),
+    ("delete", RECORDING): (None, False),
+    ("post", RECORDING + "/stop"): (None, False),
+    ("get", RECORDING + "/frames/{number}"): (None, False),
+    ("get", RECORDING + "/download"): (None, False),
     ("delete", PROVIDER): (None, False),
 }
 ELSEWHERE = {
@@ -218,6 +226,13 @@ ELSEWHERE = {
     ("post", DESKTOP + "/control"): 503,
     ("delete", DESKTOP + "/control"): 503,
     ("post", DESKTOP + "/ticket"): 503,
+    ("post", DESKTOP + "/recordings"): 503,
+    ("get", DESKTOP + "/recordings"): 503,
+    ("get", RECORDING): 503,
+    ("delete", RECORDING): 503,
+    ("post", RECORDING + "/stop"): 503,
+    ("get", RECORDING + "/frames/{number}"): 503,
+    ("get", RECORDING + "/download"): 503,
     ("get", "/api/v1/plugins"): 503,
     ("post", "/api/v1/plugins/reload"): 503,
     ("get", PROVIDER + "/models"): 503,
@@ -299,6 +314,8 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "user_id": store.actor.user_id,
             "call_id": "c2",
             "plugin": "glossary",
+            "recording_id": "20261123T000000-00000000",
+            "number": "1",
             "key": "token",
         }
         content = {"content": b"hello"} if path == "/api/v1/files" else {}

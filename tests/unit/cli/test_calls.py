@@ -40,6 +40,7 @@ from steersman_gateway.openapi import build_document
 
 CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
 FORM = PutProviderBody("demo")
+RECORDING = "20261123T000000-00000000"
 Call = Callable[[Client], Awaitable[object]]
 
 
@@ -118,6 +119,13 @@ CALLS: dict[str, Call] = {
     "takeDesktopControl": lambda c: c.take_desktop_control(CHAT, private=True),
     "returnDesktopControl": lambda c: c.return_desktop_control(CHAT),
     "makeDesktopTicket": lambda c: c.make_desktop_ticket(CHAT),
+    "startRecording": lambda c: c.start_recording(CHAT),
+    "listRecordings": lambda c: c.recordings(CHAT),
+    "getRecording": lambda c: c.get_recording(CHAT, RECORDING),
+    "getRecordedFrame": lambda c: c.recorded_frame(CHAT, RECORDING, 1),
+    "stopRecording": lambda c: c.stop_recording(CHAT, RECORDING),
+    "deleteRecording": lambda c: c.delete_recording(CHAT, RECORDING),
+    "downloadRecording": lambda c: c.download_recording(CHAT, RECORDING, "zip"),
     "watchChat": lambda c: _first_event(c.events(CHAT)),
     "watchChats": lambda c: _first_event(c.all_events()),
 }

@@ -20,6 +20,7 @@ from steersman_desktop.desktops import Desktops
 from steersman_desktop.hosts import Hosts
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.relay import view
+from steersman_desktop.session import event_id
 from steersman_desktop.settings import Settings
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import encode_headers
@@ -84,7 +85,7 @@ def _announce(publisher: Publisher, chat_id: ChatId, control: DesktopControl) ->
             "ce-specversion": "1.0",
             EVENT_HEADER: event.name,
             "ce-source": "/steersman/desktop",
-            "Nats-Msg-Id": f"desktop-{chat_id}-{control.revision}",
+            "Nats-Msg-Id": event_id(chat_id, control),
         }
     )
     log.info(

@@ -20,10 +20,13 @@ from steersman_contracts.errors import (
 from steersman_contracts.ids import ChatId, UserId, is_chat_id
 from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc import desktop as rpc
+from steersman_contracts.rpc import desktop_recordings as recorded
+from steersman_desktop.archive import Archive
 from steersman_desktop.hosts import RENEW_S, Hosts
 from steersman_desktop.machine import ForeignMachine, LocalMachine, Machine, Size
 from steersman_desktop.places import Places
 from steersman_desktop.programs import unavailable
+from steersman_desktop.recordings import SWEEP_S, Recordings
 from steersman_desktop.session import Session
 from steersman_desktop.settings import Settings
 from steersman_desktop.tickets import OneTime
@@ -81,6 +84,11 @@ class Desktops:
         self._tasks = TaskGroup("desktops")
         self._places = Places(settings.run_dir, settings.max_desktops, settings.uid_base)
         self._stopping = False
+        self._recordings = Recordings(
+            Archive(settings.recordings_dir),
+            self._sessions,
+            lambda chat_id, person: self._open(chat_id, None, person),
+        )
 
     # -- the service -----------------------------------------------------------------------------
 
@@ -101,6 +109,15 @@ class Desktops:
         self._add(server, rpc.RETURN_CONTROL, self._return)
         self._add(server, rpc.MAKE_TICKET, self._ticket)
         self._add(server, rpc.REDEEM_TICKET, self._redeem)
+        recordings = self._recordings
+        self._add(server, recorded.START_RECORDING, recordings.start)
+        self._add(server, recorded.STOP_RECORDING, recordings.stop)
+        self._add(server, recorded.LIST_RECORDINGS, recordings.list)
+        self._add(server, recorded.READ_TIMELINE, recordings.timeline)
+        self._add(server, recorded.GET_FRAME, recordings.frame)
+        self._add(server, recorded.DELETE_RECORDING, recordings.delete)
+        self._add(server, recorded.PREPARE_DOWNLOAD, recordings.prepare)
+        self._add(server, recorded.READ_DOWNLOAD, recordings.download)
 
     def _add(
         self, server: RpcServer, method: Method[Q, R], handler: Callable[[Q], Awaitable[R]]
@@ -132,16 +149,21 @@ class Desktops:
         """Look after the desktops until cancelled."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
+        swept = float("-inf")
         while True:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
             for session in list(self._sessions.values()):
                 session.check_control(now)
+                session.views.check_gestures(now)
                 if session.is_idle(now):
                     self._tasks.start(self._end(session, "nobody used it"))
             if now - renewed >= RENEW_S:
                 renewed = now
                 await self._renew()
+            if now - swept >= SWEEP_S:
+                swept = now
+                await self._recordings.sweep(self._settings.keep_recordings_s)
 
     async def _renew(self) -> None:
         for session in list(self._sessions.values()):
@@ -195,7 +217,15 @@ class Desktops:
             owner=person,
         )
         SESSIONS.set(len(self._sessions))
+        if self._settings.record:
+            self._tasks.start(self._record(session))
         return session
+
+    async def _record(self, session: Session) -> None:
+        try:
+            await session.record(self._recordings.archive)
+        except SteersmanError as error:  # who uses the desktop hears of that
+            log.warning("desktop.not_recorded", chat_id=session.chat_id, error_code=error.code)
 
     def _check_limits(self, person: UserId | None) -> None:
         taken = len(self._sessions)

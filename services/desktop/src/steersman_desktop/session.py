@@ -10,7 +10,16 @@ from typing import Final
 
 import structlog
 
-from steersman_contracts.desktop import Action, CursorPosition, Looking, TakeScreenshot, Wait, Zoom
+from steersman_contracts.desktop import (
+    Action,
+    CursorPosition,
+    Looking,
+    Point,
+    TakeScreenshot,
+    Wait,
+    Zoom,
+    scaled,
+)
 from steersman_contracts.errors import (
     Conflict,
     Forbidden,
@@ -28,10 +37,14 @@ from steersman_contracts.rpc.desktop import (
     PerformAction,
     Picture,
 )
+from steersman_contracts.rpc.desktop_recordings import Recording
 from steersman_desktop import control
+from steersman_desktop.archive import Archive
 from steersman_desktop.control import Lease
+from steersman_desktop.gestures import Done
 from steersman_desktop.machine import Machine, Size
 from steersman_desktop.operating import Operator
+from steersman_desktop.recorder import Recorder
 from steersman_desktop.settings import Settings
 from steersman_desktop.views import Views
 from steersman_runtime.tasks import TaskGroup
@@ -61,6 +74,12 @@ KEPT: Final = 200
 """Replies that are kept for callers that ask again."""
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 600.0
+
+
+def event_id(chat_id: ChatId, control: DesktopControl) -> str:
+    """The id of the event that tells of a change of control."""
+    return f"desktop-{chat_id}-{control.revision}"
+
 
 Open = Callable[[Size], Awaitable[Machine]]
 
@@ -105,6 +124,8 @@ class Session:
         self._absent_since: float | None = None
         self._used_at = asyncio.get_running_loop().time()
         self.views = Views(self, settings.max_viewers)
+        self._recorder: Recorder | None = None
+        self._beginning = asyncio.Lock()
         self.ended = asyncio.Event()
         """Set once nothing of it is left, and the chat may have another one."""
 
@@ -136,6 +157,7 @@ class Session:
             generation=self._generation,
             viewers=len(self.views),
             control=self._lease.control,
+            recording=self.recording,
         )
 
     async def ready(self) -> Operator:
@@ -172,6 +194,8 @@ class Session:
         self._starting = None
         self._go("started")
         machine.rfb.on_lost = self._lost
+        if self._recorder is not None:
+            self._recorder.follow(machine)
         if machine.rfb.lost:
             self._lost()
         log.info("desktop.started", seconds=asyncio.get_running_loop().time() - started)
@@ -219,6 +243,8 @@ class Session:
         self._end_action("The desktop was stopped.")
         self.views.close(4410, "the desktop was stopped")
         await self._tasks.cancel()
+        if self._recorder is not None:
+            await self._recorder.end("the desktop ended")
         machine, self._machine, self._operator = self._machine, None, None
         if machine is not None:
             await machine.stop()
@@ -270,7 +296,63 @@ class Session:
         if lease.control.revision != before.control.revision:
             # First, so that what a person holds is up before the agent presses anything.
             self.views.release_all_but(lease.control.holder)
+            if self._recorder is not None:
+                self._recorder.changed(lease.control, event_id(self.chat_id, lease.control))
             self._on_control(self.chat_id, lease.control)
+
+    # -- recording -------------------------------------------------------------------------------
+
+    async def record(self, archive: Archive) -> Recording:
+        """Record from now on; a recording that runs goes on.
+
+        Raises:
+            Unavailable: There is no screen.
+        """
+        async with self._beginning:
+            await self.ready()
+            recorder = self._recorder
+            if recorder is not None and not recorder.reason:
+                return recorder.recording
+            machine = self._machine
+            if machine is None:
+                raise Unavailable("the desktop is being replaced")
+            settings = self._settings
+            self._recorder = await Recorder.begin(
+                archive,
+                self.chat_id,
+                (machine.rfb.width, machine.rfb.height),
+                limits=(settings.max_recording_s, settings.max_recording_bytes),
+                hidden=lambda: self._lease.control.private,
+            )
+            self._recorder.follow(machine)
+            return self._recorder.recording
+
+    async def end_recording(self, recording_id: str) -> None:
+        """End this recording, if it runs."""
+        recorder = self._recorder
+        if recorder is not None and recorder.recording.id == recording_id:
+            await recorder.end("stopped")
+
+    @property
+    def recording(self) -> str:
+        """The recording that runs; empty if none does."""
+        recorder = self._recorder
+        return "" if recorder is None or recorder.reason else recorder.recording.id
+
+    @property
+    def recorded_frames(self) -> int:
+        """Pictures of the newest recording."""
+        return 0 if self._recorder is None else self._recorder.recording.frames
+
+    def person_did(self, person: UserId, done: list[Done]) -> None:
+        """A person has finished doing something in a live view."""
+        if done and self._recorder is not None:
+            self._recorder.gestures(done, person)
+
+    def declared(self, point: Point) -> Point:
+        """The declared pixel under a native one; as it is while there is no screen."""
+        operator = self._operator
+        return point if operator is None else scaled(point, operator.native, operator.declared)
 
     # -- actions ---------------------------------------------------------------------------------
 
@@ -314,21 +396,33 @@ class Session:
                 self._used_at = asyncio.get_running_loop().time()
                 if person is None:
                     self._acting = me
-                return await self._act(request, person)
+                return self._noted(request, await self._act(request, person))
         except asyncio.CancelledError:
             reason = self._stop_reasons.pop(me, "") if me is not None else ""
             if not reason:
                 raise
-            return ActionReply(reason, is_error=True)
+            return self._noted(request, ActionReply(reason, is_error=True))
         except InvalidRequest as error:
-            return ActionReply(str(error), is_error=True)
+            return self._noted(request, ActionReply(str(error), is_error=True))
         except Unavailable as error:
             text = RESTARTED if self._windows_lost else str(error)
-            return ActionReply(text, is_error=True)
+            return self._noted(request, ActionReply(text, is_error=True))
         finally:
             self._waiting -= 1
             if self._acting is me:
                 self._acting = None
+
+    def _noted(self, request: PerformAction, reply: ActionReply) -> ActionReply:
+        if self._recorder is not None:
+            person = None if request.actor is None else request.actor.user_id
+            self._recorder.did(
+                request.action,
+                call_id=request.call_id,
+                person=person,
+                text=reply.text,
+                is_error=reply.is_error,
+            )
+        return reply
 
     async def _act(self, request: PerformAction, person: UserId | None) -> ActionReply:
         action = request.action
@@ -340,7 +434,7 @@ class Session:
         if person is not None:
             self.person_acted(person)
         picture = outcome.picture
-        if outcome.looks:
+        if outcome.looks and (request.look or isinstance(action, TakeScreenshot)):
             if not isinstance(action, TakeScreenshot):
                 await operator.settle()
             unlike = "" if isinstance(action, TakeScreenshot) else request.last_digest

@@ -47,6 +47,8 @@ class ViewerStream:
         self.inputs = 0
         """Counts what passed and was input."""
         self.dropped = 0
+        self.on_input: Callable[[bytes], None] = lambda _: None
+        """Told every message of input that passes."""
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, cut anywhere; give those that the server may have.
@@ -117,6 +119,7 @@ class ViewerStream:
         passes = self._may_control()
         if passes:
             self.inputs += 1
+            self.on_input(data[at : at + length])
             self._track(kind, data[at : at + length])
         else:
             self.dropped += 1

@@ -21,6 +21,7 @@ from steersman_gateway.models import ModelController, ProviderController, refres
 from steersman_gateway.plugins import PluginController
 from steersman_gateway.policies import PolicyController
 from steersman_gateway.queue import QueueController
+from steersman_gateway.recordings import RecordingController
 from steersman_gateway.usage import usage
 from steersman_gateway.users import UserController
 
@@ -52,6 +53,7 @@ def api_router() -> Router:
             about.me,
             about.tools,
             DesktopController,
+            RecordingController,
             watch_chat,
             watch_chats,
         ],
