@@ -230,6 +230,11 @@ class Session:
         return self._acting is not None
 
     @property
+    def pressed_by_people(self) -> bool:
+        """Whether a viewer holds a key or a button."""
+        return self.views.any_holds
+
+    @property
     def machine(self) -> Machine | None:
         """What it runs on; None unless it is ready."""
         return self._machine

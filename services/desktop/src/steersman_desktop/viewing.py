@@ -69,6 +69,11 @@ class ViewerStream:
         self._rest = data[at:]
         return b"".join(passed)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the viewer holds a key or a button."""
+        return bool(self._down) or self._pointer is not None
+
     def releases(self) -> bytes:
         """What lets go of every key and button that the viewer holds."""
         messages = [

@@ -73,6 +73,11 @@ class View:
         """Whether what this viewer presses reaches the desktop now."""
         return self.mode == "control" and person_may_act(self._session.lease, self.user)
 
+    @property
+    def holds(self) -> bool:
+        """Whether this viewer holds a key or a button."""
+        return self._stream is not None and self._stream.holds
+
     def release(self) -> None:
         """Let go of everything that this viewer holds: the server would keep buttons down."""
         self._session.person_did(self.user, self._gestures.end())
@@ -211,6 +216,11 @@ class Views:
         finally:
             self._views.discard(view)
             VIEWERS.dec()
+
+    @property
+    def any_holds(self) -> bool:
+        """Whether a viewer holds a key or a button."""
+        return any(view.holds for view in self._views)
 
     def check_gestures(self, now: float) -> None:
         """Tell of what viewers have finished doing."""
