@@ -53,6 +53,7 @@ SUBJECTS = {
     "rpc store.files": rpc("store", "files.find"),
     "rpc store.models": rpc("store", "models.list"),
     "rpc store.plugin_book": rpc("store", "plugin_book.secret"),
+    "rpc store.desktop_audit": rpc("store", "desktop_audit.record"),
     "toolset beat": toolset_beat("some-set", "host-1"),
     "toolset call": toolset("some-set", "calls.run"),
     "reload": TOOL_RELOADS,
@@ -103,7 +104,7 @@ MAY_PUBLISH = {
         "reload",
     },
     "toolhost": {"toolset beat"},
-    "desktop": {"events", "rpc desktop", "desktops"},
+    "desktop": {"events", "rpc desktop", "rpc store.desktop_audit", "desktops"},
     "cli": {"rpc store.admin"},
 }
 

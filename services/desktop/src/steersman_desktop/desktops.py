@@ -27,7 +27,7 @@ from steersman_desktop.machine import ForeignMachine, LocalMachine, Machine, Siz
 from steersman_desktop.places import Places
 from steersman_desktop.programs import unavailable
 from steersman_desktop.recordings import SWEEP_S, Recordings
-from steersman_desktop.session import Session
+from steersman_desktop.session import OnControl, Session
 from steersman_desktop.settings import Settings
 from steersman_desktop.tickets import OneTime
 from steersman_runtime.rpc import RpcClient, RpcServer
@@ -69,7 +69,7 @@ class Desktops:
         *,
         address: str,
         missing: Callable[[], tuple[str, ...]],
-        on_control: Callable[[ChatId, rpc.DesktopControl], None],
+        on_control: OnControl,
     ) -> None:
         self._settings = settings
         self._hosts = hosts

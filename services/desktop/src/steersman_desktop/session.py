@@ -81,6 +81,8 @@ def event_id(chat_id: ChatId, control: DesktopControl) -> str:
     return f"desktop-{chat_id}-{control.revision}"
 
 
+OnControl = Callable[[ChatId, DesktopControl, UserId | None], None]
+"""Told a chat, the control of its desktop from now on, and who had it before."""
 Open = Callable[[Size], Awaitable[Machine]]
 
 
@@ -94,7 +96,7 @@ class Session:
         settings: Settings,
         *,
         open_machine: Open,
-        on_control: Callable[[ChatId, DesktopControl], None],
+        on_control: OnControl,
         owner: UserId | None,
     ) -> None:
         now = datetime.now(UTC)
@@ -303,7 +305,7 @@ class Session:
             self.views.release_all_but(lease.control.holder)
             if self._recorder is not None:
                 self._recorder.changed(lease.control, event_id(self.chat_id, lease.control))
-            self._on_control(self.chat_id, lease.control)
+            self._on_control(self.chat_id, lease.control, before.control.holder)
 
     # -- recording -------------------------------------------------------------------------------
 
