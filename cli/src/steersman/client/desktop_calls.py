@@ -5,13 +5,15 @@ from __future__ import annotations
 from steersman.client.exchange import Exchange
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
+    ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
     DesktopTicketBody,
+    ResizeDesktopBody,
     StartDesktopBody,
     TakeControlBody,
 )
-from steersman_contracts.rpc.desktop import Desktop, DesktopTicket, ViewMode
+from steersman_contracts.rpc.desktop import Clipboard, Desktop, DesktopTicket, ViewMode
 from steersman_contracts.rpc.desktop_recordings import (
     Recording,
     RecordingFormat,
@@ -37,6 +39,20 @@ class DesktopCalls:
         body = StartDesktopBody(width, height)
         path = f"/chats/{chat_id}/desktop"
         return await self._exchange.call("PUT", path, Desktop, body, repeatable=True)
+
+    async def resize_desktop(self, chat_id: ChatId, width: int, height: int) -> Desktop:
+        """Give a desktop that runs another size."""
+        body = ResizeDesktopBody(width, height)
+        path = f"/chats/{chat_id}/desktop"
+        return await self._exchange.call("PATCH", path, Desktop, body, repeatable=True)
+
+    async def desktop_clipboard(self, chat_id: ChatId) -> str:
+        """The text that was last copied on the desktop."""
+        return (await self._exchange.get(f"/chats/{chat_id}/desktop/clipboard", Clipboard)).text
+
+    async def put_desktop_clipboard(self, chat_id: ChatId, text: str) -> None:
+        """Put text into the clipboard of the desktop; for who has control of it."""
+        await self._exchange.put(f"/chats/{chat_id}/desktop/clipboard", ClipboardBody(text))
 
     async def stop_desktop(self, chat_id: ChatId) -> None:
         """End the desktop and everything in it."""

@@ -109,6 +109,9 @@ class Desktops:
         self._add(server, rpc.RETURN_CONTROL, self._return)
         self._add(server, rpc.MAKE_TICKET, self._ticket)
         self._add(server, rpc.REDEEM_TICKET, self._redeem)
+        self._add(server, rpc.GET_CLIPBOARD, self._clipboard)
+        self._add(server, rpc.PUT_CLIPBOARD, self._copy)
+        self._add(server, rpc.RESIZE_DESKTOP, self._resize)
         recordings = self._recordings
         self._add(server, recorded.START_RECORDING, recordings.start)
         self._add(server, recorded.STOP_RECORDING, recordings.stop)
@@ -315,6 +318,19 @@ class Desktops:
         session.return_control(request.actor.user_id)
         return session.describe()
 
+    async def _clipboard(self, request: rpc.GetClipboard) -> rpc.Clipboard:
+        return rpc.Clipboard(await self._known(request.chat_id).clipboard())
+
+    async def _copy(self, request: rpc.PutClipboard) -> Nothing:
+        await self._known(request.chat_id).copy(request.actor.user_id, request.text)
+        return Nothing()
+
+    async def _resize(self, request: rpc.ResizeDesktop) -> rpc.Desktop:
+        size = _checked((request.width, request.height))
+        session = self._known(request.chat_id)
+        await session.resize(size)
+        return session.describe()
+
     async def _ticket(self, request: rpc.MakeTicket) -> rpc.DesktopTicket:
         user = request.actor.user_id
         session = await self._open(request.chat_id, None, user)
@@ -349,7 +365,10 @@ def _size(text: str) -> Size:
 
 
 def _wanted_size(request: rpc.StartDesktop, default: Size) -> Size:
-    size = request.width or default[0], request.height or default[1]
+    return _checked((request.width or default[0], request.height or default[1]))
+
+
+def _checked(size: Size) -> Size:
     for field, value, low, high in zip(("width", "height"), size, MIN_SIZE, MAX_SIZE, strict=True):
         if not low <= value <= high or value % 2:
             raise InvalidRequest(

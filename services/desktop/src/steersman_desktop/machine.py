@@ -191,7 +191,8 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
         # Without this it would listen on all addresses besides.
         *("-rfbport", "-1"),
         *("-SecurityTypes", "None", "-auth", str(authority), "-nolisten", "tcp"),
-        *("-AlwaysShared", "-AcceptSetDesktopSize=0", "-noreset"),
+        # Viewers do not get to ask for another size, see `viewing.py`; we do.
+        *("-AlwaysShared", "-noreset"),
         *("-geometry", f"{size[0]}x{size[1]}", "-depth", "24", "-desktop", "Steersman"),
     ]
 

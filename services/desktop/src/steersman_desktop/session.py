@@ -40,11 +40,13 @@ from steersman_contracts.rpc.desktop import (
 from steersman_contracts.rpc.desktop_recordings import Recording
 from steersman_desktop import control
 from steersman_desktop.archive import Archive
+from steersman_desktop.clipboard import MAX_TEXT
 from steersman_desktop.control import Lease
 from steersman_desktop.gestures import Done
 from steersman_desktop.machine import Machine, Size
 from steersman_desktop.operating import Operator
 from steersman_desktop.recorder import Recorder
+from steersman_desktop.rfb import RfbClient
 from steersman_desktop.settings import Settings
 from steersman_desktop.views import Views
 from steersman_runtime.tasks import TaskGroup
@@ -72,6 +74,7 @@ MAX_WAITING: Final = 16
 """Actions that may wait for the one that runs."""
 KEPT: Final = 200
 """Replies that are kept for callers that ask again."""
+RESIZE_S: Final = 10.0
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 600.0
 
@@ -306,6 +309,56 @@ class Session:
             if self._recorder is not None:
                 self._recorder.changed(lease.control, event_id(self.chat_id, lease.control))
             self._on_control(self.chat_id, lease.control, before.control.holder)
+
+    # -- clipboard and size ----------------------------------------------------------------------
+
+    async def clipboard(self) -> str:
+        """What was last copied on the desktop."""
+        await self.ready()
+        return self._rfb().clipboard
+
+    async def copy(self, person: UserId, text: str) -> None:
+        """Put text into the clipboard.
+
+        Raises:
+            Forbidden: The person has no control.
+            InvalidRequest: The text is too long.
+        """
+        await self.ready()
+        if not control.person_may_act(self._lease, person):
+            raise Forbidden("take control of the desktop first")
+        size = len(text.encode())
+        if size > MAX_TEXT:
+            raise InvalidRequest(
+                f"text has {size} bytes; the clipboard takes {MAX_TEXT}", field="text"
+            )
+        self._rfb().copy(text)
+        self.person_acted(person)
+
+    async def resize(self, size: Size) -> None:
+        """Give the screen another size; windows stay, and models see it on the next screenshot.
+
+        Raises:
+            Unavailable: The server does not do that.
+        """
+        async with self._turn:
+            await self.ready()
+            rfb = self._rfb()
+            rfb.ask_for_size(*size)
+            try:
+                async with asyncio.timeout(RESIZE_S):
+                    while (rfb.width, rfb.height) != size:
+                        await rfb.refresh()
+            except TimeoutError as error:
+                raise Unavailable("the screen does not take another size") from error
+            self._size = size
+            self._used_at = asyncio.get_running_loop().time()
+
+    def _rfb(self) -> RfbClient:
+        machine = self._machine
+        if machine is None:
+            raise Unavailable("the desktop is being replaced")
+        return machine.rfb
 
     # -- recording -------------------------------------------------------------------------------
 

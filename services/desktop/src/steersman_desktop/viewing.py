@@ -20,6 +20,9 @@ _SET_SIZE: Final = 251
 _QEMU: Final = 255
 _INPUT: Final = frozenset({_KEY, _POINTER, _CUT_TEXT, 250, _QEMU})
 _EXTENDED_BUTTONS: Final = -316
+_QEMU_KEYS: Final = -258
+"""Keys as places on a keyboard, which the desktop would read by its own layout: a `z` of a German
+keyboard would be a `y`. Viewers that are not offered it send what is on the key."""
 _LENGTHS: Final = {0: 20, 3: 10, _KEY: 8, 150: 10, 250: 4, _QEMU: 12}
 _VERSIONS: Final = (b"RFB 003.003\n", b"RFB 003.007\n", b"RFB 003.008\n")
 
@@ -42,6 +45,7 @@ class ViewerStream:
         self._rest = b""
         self._read = self._shared if greeted else self._version
         self._extended_buttons = False
+        self._instead: bytes | None = None
         self._down: set[tuple[int, int]] = set()
         self._pointer: tuple[int, int] | None = None
         self.inputs = 0
@@ -64,7 +68,8 @@ class ViewerStream:
             if not length or at + length > len(data):
                 break
             if passes:
-                passed.append(data[at : at + length])
+                passed.append(data[at : at + length] if self._instead is None else self._instead)
+            self._instead = None
             at += length
         self._rest = data[at:]
         return b"".join(passed)
@@ -156,7 +161,11 @@ class ViewerStream:
 
     def _encodings(self, message: bytes) -> None:
         count = (len(message) - 4) // 4
-        self._extended_buttons = _EXTENDED_BUTTONS in struct.unpack(f">{count}i", message[4:])
+        wanted = struct.unpack(f">{count}i", message[4:])
+        self._extended_buttons = _EXTENDED_BUTTONS in wanted
+        if _QEMU_KEYS in wanted:
+            kept = [encoding for encoding in wanted if encoding != _QEMU_KEYS]
+            self._instead = struct.pack(f">BxH{len(kept)}i", _SET_ENCODINGS, len(kept), *kept)
 
     def _track(self, kind: int, message: bytes) -> None:
         if kind == _KEY:
