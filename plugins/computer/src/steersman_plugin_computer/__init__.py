@@ -36,7 +36,7 @@ corner. Every action answers with a new screenshot once the screen is still; if 
 screen looks as before. Aim at the middle of what you click. Look closer with zoom before you \
 click something small; coordinates stay those of the whole screenshot. Type text with type, press \
 keys with key. Give programs that load a moment with wait. A person may take control: then your \
-input is refused, and when you get it back you must take a screenshot before anything else. \
+input is refused, and when you get it back you see the screen before anything is pressed. \
 Several actions whose outcome you are sure of can go into one batch."""
 
 SCREENSHOT_FIRST: Final = """\

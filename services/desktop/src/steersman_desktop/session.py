@@ -488,7 +488,13 @@ class Session:
         action = request.action
         operator = await self.ready()
         if (why := self._refusal(action, person)) is not None:
-            return ActionReply(why, is_error=True)
+            picture = None
+            if why == control.USED_SINCE:
+                picture = await operator.look()
+                if (why := control.why_agent_may_not_act(self._lease)) != control.USED_SINCE:
+                    return ActionReply(why or TAKEN, is_error=True)  # taken again meanwhile
+                self._lease = control.looked(self._lease)
+            return ActionReply(why, is_error=True, picture=picture)
         operator.prepare(action)
         outcome = await operator.perform(action, lambda: self._guard(action, person))
         if person is not None:
