@@ -75,6 +75,7 @@ MAX_WAITING: Final = 16
 KEPT: Final = 200
 """Replies that are kept for callers that ask again."""
 RESIZE_S: Final = 10.0
+_UNSTARTED_S: Final = 60.0
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 600.0
 
@@ -262,9 +263,12 @@ class Session:
 
     def is_idle(self, now: float) -> bool:
         """Whether nobody has used or watched it for too long."""
-        if self.views or self._waiting or self._lease.control.holder is not None:
+        in_use = self.views or self._waiting or self._lease.control.holder is not None
+        if in_use or self._state == "starting":  # somebody waits for it
             self._used_at = now
-        return now - self._used_at > self._settings.idle_stop_s
+        # Whoever has made it is about to start it; if they do not, it goes all the same.
+        patience_s = _UNSTARTED_S if self._state == "absent" else 0.0
+        return now - self._used_at > self._settings.idle_stop_s + patience_s
 
     # -- control ---------------------------------------------------------------------------------
 
