@@ -187,6 +187,8 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("provider_id", "demo"),
             ("call_id", "call/1"),
             ("file_id", "f1"),
+            ("recording_id", RECORDING),
+            ("number", "1"),
             ("model_id", "m/1"),
             ("user_id", "u1"),
             ("plugin", "glossary"),
