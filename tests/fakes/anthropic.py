@@ -100,7 +100,7 @@ class Anthropic:
             raise Refused("The request body is not valid JSON") from error
         check_parameters(body, version, betas)
         given = given_bytes(body.tools)
-        tools = viewed_tools(given) if given else ()
+        tools = viewed_tools(given, betas, body.model) if given else ()
         if body.tool_choice is not None and not isinstance(body.tool_choice, ChoiceNone):
             if not tools:
                 raise Refused("tool_choice may only be specified while providing tools")
@@ -365,15 +365,16 @@ class _Rendering:
 
     def _tool_call(self, item: ToolCall) -> None:
         made = f"{AFTER_THINKING if self._thought else 'toolu_01N'}{self._ids.next()}"
-        self._start(
-            {
-                "type": "tool_use",
-                "id": item.id or made,
-                "name": item.name,
-                "input": {},
-                "caller": {"type": "direct"},
-            }
-        )
+        block: Object = {
+            "type": "tool_use",
+            "id": item.id or made,
+            "name": item.name,
+            "input": {},
+            "caller": {"type": "direct"},
+        }
+        if item.toolset:
+            block["toolset_name"] = item.toolset
+        self._start(block)
         self._arguments(self._turn.argument_pieces(item))
         self._stop()
 

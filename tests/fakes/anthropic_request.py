@@ -436,6 +436,25 @@ class BrowserToolset(Cached, kw_only=True, tag="browser_toolset_20260801"):
     configs: Object | None = None
 
 
+class _Computer(_ClientTool, kw_only=True):
+    name: Annotated[str, Meta(pattern="^computer$")]
+    display_width_px: int
+    display_height_px: int
+    display_number: int | None = None
+
+
+class Computer20241022(_Computer, kw_only=True, tag="computer_20241022"):
+    pass
+
+
+class Computer20250124(_Computer, kw_only=True, tag="computer_20250124"):
+    pass
+
+
+class Computer20251124(_Computer, kw_only=True, tag="computer_20251124"):
+    enable_zoom: bool | None = None
+
+
 class ComputerToolset(Cached, kw_only=True, tag="computer_toolset_20260801"):
     configs: Object | None = None
 
@@ -465,6 +484,10 @@ Tool: TypeAlias = (
 )
 
 
+# With an `anthropic-beta` header alone.
+OldComputer: TypeAlias = Computer20241022 | Computer20250124 | Computer20251124
+
+
 REQUEST: Final = msgspec.json.Decoder(Request)
 
 
@@ -474,10 +497,17 @@ _RAW_LIST: Final = msgspec.json.Decoder(list[Raw])
 _TOOL: Final = msgspec.json.Decoder(Tool)
 
 
+_OLD_COMPUTER: Final = msgspec.json.Decoder(OldComputer)
+
+
 _TYPED: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-_OLD_COMPUTER_TOOL: Final = re.compile(r"computer_20\d{6}")
+_OLD_COMPUTER_TOOL: Final = re.compile(r"computer_(20\d{2})(\d{2})(\d{2})")
+
+
+# Claude 5.5 and later know the toolset alone.
+_TOOLSET_ONLY: Final = re.compile(r"claude-[a-z]+-(?:5-[5-9]|[6-9])")
 
 
 BETA_BLOCKS: Final = (
@@ -529,29 +559,43 @@ def refusal_of(found: Problem) -> Refused:
 
 
 @lru_cache(maxsize=256)
-def viewed_tools(raw: bytes) -> tuple[ViewedTool, ...]:
+def viewed_tools(
+    raw: bytes, betas: tuple[str, ...] = (), model: str = ""
+) -> tuple[ViewedTool, ...]:
     try:
         each = _RAW_LIST.decode(raw)
     except msgspec.ValidationError as error:
         raise refusal_of(problem(error).under("tools")) from error
-    found = tuple(_tool(bytes(one), index) for index, one in enumerate(each))
+    found = tuple(_tool(bytes(one), index, betas, model) for index, one in enumerate(each))
     names = [tool.name for tool in found]
     if len(set(names)) != len(names):
         raise Refused("tools: Tool names must be unique.", field="tools")
     return found
 
 
-def _tool(raw: bytes, index: int) -> ViewedTool:
+def _is_old_computer(kind: str, index: int, betas: tuple[str, ...], model: str) -> bool:
+    """Older versions of the computer tool: with their own beta, and not for every model."""
+    match = _OLD_COMPUTER_TOOL.search(kind)
+    if match is None:
+        return False
+    if "computer-use-" + "-".join(match.groups()) not in betas:
+        raise Refused(
+            f"tools.{index}: Input tag {kind} needs the beta endpoint", field=f"tools.{index}.type"
+        )
+    if _TOOLSET_ONLY.match(model):
+        raise Refused(f"'{model}' does not support tool types: {kind}", field=f"tools.{index}.type")
+    return True
+
+
+def _tool(raw: bytes, index: int, betas: tuple[str, ...], model: str) -> ViewedTool:
     try:
         kind = _TYPED.decode(raw).get("type")
         if kind is None or bytes(kind) == b"null":
             # Tools without a type are custom ones.
             raw = encode({**msgspec.json.decode(raw, type=Object), "type": "custom"})
-        elif _OLD_COMPUTER_TOOL.search(bytes(kind).decode()):
-            raise Refused(
-                f"tools.{index}: Input tag {bytes(kind).decode()} needs the beta endpoint",
-                field=f"tools.{index}.type",
-            )
+        elif _is_old_computer(bytes(kind).decode(), index, betas, model):
+            old = _OLD_COMPUTER.decode(raw)
+            return ViewedTool(old.name, "", {}, str(old.__struct_config__.tag))
         tool = _TOOL.decode(raw)
     except msgspec.ValidationError as error:
         raise refusal_of(problem(error).under("tools", index)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from fakes.answer_form import check_output_format
 from fakes.anthropic_request import (
@@ -53,6 +53,17 @@ _PREFILL: Final = re.compile(
 
 
 _TOOL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+_MEMBERS: Final = {
+    "computer": frozenset(
+        (
+            *("screenshot", "zoom", "cursor_position", "wait", "mouse_move", "scroll"),
+            *("left_click", "right_click", "middle_click", "double_click", "triple_click"),
+            *("left_click_drag", "left_mouse_down", "left_mouse_up", "type", "key", "hold_key"),
+        )
+    )
+}
 
 
 def check_parameters(body: Request, version: str, betas: tuple[str, ...]) -> None:
@@ -117,6 +128,7 @@ class History:
         self._issued = issued
         self._open: dict[str, int] = {}
         self._tool_ids: set[str] = set()
+        self._toolsets: dict[str, str] = {}
         self._breakpoints = 0
         self.user_index = -1
         self.step_index = 0
@@ -257,6 +269,11 @@ class History:
             )
         del self._open[block.tool_use_id]
         answered.add(block.tool_use_id)
+        if self._toolsets.get(block.tool_use_id) != block.toolset_name:
+            raise Refused(
+                f"{where}.tool_result.toolset_name: must be that of the `tool_use` block",
+                field=f"{where}.tool_result.toolset_name",
+            )
         self._count(where, block.cache_control)
         if block.content and not isinstance(block.content, str):
             for inner, part in enumerate(block.content):
@@ -353,6 +370,20 @@ class History:
         if block.id in self._tool_ids:
             raise Refused(f"{where}: `tool_use` ids must be unique", field=f"{where}.tool_use.id")
         self._tool_ids.add(block.id)
+        if block.toolset_name is not None:
+            declared = bytes(self._body.tools) if isinstance(self._body.tools, Raw) else b""
+            members = _MEMBERS.get(block.toolset_name, frozenset())
+            if f"{block.toolset_name}_toolset_".encode() not in declared:
+                raise Refused(
+                    f"{where}.tool_use.toolset_name: no such toolset in `tools`",
+                    field=f"{where}.tool_use.toolset_name",
+                )
+            if members and block.name not in members:
+                raise Refused(
+                    f"{where}.tool_use.name: {block.name!r} is no member of the toolset",
+                    field=f"{where}.tool_use.name",
+                )
+            self._toolsets[block.id] = block.toolset_name
         self._count(where, block.cache_control)
 
     def _is_signed(self, signature: str, *what: str) -> bool:

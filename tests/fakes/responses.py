@@ -12,6 +12,7 @@ from fakes.faults import HttpError, StreamError
 from fakes.openai import authorise, describe, error_object, openai_refusal, response_headers
 from fakes.responses_request import (
     REQUEST,
+    ComputerCallOutput,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
@@ -36,6 +37,7 @@ from fakes.responses_rules import (
     stored_items,
 )
 from fakes.script import (
+    ComputerCall,
     Kind,
     Pause,
     Plan,
@@ -177,6 +179,9 @@ def _viewed(items: list[Item]) -> list[ViewedMessage]:
                     )
                 )
                 found.append(ViewedMessage(role, _text(item), others=others))
+            case ComputerCallOutput():
+                flush()
+                found.append(ViewedMessage("user", results=(ViewedResult(item.call_id, ""),)))
             case FunctionCallOutput() | CustomToolCallOutput():
                 flush()
                 found.append(
@@ -286,6 +291,8 @@ class _Rendering:
                     self._reasoning(item)
                 case ToolCall():
                     self._tool_call(item)
+                case ComputerCall():
+                    self._computer_call(item)
                 case ServerToolSearch():
                     self._search(item)
                 case Pause():
@@ -523,6 +530,23 @@ class _Rendering:
         arguments = arguments_text(item)
         self._event("response.function_call_arguments.done", {**at, "arguments": arguments})
         self._done({**start, "status": self._final_status(item), "arguments": arguments}, index)
+
+    def _computer_call(self, item: ComputerCall) -> None:
+        start: Object = {
+            "id": self._id("cu"),
+            "type": "computer_call",
+            "status": "in_progress",
+            "call_id": item.id or f"call_{self._ids.next()}",
+            "actions": [],
+            "pending_safety_checks": [],
+        }
+        index = self._added(start)
+        whole: Object = {
+            "status": "completed",
+            "actions": list(item.actions),
+            "pending_safety_checks": list(item.checks),
+        }
+        self._done({**start, **whole}, index)
 
     def _search(self, item: ServerToolSearch) -> None:
         item_id = self._id("ws")

@@ -169,6 +169,7 @@ class History:
         self._issued = issued
         self._open: dict[str, str] = {}
         self._called: set[str] = set()
+        self._checks: dict[str, list[Object]] = {}
         self._answered: set[str] = set()
         self._ids: set[str] = set()
         # The reasoning items of the current assistant step.
@@ -232,6 +233,7 @@ class History:
                 self._open_call(at, item.call_id, "custom tool call")
             case ComputerCall():
                 self._open_call(at, item.call_id, "computer call")
+                self._checks[item.call_id] = item.pending_safety_checks
             case FunctionCallOutput() | CustomToolCallOutput() | ComputerCallOutput():
                 self._close_call(at, item)
             case ReasoningItem():
@@ -348,9 +350,32 @@ class History:
                 f"No tool call found for {what} output with call_id {item.call_id}.", field="input"
             )
         self._answered.add(item.call_id)
+        if isinstance(item, ComputerCallOutput):
+            self._check_screen(at, item)
         if not isinstance(item, ComputerCallOutput) and not isinstance(item.output, str):
             for index, part in enumerate(item.output):
                 _check_media(part, f"input[{at}].output[{index}]")
+
+    def _check_screen(self, at: int, item: ComputerCallOutput) -> None:
+        output = item.output
+        image = output.get("image_url")
+        if output.get("type") != "computer_screenshot" or not (
+            output.get("file_id")
+            or (isinstance(image, str) and image.startswith(("data:image/", "https://")))
+        ):
+            raise Refused(
+                f"Invalid 'input[{at}].output': expected a computer_screenshot.",
+                field=f"input[{at}].output",
+                code="invalid_value",
+            )
+        accepted = [check.get("id") for check in item.acknowledged_safety_checks or ()]
+        for check in self._checks.get(item.call_id, ()):
+            if check.get("id") not in accepted:
+                raise Refused(
+                    f"Computer call {item.call_id} has pending safety checks that were not "
+                    "acknowledged.",
+                    field=f"input[{at}].acknowledged_safety_checks",
+                )
 
     def _check_reasoning(self, at: int, item: ReasoningItem) -> None:
         self._reasoning.add(item.id)
@@ -413,7 +438,7 @@ _PREFIXES: Final[Mapping[type, str]] = {
 }
 
 
-_AFTER_REASONING: Final = re.compile(r"(?:msg|fc|ws)_[0-9a-f]+_(?:after)_([0-9a-f]+)")
+_AFTER_REASONING: Final = re.compile(r"(?:msg|fc|ws|cu)_[0-9a-f]+_(?:after)_([0-9a-f]+)")
 
 
 def encrypted_content(item_id: str) -> str:

@@ -73,6 +73,19 @@ class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="tool-call"):
     arguments: dict[str, object] = {}
     id: str | None = None
     raw: str | None = None
+    # A member of one of Anthropic's client toolsets; every other format ignores it.
+    toolset: str | None = None
+
+
+class ComputerCall(msgspec.Struct, frozen=True, tag_field="type", tag="computer-call"):
+    """OpenAI's own form of a computer call: several actions, and what a person must accept first.
+
+    Every other format ignores it.
+    """
+
+    actions: Sequence[dict[str, object]]
+    checks: Sequence[dict[str, object]] = ()
+    id: str | None = None
 
 
 class ServerToolSearch(msgspec.Struct, frozen=True, tag_field="type", tag="web-search"):
@@ -112,7 +125,9 @@ class Pause(msgspec.Struct, frozen=True, tag_field="type", tag="pause"):
     seconds: float
 
 
-Item: TypeAlias = Text | Reasoning | ToolCall | ServerToolSearch | Refusal | Usage | Stop | Pause
+Item: TypeAlias = (
+    Text | Reasoning | ToolCall | ComputerCall | ServerToolSearch | Refusal | Usage | Stop | Pause
+)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -136,14 +151,14 @@ class Turn(msgspec.Struct, frozen=True):
                 return item
         if any(isinstance(item, Refusal) for item in self.items):
             return Stop("refusal")
-        calls = any(isinstance(item, ToolCall) for item in self.items)
+        calls = any(isinstance(item, ToolCall | ComputerCall) for item in self.items)
         return Stop("tool_calls" if calls else "end")
 
     @property
     def is_last(self) -> bool:
         if self.ends is not None:
             return self.ends
-        calls = any(isinstance(item, ToolCall) for item in self.items)
+        calls = any(isinstance(item, ToolCall | ComputerCall) for item in self.items)
         return not calls and self.stop.reason not in ("pause", "continuation")
 
     def usage(self, *, prompt_bytes: int) -> Usage:

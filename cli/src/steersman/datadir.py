@@ -38,6 +38,11 @@ class DataDir:
         return self.root / "workspaces"
 
     @property
+    def recordings(self) -> Path:
+        """Recordings of desktops, made by the service when there are any."""
+        return self.root / "recordings"
+
+    @property
     def secrets(self) -> Path:
         """Keys and passwords, one file each."""
         return self.root / "secrets"

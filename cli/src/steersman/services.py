@@ -120,6 +120,8 @@ def environment(kind: str, wiring: Wiring, env: Mapping[str, str]) -> dict[str, 
         own["STEERSMAN_PUBLIC_URL"] = wiring.public_url
     elif kind == "tools":
         own["STEERSMAN_WORKSPACES_DIR"] = str(wiring.data.workspaces)
+    elif kind == "desktop":
+        own["STEERSMAN_DESKTOP_RECORDINGS_DIR"] = str(wiring.data.recordings)
     elif kind == "store":
         own |= _store(wiring) | _provider_keys(env)
     return inherited(kind, env) | own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,26 @@ from steersman_contracts.parts import FilePart, Part, ResultContent, TextPart, T
 KEEP: Final = 3
 BATCH: Final = 10
 LEFT_OUT: Final = "[An older screenshot was left out.]"
+DEFAULT_SIZE: Final = (1280, 800)
+"""Of the screen of a model that has not seen it yet."""
+_NAMED: Final = re.compile(r"screen-([1-9][0-9]{1,4})x([1-9][0-9]{1,4})-")
+
+
+def screenshot_name(width: int, height: int, digest: str, media_type: str) -> str:
+    """The name of the file of a screenshot, which tells its size also without its bytes."""
+    return f"screen-{width}x{height}-{digest[:8]}.{media_type.partition('/')[2]}"
+
+
+def screen_size(messages: Sequence[Message], *, tool: str = TOOL) -> tuple[int, int]:
+    """The size of the newest screenshot in a history: the pixels in which its model points."""
+    for message in reversed(messages):
+        for part in reversed(message.parts):
+            if not isinstance(part, ToolResultPart) or part.tool != tool:
+                continue
+            for item in reversed(part.content):
+                if isinstance(item, FilePart) and (found := _NAMED.match(item.name)):
+                    return int(found[1]), int(found[2])
+    return DEFAULT_SIZE
 
 
 def without_old_screenshots(

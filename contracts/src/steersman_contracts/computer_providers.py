@@ -6,7 +6,7 @@ declare the native form for models that are trained on it, and translate here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -242,7 +242,27 @@ _OPENAI: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[Action, ...]]]] 
 GRID: Final = 1000
 """Gemini points with 0 to 999 on both axes, whatever the size of the screen."""
 GEMINI_WAIT_S: Final = 5.0
+GEMINI_LEFT_OUT: Final = ("key_down", "key_up")
+"""Functions of the desktop that are not offered: a key that is held belongs to one action."""
 _BROWSER_KEYS: Final = {"go_back": "alt+Left", "go_forward": "alt+Right", "search": "ctrl+k"}
+
+
+def gemini_tool(
+    environment: Literal["browser", "desktop"], functions: Collection[str] = ()
+) -> JsonObject:
+    """Declare the tool; newer models know a set of functions for desktops.
+
+    Args:
+        environment: Whose set of functions.
+        functions: The names of other functions that are declared beside it.
+    """
+    tool: JsonObject = {"environment": f"ENVIRONMENT_{environment.upper()}"}
+    left_out = [name for name in (*_GEMINI, *_BROWSER_KEYS) if name in functions]
+    if environment == "desktop":
+        left_out += GEMINI_LEFT_OUT
+    if left_out:
+        tool["excludedPredefinedFunctions"] = left_out
+    return {"computerUse": tool}
 
 
 def from_gemini(
@@ -320,6 +340,10 @@ def _gemini_scroll(given: Mapping[str, Any], size: Size) -> tuple[Action, ...]:
 
 
 def _gemini_drag(given: Mapping[str, Any], size: Size) -> tuple[Action, ...]:
+    if "start_x" in given or "end_x" in given:  # the words of newer models
+        start = from_grid(given.get("start_x"), given.get("start_y"), size, "start_x, start_y")
+        stop = from_grid(given.get("end_x"), given.get("end_y"), size, "end_x, end_y")
+        return (desktop.Drag((start, stop)),)
     end = from_grid(
         given.get("destination_x"), given.get("destination_y"), size, "destination_x, destination_y"
     )
@@ -335,6 +359,29 @@ def _gemini_navigate(given: Mapping[str, Any], _: Size) -> tuple[Action, ...]:
     return desktop.PressKeys("ctrl+l"), desktop.TypeText(url), desktop.PressKeys("Return")
 
 
+def _gemini_click(
+    button: Button, count: int
+) -> Callable[[Mapping[str, Any], Size], tuple[Action, ...]]:
+    return lambda given, size: (desktop.Click(button, count, _at(given, size)),)
+
+
+def _gemini_plain_type(given: Mapping[str, Any], _: Size) -> tuple[Action, ...]:
+    typed = desktop.TypeText(words("text", given.get("text"), desktop.MAX_TYPED))
+    return (typed, desktop.PressKeys("Return")) if given.get("press_enter") else (typed,)
+
+
+def _gemini_hotkey(given: Mapping[str, Any], _: Size) -> tuple[Action, ...]:
+    return _openai_keys(given)
+
+
+def _gemini_pixels(given: Mapping[str, Any], size: Size) -> tuple[Action, ...]:
+    direction: Any = given.get("direction")
+    if direction not in {"up", "down", "left", "right"}:
+        raise refused("direction", direction, "up, down, left or right")
+    pixels = whole("magnitude_in_pixels", given.get("magnitude_in_pixels", 300), 1, 10_000)
+    return (desktop.Scroll(direction, _clicks("magnitude_in_pixels", pixels), _at(given, size)),)
+
+
 _GEMINI: Final[Mapping[str, Callable[[Mapping[str, Any], Size], tuple[Action, ...]]]] = {
     "click_at": lambda g, size: (desktop.Click("left", 1, _at(g, size)),),
     "hover_at": lambda g, size: (desktop.MouseMove(_at(g, size)),),
@@ -346,5 +393,19 @@ _GEMINI: Final[Mapping[str, Callable[[Mapping[str, Any], Size], tuple[Action, ..
     "navigate": _gemini_navigate,
     "wait_5_seconds": lambda _, __: (desktop.Wait(GEMINI_WAIT_S),),
     "open_web_browser": lambda _, __: (desktop.TakeScreenshot(),),
-    "wait": lambda g, _: (desktop.Wait(seconds("seconds", g.get("seconds", GEMINI_WAIT_S))),),
+    "wait": lambda g, _: (desktop.Wait(seconds("seconds", g.get("seconds", 1))),),
+    # The set of newer models.
+    "click": _gemini_click("left", 1),
+    "double_click": _gemini_click("left", 2),
+    "triple_click": _gemini_click("left", 3),
+    "middle_click": _gemini_click("middle", 1),
+    "right_click": _gemini_click("right", 1),
+    "mouse_down": lambda g, size: (desktop.MouseMove(_at(g, size)), desktop.MouseDown()),
+    "mouse_up": lambda g, size: (desktop.MouseMove(_at(g, size)), desktop.MouseUp()),
+    "move": lambda g, size: (desktop.MouseMove(_at(g, size)),),
+    "type": _gemini_plain_type,
+    "press_key": lambda g, _: (desktop.PressKeys(words("key", g.get("key"), 1_000)),),
+    "hotkey": _gemini_hotkey,
+    "take_screenshot": lambda _, __: (desktop.TakeScreenshot(),),
+    "scroll": _gemini_pixels,
 }

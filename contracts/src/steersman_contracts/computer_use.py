@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -18,6 +18,11 @@ from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.parts import JsonObject
 
 TOOL: Final = "computer"
+BATCH: Final = "batch"
+MAX_BATCH: Final = 50
+"""Actions in one call."""
+REFUSED: Final = "refused"
+"""In an entry of a batch: why a provider's own action cannot be done. Models never write it."""
 
 ActionName: TypeAlias = Literal[
     "screenshot",
@@ -37,6 +42,7 @@ ActionName: TypeAlias = Literal[
     "hold_key",
     "wait",
     "cursor_position",
+    "batch",
 ]
 
 _POINT: Final = "[x, y] in pixels of the newest screenshot; [0, 0] is the upper left pixel."
@@ -99,6 +105,7 @@ _MODIFIERS: Final[Mapping[str, Modifier]] = {
     "win": "super",
 }
 DEFAULT_SCROLL: Final = 3
+_SINGLE: Final = tuple(name for name in get_args(ActionName) if name != BATCH)
 
 
 def refused(field: str, value: Any, bound: str) -> InvalidRequest:
@@ -123,8 +130,80 @@ def to_action(given: ComputerArguments | Mapping[str, Any]) -> Action:
         return desktop.Click(button, count, _optional_point(fields), modifiers(fields.get("text")))
     read = _READERS.get(name)
     if read is None:
-        raise refused("action", given_name, f"one of {', '.join(get_args(ActionName))}")
+        raise refused("action", given_name, f"one of {', '.join(_SINGLE)}")
     return read(fields)
+
+
+def to_actions(given: ComputerArguments | Mapping[str, Any]) -> tuple[Action, ...]:
+    """Read arguments into the actions that they stand for: several only in a batch.
+
+    Raises:
+        InvalidRequest: One of them is not acceptable; then none is to be done.
+    """
+    fields: Mapping[str, Any] = (
+        msgspec.structs.asdict(given) if isinstance(given, ComputerArguments) else given
+    )
+    if fields.get("action") != BATCH:
+        return (to_action(fields),)
+    entries: Any = fields.get("actions")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:  # pyright: ignore[reportUnknownArgumentType]  # JSON
+        shown = f"{len(entries)} actions" if isinstance(entries, list) else entries  # pyright: ignore[reportUnknownArgumentType]  # JSON
+        raise refused("actions", shown, f"a list of 1 to {MAX_BATCH} actions")
+    found: list[Action] = []
+    for number, entry in enumerate(cast("list[Any]", entries)):
+        if not isinstance(entry, dict):
+            raise refused(f"actions[{number}]", entry, "an object")
+        each = cast("JsonObject", entry)
+        if REFUSED in each:  # a provider's own call that could not be read
+            raise InvalidRequest(str(each[REFUSED]), field=f"actions[{number}]")
+        try:
+            found.append(to_action(each))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"actions[{number}]: {error}", **error.details) from error
+    return tuple(found)
+
+
+def to_arguments(action: Action) -> JsonObject:
+    """The arguments that `to_action` reads as this action."""
+    match action:
+        case desktop.Click(button=button, count=count, coordinate=at, modifiers=held):
+            name = next((n for n, made in _CLICKS.items() if made == (button, count)), "left_click")
+            return {"action": name} | _place(at) | _held(held)
+        case desktop.Drag(path=path, modifiers=held):
+            ends = {"start_coordinate": list(path[0]), "coordinate": list(path[-1])}
+            between = {"path": [list(at) for at in path]} if len(path) > 2 else {}
+            return {"action": "left_click_drag"} | ends | between | _held(held)
+        case desktop.Scroll(direction=direction, amount=amount, coordinate=at, modifiers=held):
+            turned = {"scroll_direction": direction, "scroll_amount": amount}
+            return {"action": "scroll"} | turned | _place(at) | _held(held)
+        case desktop.MouseMove(coordinate=at):
+            return {"action": "mouse_move"} | _place(at)
+        case desktop.Zoom(region=region):
+            return {"action": "zoom", "region": list(region)}
+        case desktop.TypeText(text=text):
+            return {"action": "type", "text": text}
+        case desktop.PressKeys(text=text, repeat=repeat):
+            return {"action": "key", "text": text} | ({"repeat": repeat} if repeat > 1 else {})
+        case desktop.HoldKeys(text=text, duration_s=duration):
+            return {"action": "hold_key", "text": text, "duration": duration}
+        case desktop.Wait(duration_s=duration):
+            return {"action": "wait", "duration": duration}
+        case _:
+            return {"action": action.__struct_config__.tag}
+
+
+def question_of(tool: str, arguments: JsonObject) -> str | None:
+    """What a person must be asked before a call is run; None for every other call."""
+    question: Any = arguments.get("confirm") if tool == TOOL else None
+    return question if isinstance(question, str) and question.strip() else None
+
+
+def _place(at: Point | None) -> JsonObject:
+    return {} if at is None else {"coordinate": list(at)}
+
+
+def _held(held: tuple[Modifier, ...]) -> JsonObject:
+    return {"text": "+".join(held)} if held else {}
 
 
 def point(field: str, value: Any) -> Point:
@@ -220,6 +299,12 @@ def _zoom(fields: JsonObject) -> Action:
 
 
 def _drag(fields: JsonObject) -> Action:
+    path: Any = fields.get("path")
+    if path is not None:
+        if not isinstance(path, list) or not 2 <= len(path) <= desktop.MAX_PATH:  # pyright: ignore[reportUnknownArgumentType]  # JSON
+            raise refused("path", path, f"2 to {desktop.MAX_PATH} points")
+        points = tuple(point("path", at) for at in cast("list[Any]", path))
+        return desktop.Drag(points, modifiers(fields.get("text")))
     start = point("start_coordinate", fields.get("start_coordinate"))
     end = point("coordinate", fields.get("coordinate"))
     return desktop.Drag((start, end), modifiers(fields.get("text")))

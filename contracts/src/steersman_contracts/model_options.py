@@ -21,6 +21,9 @@ Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh",
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """The scale of reasoning effort, weakest first. Adapters map it to the nearest their API has."""
 
+ComputerForm: TypeAlias = Literal["native", "function"]
+"""How a model is offered the computer tool: as its provider's own, or as a plain function."""
+
 Domain = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9*][A-Za-z0-9.*_/-]{0,252}$(?!\n)", max_length=253)
 ]
@@ -92,6 +95,8 @@ class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """With `thinking: enabled`; below `max_output_tokens`."""
     thinking_display: Literal["summarized", "omitted"] | None = None
     disable_parallel_tool_use: bool = False
+    computer_use: ComputerForm | None = None
+    """None: native where Anthropic itself is known to take it from the model."""
     beta_headers: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
 
 
@@ -121,6 +126,8 @@ class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     safety_identifier: str | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
     strict_json_schema: bool = False
+    computer_use: ComputerForm | None = None
+    """None: native where OpenAI itself is known to take it from the model."""
     chain_responses: bool = False
     """Send only what is new, after `previous_response_id`, where the stored response allows it."""
 
@@ -152,6 +159,8 @@ class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     thinking_level: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
     include_thoughts: bool = True
     cached_content: str | None = None
+    computer_use: ComputerForm | None = None
+    """None: native for the models that are known to have it."""
     safety_settings: Annotated[tuple[SafetySetting, ...], msgspec.Meta(max_length=20)] = ()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from steersman_contracts.computer_use import ComputerArguments
@@ -37,3 +39,16 @@ class DesktopActionResult(msgspec.Struct, frozen=True):
 
     text: str
     is_error: bool = False
+
+
+class ResizeDesktopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The native size that a desktop is to have."""
+
+    width: int
+    height: int
+
+
+class ClipboardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Text for the clipboard, at most 256 KiB as UTF-8."""
+
+    text: Annotated[str, msgspec.Meta(max_length=256 << 10)]

@@ -61,6 +61,7 @@ SUBJECTS = {
     "rpc store.plugin_book": rpc("store", "plugin_book.secret"),
     "rpc store.mcp": rpc("store", "mcp.list"),
     "rpc store.mcp_book": rpc("store", "mcp_book.open"),
+    "rpc store.desktop_audit": rpc("store", "desktop_audit.record"),
     "toolset beat": toolset_beat("some-set", "host-1"),
     "toolset call": toolset("some-set", "calls.run"),
     "reload": TOOL_RELOADS,
@@ -120,7 +121,7 @@ MAY_PUBLISH = {
         "reload",
     },
     "toolhost": {"toolset beat"},
-    "desktop": {"events", "rpc desktop", "desktops"},
+    "desktop": {"events", "rpc desktop", "rpc store.desktop_audit", "desktops"},
     "cli": {"rpc store.admin"},
 }
 

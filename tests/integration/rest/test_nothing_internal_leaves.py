@@ -135,6 +135,7 @@ TEMPLATES = "/api/v1/workspace-templates"
 WORKSPACE = "/api/v1/workspaces/{workspace_id}"
 CONTENT = WORKSPACE + "/files/content"
 MCP = "/api/v1/mcp-servers/{server_id}"
+RECORDING = DESKTOP + "/recordings/{recording_id}"
 RULES = {"rules": [{"decision": "ask", "tool": "execute"}]}
 # (method, path) → the body, and whether the chat has to rest.
 ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
@@ -253,6 +254,16 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("get", CONTENT): (None, False),
     ("put", CONTENT): (None, False),
     ("put", CHAT + "/workspace"): ({"workspace_id": None}, False),
+    ("patch", DESKTOP): ({"width": 800, "height": 600}, False),
+    ("get", DESKTOP + "/clipboard"): (None, False),
+    ("put", DESKTOP + "/clipboard"): ({"text": "x"}, False),
+    ("post", DESKTOP + "/recordings"): (None, False),
+    ("get", DESKTOP + "/recordings"): (None, False),
+    ("get", RECORDING): (None, False),
+    ("delete", RECORDING): (None, False),
+    ("post", RECORDING + "/stop"): (None, False),
+    ("get", RECORDING + "/frames/{number}"): (None, False),
+    ("get", RECORDING + "/download"): (None, False),
     ("delete", PROVIDER): (None, False),
 }
 ELSEWHERE = {
@@ -278,6 +289,16 @@ ELSEWHERE = {
     ("get", CONTENT): 400,  # which file?
     ("put", CONTENT): 400,
     ("put", CHAT + "/workspace"): 503,
+    ("patch", DESKTOP): 503,
+    ("get", DESKTOP + "/clipboard"): 503,
+    ("put", DESKTOP + "/clipboard"): 503,
+    ("post", DESKTOP + "/recordings"): 503,
+    ("get", DESKTOP + "/recordings"): 503,
+    ("get", RECORDING): 503,
+    ("delete", RECORDING): 503,
+    ("post", RECORDING + "/stop"): 503,
+    ("get", RECORDING + "/frames/{number}"): 503,
+    ("get", RECORDING + "/download"): 503,
     ("get", "/api/v1/plugins"): 503,
     ("post", "/api/v1/plugins/reload"): 503,
     ("post", MCP + "/login"): 503,
@@ -371,6 +392,8 @@ async def test_no_route_and_no_event_shows_what_is_internal(
             "call_id": "c2",
             "plugin": "glossary",
             "skill": "tides",
+            "recording_id": "20261123T000000-00000000",
+            "number": "1",
             "key": "token",
             "template_id": "default",
             "workspace_id": chat.chat_id,

@@ -121,3 +121,23 @@ def test_calls_are_sorted_by_what_is_to_be_done_with_them() -> None:
     (refused,) = result.refused
     assert refused.content == (TextPart("this call is not allowed: never"),)
     assert isinstance(result, SortedCalls)
+
+
+def test_what_a_model_wants_confirmed_is_asked_whatever_rules_and_grants_say() -> None:
+    buy = ToolCallPart("1", "computer", {"action": "key", "confirm": "Buy it for 9 euros?"})
+    other = ToolCallPart("2", "execute", {"confirm": "no question of ours"})
+
+    def sorted_with(*levels: LevelRules, approved: frozenset[str] = frozenset()) -> SortedCalls:
+        return sort_out(
+            (buy, other),
+            levels=levels,
+            needing_approval=frozenset(),
+            granted=frozenset({"computer"}),
+            approved=approved,
+            circumstances=HERE,
+        )
+
+    asked = PendingApproval("1", "computer", buy.arguments, "Buy it for 9 euros?")
+    assert sorted_with(at("chat", Rule("allow"))) == SortedCalls((other,), (asked,), ())
+    assert sorted_with(approved=frozenset({"1"})) == SortedCalls((buy, other), (), ())
+    assert len(sorted_with(at("system", Rule("deny"))).refused) == 2

@@ -47,6 +47,7 @@ from steersman_gateway.openapi import build_document
 
 CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
 FORM = PutProviderBody("demo")
+RECORDING = "20261123T000000-00000000"
 Call = Callable[[Client], Awaitable[object]]
 
 
@@ -142,6 +143,9 @@ CALLS: dict[str, Call] = {
     "endMcpLogin": lambda c: c.end_mcp_login("m1"),
     "listChatTools": lambda c: c.list_chat_tools(CHAT),
     "startDesktop": lambda c: c.start_desktop(CHAT, width=800, height=600),
+    "resizeDesktop": lambda c: c.resize_desktop(CHAT, 800, 600),
+    "getDesktopClipboard": lambda c: c.desktop_clipboard(CHAT),
+    "putDesktopClipboard": lambda c: c.put_desktop_clipboard(CHAT, "x"),
     "stopDesktop": lambda c: c.stop_desktop(CHAT),
     "getDesktopScreenshot": lambda c: c.desktop_screenshot(CHAT),
     "actOnDesktop": lambda c: c.act_on_desktop(CHAT, DesktopActionBody("screenshot")),
@@ -161,6 +165,13 @@ CALLS: dict[str, Call] = {
     "browseWorkspace": lambda c: c.browse_workspace("w1", "a b"),
     "downloadWorkspaceFile": lambda c: c.download_workspace_file("w1", "a&b/c d"),
     "uploadWorkspaceFile": lambda c: c.upload_workspace_file("w1", "a", b"x"),
+    "startRecording": lambda c: c.start_recording(CHAT),
+    "listRecordings": lambda c: c.recordings(CHAT),
+    "getRecording": lambda c: c.get_recording(CHAT, RECORDING),
+    "getRecordedFrame": lambda c: c.recorded_frame(CHAT, RECORDING, 1),
+    "stopRecording": lambda c: c.stop_recording(CHAT, RECORDING),
+    "deleteRecording": lambda c: c.delete_recording(CHAT, RECORDING),
+    "downloadRecording": lambda c: c.download_recording(CHAT, RECORDING, "zip"),
     "watchChat": lambda c: _first_event(c.events(CHAT)),
     "watchChats": lambda c: _first_event(c.all_events()),
 }
@@ -219,6 +230,8 @@ async def test_every_operation_has_a_call_that_goes_there(
             ("provider_id", "demo"),
             ("call_id", "call/1"),
             ("file_id", "f1"),
+            ("recording_id", RECORDING),
+            ("number", "1"),
             ("model_id", "m/1"),
             ("user_id", "u1"),
             ("template_id", "default"),

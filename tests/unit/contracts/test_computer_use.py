@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman_contracts.chats import Message, Role
-from steersman_contracts.computer_history import LEFT_OUT, without_old_screenshots
+from steersman_contracts.computer_history import (
+    DEFAULT_SIZE,
+    LEFT_OUT,
+    screen_size,
+    screenshot_name,
+    without_old_screenshots,
+)
 from steersman_contracts.computer_providers import (
     SafetyCheck,
     anthropic_tool,
@@ -21,7 +27,7 @@ from steersman_contracts.computer_providers import (
     openai_actions,
     openai_output,
 )
-from steersman_contracts.computer_use import to_action
+from steersman_contracts.computer_use import MAX_BATCH, to_action, to_actions, to_arguments
 from steersman_contracts.desktop import (
     MAX_EDGE,
     MAX_PIXELS,
@@ -368,3 +374,76 @@ def test_the_newest_screenshots_stay_and_the_prefix_is_stable(
         (part,) = message.parts
         assert isinstance(part, ToolResultPart)
         assert stays or part.content == (TextPart("Clicked."), TextPart(LEFT_OUT))
+
+
+@pytest.mark.parametrize("action", [action for _, action in ACTIONS])
+def test_every_action_has_arguments_that_are_read_as_it(action: Action) -> None:
+    assert to_action(to_arguments(action)) == action
+
+
+def test_a_drag_along_a_path_has_arguments_too() -> None:
+    drag = Drag(((1, 2), (3, 4), (5, 6)), ("ctrl",))
+
+    assert to_action(to_arguments(drag)) == drag
+
+
+def test_a_batch_is_read_whole_or_not_at_all() -> None:
+    click = {"action": "left_click", "coordinate": [1, 2]}
+    batch = {"action": "batch", "actions": [click, {"action": "type", "text": "x"}]}
+    wrong: dict[str, Any] = {
+        "actions is missing": None,
+        "actions is '0 actions'": [],
+        "actions is '51 actions'": [click] * (MAX_BATCH + 1),
+        "actions[0] is 'x'; it must be an object": ["x"],
+        "actions[1]: text is missing": [click, {"action": "type"}],
+        "actions[0]: action is 'batch'": [batch],
+        "the grid ends at 999": [{"refused": "the grid ends at 999"}],
+    }
+
+    assert to_actions(batch) == (Click(coordinate=(1, 2)), TypeText("x"))
+    assert to_actions(click) == (Click(coordinate=(1, 2)),)
+    for text, actions in wrong.items():
+        with pytest.raises(InvalidRequest) as refused:
+            to_actions({"action": "batch", "actions": actions})
+        assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("double_click", {"x": 0, "y": 0}, (Click("left", 2, (0, 0)),)),
+        ("right_click", {"x": 0, "y": 0}, (Click("right", 1, (0, 0)),)),
+        ("mouse_down", {"x": 0, "y": 0}, (MouseMove((0, 0)), MouseDown())),
+        ("mouse_up", {"x": 0, "y": 0}, (MouseMove((0, 0)), MouseUp())),
+        ("move", {"x": 999, "y": 999}, (MouseMove((1279, 799)),)),
+        ("type", {"text": "x", "press_enter": True}, (TypeText("x"), PressKeys("Return"))),
+        ("type", {"text": "x"}, (TypeText("x"),)),
+        (
+            "drag_and_drop",
+            {"start_x": 0, "start_y": 0, "end_x": 999, "end_y": 999},
+            (Drag(((0, 0), (1279, 799))),),
+        ),
+        ("press_key", {"key": "Enter"}, (PressKeys("Enter"),)),
+        ("hotkey", {"keys": ["ctrl", "a"]}, (PressKeys("ctrl+a"),)),
+        ("take_screenshot", {"intent": "to see"}, (TakeScreenshot(),)),
+        ("scroll", {"x": 0, "y": 0, "direction": "up"}, (Scroll("up", 2, (0, 0)),)),
+        ("wait", {}, (Wait(1.0),)),
+    ],
+)
+def test_geminis_functions_for_desktops(
+    name: str, given: dict[str, Any], expected: tuple[Action, ...]
+) -> None:
+    assert from_gemini(name, given, (1280, 800)) == expected
+
+
+def test_the_size_of_the_screen_is_that_of_the_newest_screenshot() -> None:
+    def seen(*names: str) -> Message:
+        pictures = tuple(FilePart("image/png", name, "file") for name in names)
+        result = ToolResultPart("1", "computer", pictures)
+        return Message(MessageId(1), Role.TOOL, (result,), 1, NOON)
+
+    old = screenshot_name(1000, 500, "0123456789", "image/png")
+    new = screenshot_name(640, 480, "0123456789", "image/jpeg")
+
+    assert screen_size([]) == DEFAULT_SIZE
+    assert screen_size([seen(old), seen(new, "zoom-10x10-01234567.png")]) == (640, 480)

@@ -99,3 +99,14 @@ def test_extended_mouse_buttons_are_one_byte_longer() -> None:
     extended = bytes([5, 0x81, 0, 1, 0, 2, 1])
 
     assert stream.feed(b"\x01" + asks + extended + UPDATE) == b"\x01" + asks + extended + UPDATE
+
+
+def test_a_viewer_is_not_offered_keys_by_their_place() -> None:
+    stream = ViewerStream(lambda: True, greeted=True)
+    stream.feed(b"\x01")
+
+    def encodings(*wanted: int) -> bytes:
+        return struct.pack(f">BxH{len(wanted)}i", 2, len(wanted), *wanted)
+
+    assert stream.feed(encodings(7, -258, -239)) == encodings(7, -239)
+    assert stream.feed(encodings(7, -239)) == encodings(7, -239)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from steersman.client.exchange import Exchange
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
+    ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
     DesktopTicketBody,
+    ResizeDesktopBody,
     StartDesktopBody,
     TakeControlBody,
 )
-from steersman_contracts.rpc.desktop import Desktop, DesktopTicket, ViewMode
+from steersman_contracts.rpc.desktop import Clipboard, Desktop, DesktopTicket, ViewMode
+from steersman_contracts.rpc.desktop_recordings import (
+    Recording,
+    RecordingFormat,
+    Recordings,
+    Timeline,
+)
 
 
 class DesktopCalls:
@@ -31,6 +39,20 @@ class DesktopCalls:
         body = StartDesktopBody(width, height)
         path = f"/chats/{chat_id}/desktop"
         return await self._exchange.call("PUT", path, Desktop, body, repeatable=True)
+
+    async def resize_desktop(self, chat_id: ChatId, width: int, height: int) -> Desktop:
+        """Give a desktop that runs another size."""
+        body = ResizeDesktopBody(width, height)
+        path = f"/chats/{chat_id}/desktop"
+        return await self._exchange.call("PATCH", path, Desktop, body, repeatable=True)
+
+    async def desktop_clipboard(self, chat_id: ChatId) -> str:
+        """The text that was last copied on the desktop."""
+        return (await self._exchange.get(f"/chats/{chat_id}/desktop/clipboard", Clipboard)).text
+
+    async def put_desktop_clipboard(self, chat_id: ChatId, text: str) -> None:
+        """Put text into the clipboard of the desktop; for who has control of it."""
+        await self._exchange.put(f"/chats/{chat_id}/desktop/clipboard", ClipboardBody(text))
 
     async def stop_desktop(self, chat_id: ChatId) -> None:
         """End the desktop and everything in it."""
@@ -61,3 +83,39 @@ class DesktopCalls:
         """A ticket for one live view of the desktop; see `docs/desktop.md`."""
         path = f"/chats/{chat_id}/desktop/ticket"
         return await self._exchange.call("POST", path, DesktopTicket, DesktopTicketBody(mode))
+
+    async def start_recording(self, chat_id: ChatId) -> Recording:
+        """Record the desktop; a recording that runs goes on."""
+        path = f"/chats/{chat_id}/desktop/recordings"
+        return await self._exchange.call("POST", path, Recording, repeatable=True)
+
+    async def recordings(self, chat_id: ChatId) -> tuple[Recording, ...]:
+        """The recordings of the chat's desktop, newest first."""
+        found = await self._exchange.get(f"/chats/{chat_id}/desktop/recordings", Recordings)
+        return found.recordings
+
+    async def get_recording(self, chat_id: ChatId, recording_id: str, skip: int = 0) -> Timeline:
+        """A recording and its marks after the first `skip`."""
+        path = f"/chats/{chat_id}/desktop/recordings/{recording_id}"
+        return await self._exchange.get(path, Timeline, skip=skip)
+
+    async def recorded_frame(self, chat_id: ChatId, recording_id: str, number: int) -> bytes:
+        """A picture of a recording, as JPEG."""
+        path = f"/chats/{chat_id}/desktop/recordings/{recording_id}/frames/{number}"
+        return await self._exchange.read(path)
+
+    async def stop_recording(self, chat_id: ChatId, recording_id: str) -> Recording:
+        """End a recording."""
+        path = f"/chats/{chat_id}/desktop/recordings/{recording_id}/stop"
+        return await self._exchange.call("POST", path, Recording, repeatable=True)
+
+    async def delete_recording(self, chat_id: ChatId, recording_id: str) -> None:
+        """Remove a recording for good."""
+        await self._exchange.delete(f"/chats/{chat_id}/desktop/recordings/{recording_id}")
+
+    async def download_recording(
+        self, chat_id: ChatId, recording_id: str, form: RecordingFormat | None = None
+    ) -> bytes:
+        """A recording that has ended: a video, or its pictures and marks as a zip file."""
+        path = f"/chats/{chat_id}/desktop/recordings/{recording_id}/download"
+        return await self._exchange.read(path if form is None else f"{path}?format={form}")

@@ -189,7 +189,13 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
         subscribe=(TOOLSET_CATALOGS, TOOLSET_CALLS, _inbox("toolhost")),
     ),
     "desktop": Permissions(
-        publish=(EVENT_SUBJECTS, DESKTOP_SUBJECTS, _all_of("desktop"), *_KEEP_DESKTOPS),
+        publish=(
+            EVENT_SUBJECTS,
+            DESKTOP_SUBJECTS,
+            _all_of("desktop"),
+            rpc_group("store", "desktop_audit"),
+            *_KEEP_DESKTOPS,
+        ),
         never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),
         subscribe=(_all_of("desktop"), _inbox("desktop"), _DISCOVERY),
     ),

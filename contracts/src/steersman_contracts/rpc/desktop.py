@@ -62,6 +62,8 @@ class Desktop(msgspec.Struct, frozen=True, omit_defaults=True):
     """Grows when a dead one is replaced: its windows are gone then."""
     viewers: int = 0
     control: DesktopControl = DesktopControl()
+    recording: str = ""
+    """The id of the recording that runs; empty if none does."""
 
 
 class StartDesktop(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +73,36 @@ class StartDesktop(msgspec.Struct, frozen=True, omit_defaults=True):
     chat_id: ChatId
     width: int | None = None
     height: int | None = None
+
+
+class ResizeDesktop(msgspec.Struct, frozen=True):
+    """Give a desktop that runs another size, in native pixels."""
+
+    actor: Actor
+    chat_id: ChatId
+    width: int
+    height: int
+
+
+class GetClipboard(msgspec.Struct, frozen=True):
+    """What was last copied on the desktop."""
+
+    actor: Actor
+    chat_id: ChatId
+
+
+class Clipboard(msgspec.Struct, frozen=True):
+    """Text."""
+
+    text: str
+
+
+class PutClipboard(msgspec.Struct, frozen=True):
+    """Put text into the clipboard of the desktop; for who has control."""
+
+    actor: Actor
+    chat_id: ChatId
+    text: str
 
 
 class StopDesktop(msgspec.Struct, frozen=True):
@@ -111,6 +143,10 @@ class PerformAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """The person who does it; None is the agent."""
     last_digest: str = ""
     """Of the picture that the caller has; an equal one is not sent again."""
+    look: bool = True
+    """False: no picture is wanted, because another action follows at once."""
+    call_id: str = ""
+    """The tool call in the chat that this belongs to, for recordings."""
 
 
 class CancelAction(msgspec.Struct, frozen=True):
@@ -196,6 +232,11 @@ PERFORM_ACTION: Final = Method(
 CANCEL_ACTION: Final = Method("desktop", "screen.cancel", CancelAction, Nothing, safe=True)
 TAKE_CONTROL: Final = Method("desktop", "control.take", TakeControl, Desktop, safe=True)
 RETURN_CONTROL: Final = Method("desktop", "control.give_back", ReturnControl, Desktop, safe=True)
+RESIZE_DESKTOP: Final = Method(
+    "desktop", "sessions.resize", ResizeDesktop, Desktop, deadline_s=30.0, safe=True
+)
+GET_CLIPBOARD: Final = Method("desktop", "clipboard.get", GetClipboard, Clipboard, safe=True)
+PUT_CLIPBOARD: Final = Method("desktop", "clipboard.put", PutClipboard, Nothing, safe=True)
 MAKE_TICKET: Final = Method("desktop", "view.ticket", MakeTicket, DesktopTicket, deadline_s=45.0)
 REDEEM_TICKET: Final = Method("desktop", "view.redeem", RedeemTicket, ViewGrant)
 

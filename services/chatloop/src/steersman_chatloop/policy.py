@@ -10,6 +10,7 @@ import cel
 
 from steersman_chatloop.decide import error_result
 from steersman_contracts import judging
+from steersman_contracts.computer_use import question_of
 from steersman_contracts.judging import Circumstances, Verdict
 from steersman_contracts.parts import JsonObject, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import LevelRules, PendingApproval, Rule
@@ -82,7 +83,12 @@ def sort_out(
             circumstances=circumstances,
             needs_approval=call.tool in needing_approval,
         )
-        if verdict.decision == "deny":
+        question = question_of(call.tool, call.arguments)
+        if question is not None and call.call_id not in approved and verdict.decision != "deny":
+            # The model itself, or its provider, wants a person to decide about this very call:
+            # no rule and no earlier consent does that for them.
+            asked.append(PendingApproval(call.call_id, call.tool, call.arguments, question))
+        elif verdict.decision == "deny":
             words = f"this call is not allowed: {verdict.reason or 'a rule refuses it'}"
             refused.append(error_result(call, words))
         elif (

@@ -19,6 +19,8 @@ import structlog
 
 from steersman_chatloop.decide import error_result
 from steersman_contracts import subjects
+from steersman_contracts.computer_providers import NOT_EXECUTED
+from steersman_contracts.computer_use import TOOL as COMPUTER
 from steersman_contracts.errors import (
     CallElsewhere,
     DeadlineExceeded,
@@ -173,7 +175,8 @@ class Toolbox:
                 # In call order: a call is held up by those before it alone.
                 spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
                 turn = turns.take(spec)
-                work = self._run(chat_id, call, epoch, spec, finished, on_progress)
+                before = before_on_screen(calls, call)
+                work = self._run(chat_id, call, epoch, spec, finished, on_progress, before)
                 group.create_task(_in_turn(turn, work))
 
     async def _run(
@@ -184,7 +187,11 @@ class Toolbox:
         spec: ToolSpec | None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
+        before: Sequence[str],
     ) -> None:
+        if any((result := finished.get(each)) and result.is_error for each in before):
+            finished[call.call_id] = error_result(call, NOT_EXECUTED)
+            return
         try:
             finished[call.call_id] = await self._result(chat_id, call, epoch, spec, on_progress)
         except asyncio.CancelledError:
@@ -323,6 +330,14 @@ class Toolbox:
             for ask in self._asks:
                 if ask.host == host:
                     ask.lost.set()
+
+
+def before_on_screen(calls: Sequence[ToolCallPart], call: ToolCallPart) -> Sequence[str]:
+    """The calls of the computer tool before this one, which aims at the screen that they leave."""
+    if call.tool != COMPUTER:
+        return ()
+    earlier = calls[: next(i for i, each in enumerate(calls) if each is call)]
+    return [each.call_id for each in earlier if each.tool == COMPUTER]
 
 
 class _Turns:

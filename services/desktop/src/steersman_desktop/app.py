@@ -13,19 +13,22 @@ import structlog
 from litestar import Litestar
 
 from steersman_contracts import subjects
+from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, DesktopControlChanged
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc.desktop import DesktopControl
+from steersman_contracts.rpc.desktop_audit import RECORD_CONTROL, RecordControl
 from steersman_desktop.desktops import Desktops
 from steersman_desktop.hosts import Hosts
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.relay import view
+from steersman_desktop.session import event_id
 from steersman_desktop.settings import Settings
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import encode_headers
 from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, create_service
-from steersman_runtime.tasks import running
+from steersman_runtime.tasks import TaskGroup, running
 
 log = structlog.stdlib.get_logger()
 
@@ -53,14 +56,22 @@ def create_app(
             log.info("desktops.unavailable", missing=lacking)
         async with runtime.nats() as client:
             publisher = Publisher(client, deadline_s=5.0)
+            caller = RpcClient(client)
+            telling = TaskGroup("control")
+
+            def on_control(chat: ChatId, control: DesktopControl, before: UserId | None) -> None:
+                _announce(publisher, chat, control)
+                request = RecordControl(chat, control.holder or before, control)
+                telling.start(_write_down(caller, request))
+
             desktops = Desktops(
                 settings,
                 # Instances may share a name; what they have they do not.
                 Hosts(client, f"{runtime.instance}-{secrets.token_hex(4)}"),
-                RpcClient(client),
+                caller,
                 address=settings.advertise or _address(runtime),
                 missing=missing,
-                on_control=lambda chat, control: _announce(publisher, chat, control),
+                on_control=on_control,
             )
             await asyncio.to_thread(desktops.sweep)
             rpc = RpcServer(client, "desktop", version=runtime.version, concurrency=_REQUESTS)
@@ -71,6 +82,8 @@ def create_app(
                     yield desktops
             finally:
                 await desktops.close()
+                await telling.finish(2.0)
+                await telling.cancel()
                 await rpc.drain(settings.shutdown_timeout_s)
 
     return create_service(runtime, lifespan, route_handlers=[view])
@@ -84,7 +97,7 @@ def _announce(publisher: Publisher, chat_id: ChatId, control: DesktopControl) ->
             "ce-specversion": "1.0",
             EVENT_HEADER: event.name,
             "ce-source": "/steersman/desktop",
-            "Nats-Msg-Id": f"desktop-{chat_id}-{control.revision}",
+            "Nats-Msg-Id": event_id(chat_id, control),
         }
     )
     log.info(
@@ -98,6 +111,14 @@ def _announce(publisher: Publisher, chat_id: ChatId, control: DesktopControl) ->
         subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers
     )
     published.add_done_callback(_look)
+
+
+async def _write_down(caller: RpcClient, request: RecordControl) -> None:
+    """Into the book of who did what. Control does not wait for that."""
+    try:
+        await caller.call(RECORD_CONTROL, request)
+    except SteersmanError as error:
+        log.warning("control.not_written_down", chat_id=request.chat_id, error_code=error.code)
 
 
 def _look(published: asyncio.Future[int]) -> None:

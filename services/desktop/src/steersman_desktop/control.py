@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 
 from steersman_contracts.errors import Conflict, Forbidden
 from steersman_contracts.ids import UserId
 from steersman_contracts.rpc.desktop import DesktopControl
+
+USED_SINCE: Final = (
+    "A person has used the desktop since. Nothing was pressed; this is the screen as it is now."
+)
+"""Said together with the screen, which the agent has seen then."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -89,9 +95,7 @@ def why_agent_may_not_act(lease: Lease) -> str | None:
     """What to tell the agent instead of doing what it wants."""
     if lease.control.holder is not None:
         return "A person is controlling the desktop. Nothing was pressed; wait, and look again."
-    if lease.agent_must_look:
-        return "A person has used the desktop since. Nothing was pressed; take a screenshot first."
-    return None
+    return USED_SINCE if lease.agent_must_look else None
 
 
 def why_agent_may_not_look(lease: Lease) -> str | None:

@@ -20,11 +20,14 @@ from steersman_contracts.errors import (
 from steersman_contracts.ids import ChatId, UserId, is_chat_id
 from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc import desktop as rpc
+from steersman_contracts.rpc import desktop_recordings as recorded
+from steersman_desktop.archive import Archive
 from steersman_desktop.hosts import RENEW_S, Hosts
 from steersman_desktop.machine import ForeignMachine, LocalMachine, Machine, Size
 from steersman_desktop.places import Places
 from steersman_desktop.programs import unavailable
-from steersman_desktop.session import Session
+from steersman_desktop.recordings import SWEEP_S, Recordings
+from steersman_desktop.session import OnControl, Session
 from steersman_desktop.settings import Settings
 from steersman_desktop.tickets import OneTime
 from steersman_runtime.rpc import RpcClient, RpcServer
@@ -66,7 +69,7 @@ class Desktops:
         *,
         address: str,
         missing: Callable[[], tuple[str, ...]],
-        on_control: Callable[[ChatId, rpc.DesktopControl], None],
+        on_control: OnControl,
     ) -> None:
         self._settings = settings
         self._hosts = hosts
@@ -81,6 +84,11 @@ class Desktops:
         self._tasks = TaskGroup("desktops")
         self._places = Places(settings.run_dir, settings.max_desktops, settings.uid_base)
         self._stopping = False
+        self._recordings = Recordings(
+            Archive(settings.recordings_dir),
+            self._sessions,
+            lambda chat_id, person: self._open(chat_id, None, person),
+        )
 
     # -- the service -----------------------------------------------------------------------------
 
@@ -101,6 +109,18 @@ class Desktops:
         self._add(server, rpc.RETURN_CONTROL, self._return)
         self._add(server, rpc.MAKE_TICKET, self._ticket)
         self._add(server, rpc.REDEEM_TICKET, self._redeem)
+        self._add(server, rpc.GET_CLIPBOARD, self._clipboard)
+        self._add(server, rpc.PUT_CLIPBOARD, self._copy)
+        self._add(server, rpc.RESIZE_DESKTOP, self._resize)
+        recordings = self._recordings
+        self._add(server, recorded.START_RECORDING, recordings.start)
+        self._add(server, recorded.STOP_RECORDING, recordings.stop)
+        self._add(server, recorded.LIST_RECORDINGS, recordings.list)
+        self._add(server, recorded.READ_TIMELINE, recordings.timeline)
+        self._add(server, recorded.GET_FRAME, recordings.frame)
+        self._add(server, recorded.DELETE_RECORDING, recordings.delete)
+        self._add(server, recorded.PREPARE_DOWNLOAD, recordings.prepare)
+        self._add(server, recorded.READ_DOWNLOAD, recordings.download)
 
     def _add(
         self, server: RpcServer, method: Method[Q, R], handler: Callable[[Q], Awaitable[R]]
@@ -132,16 +152,21 @@ class Desktops:
         """Look after the desktops until cancelled."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
+        swept = float("-inf")
         while True:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
             for session in list(self._sessions.values()):
                 session.check_control(now)
+                session.views.check_gestures(now)
                 if session.is_idle(now):
                     self._tasks.start(self._end(session, "nobody used it"))
             if now - renewed >= RENEW_S:
                 renewed = now
                 await self._renew()
+            if now - swept >= SWEEP_S:
+                swept = now
+                await self._recordings.sweep(self._settings.keep_recordings_s)
 
     async def _renew(self) -> None:
         for session in list(self._sessions.values()):
@@ -195,7 +220,15 @@ class Desktops:
             owner=person,
         )
         SESSIONS.set(len(self._sessions))
+        if self._settings.record:
+            self._tasks.start(self._record(session))
         return session
+
+    async def _record(self, session: Session) -> None:
+        try:
+            await session.record(self._recordings.archive)
+        except SteersmanError as error:  # who uses the desktop hears of that
+            log.warning("desktop.not_recorded", chat_id=session.chat_id, error_code=error.code)
 
     def _check_limits(self, person: UserId | None) -> None:
         taken = len(self._sessions)
@@ -285,6 +318,19 @@ class Desktops:
         session.return_control(request.actor.user_id)
         return session.describe()
 
+    async def _clipboard(self, request: rpc.GetClipboard) -> rpc.Clipboard:
+        return rpc.Clipboard(await self._known(request.chat_id).clipboard())
+
+    async def _copy(self, request: rpc.PutClipboard) -> Nothing:
+        await self._known(request.chat_id).copy(request.actor.user_id, request.text)
+        return Nothing()
+
+    async def _resize(self, request: rpc.ResizeDesktop) -> rpc.Desktop:
+        size = _checked((request.width, request.height))
+        session = self._known(request.chat_id)
+        await session.resize(size)
+        return session.describe()
+
     async def _ticket(self, request: rpc.MakeTicket) -> rpc.DesktopTicket:
         user = request.actor.user_id
         session = await self._open(request.chat_id, None, user)
@@ -319,7 +365,10 @@ def _size(text: str) -> Size:
 
 
 def _wanted_size(request: rpc.StartDesktop, default: Size) -> Size:
-    size = request.width or default[0], request.height or default[1]
+    return _checked((request.width or default[0], request.height or default[1]))
+
+
+def _checked(size: Size) -> Size:
     for field, value, low, high in zip(("width", "height"), size, MIN_SIZE, MAX_SIZE, strict=True):
         if not low <= value <= high or value % 2:
             raise InvalidRequest(

@@ -162,6 +162,8 @@ _NAMES: Final = (
     | {f"kp_{number}": 0xFFB0 + number for number in range(10)}
 )
 
+_BY_KEYSYM: Final = {keysym: name for name, keysym in reversed(_NAMES.items())}
+
 # What Shift makes of the keys of a US keyboard, which is the one that the desktop has.
 _PLAIN: Final = "`1234567890-=[]\\;',./"
 _SHIFTED: Final = '~!@#$%^&*()_+{}|:"<>?'
@@ -247,6 +249,15 @@ def keysym(name: str, text: str = "", *, combined: bool = False) -> int:
     raise InvalidRequest(
         f"text: there is no key {name!r:.60}{hint}", field="text", value=text or name
     )
+
+
+def name_of(keysym: int) -> str | None:
+    """The name of a key, or the character on it; None for keys that have no name here."""
+    if 0x20 < keysym < 0x7F:
+        return {"+": "plus"}.get(chr(keysym), chr(keysym))
+    if (found := _BY_KEYSYM.get(keysym)) is not None:
+        return found
+    return chr(keysym & 0xFFFFFF) if 0x1000000 < keysym <= 0x110FFFF else None
 
 
 def character_keysym(character: str) -> int:

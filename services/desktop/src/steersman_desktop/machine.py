@@ -74,7 +74,7 @@ class ForeignMachine:
         Raises:
             Unavailable: It does not answer, or does not let us in.
         """
-        return cls(address, password, await _connected(address, password))
+        return cls(address, password, await connected(address, password))
 
     async def stop(self) -> None:
         await self.rfb.close()
@@ -132,7 +132,7 @@ class LocalMachine:
         host = socket.gethostname().encode()
         entries = _entry(_FAMILY_LOCAL, host, str(display).encode(), cookie)
         _write(authority, entries + _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
-        self._rfb = await _connected(self.address, "")
+        self._rfb = await connected(self.address, "")
         self.x = await XClient.open(display, cookie)
         # Before any program runs: Chromium that has seen one key by the map of Xvnc, in which these
         # keys are `BrightnessUp` and the like, goes on taking them for that.
@@ -191,7 +191,8 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
         # Without this it would listen on all addresses besides.
         *("-rfbport", "-1"),
         *("-SecurityTypes", "None", "-auth", str(authority), "-nolisten", "tcp"),
-        *("-AlwaysShared", "-AcceptSetDesktopSize=0", "-noreset"),
+        # Viewers do not get to ask for another size, see `viewing.py`; we do.
+        *("-AlwaysShared", "-noreset"),
         *("-geometry", f"{size[0]}x{size[1]}", "-depth", "24", "-desktop", "Steersman"),
     ]
 
@@ -213,7 +214,12 @@ def _environment(place: Place, authority: Path, display: int | None) -> dict[str
     } | ({} if display is None else {"DISPLAY": f":{display}"})
 
 
-async def _connected(address: str, password: str) -> RfbClient:
+async def connected(address: str, password: str) -> RfbClient:
+    """A connection to a VNC server whose screen is known.
+
+    Raises:
+        RfbError: It does not answer, or does not let us in.
+    """
     reader, writer = await dial(address)
     client = RfbClient(reader, writer)
     try:

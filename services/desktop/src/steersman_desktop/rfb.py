@@ -12,11 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from steersman_contracts.errors import Unavailable
+from steersman_contracts.errors import InvalidRequest, Unavailable
+from steersman_desktop import clipboard
 from steersman_desktop.vnc_auth import answer
 
 MAX_SIDE: Final = 8192
-MAX_TEXT: Final = 256 << 10
+MAX_TEXT: Final = 1 << 20
 """Bytes of a name or of clipboard text that are taken from a server."""
 
 _RAW: Final = 0
@@ -50,6 +51,9 @@ class RfbClient:
         self.updates = 0
         """Counts the updates that have arrived."""
         self.caps_lock = False
+        self.clipboard = ""
+        """The text that was last copied on the desktop, or put there by us."""
+        self._extended_clipboard = False
         self.on_lost: Callable[[], None] = lambda: None
         """Called once when the server is gone."""
 
@@ -76,13 +80,14 @@ class RfbClient:
             struct.pack(">B3xBBBBHHHBBB3x", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
             + struct.pack(
                 # Not the extended size: TigerVNC would answer every full request with it alone.
-                ">BxH4i",
+                ">BxH5i",
                 2,
-                4,
+                5,
                 _COPY,
                 _RAW,
                 _DESKTOP_SIZE,
                 _LED_STATE,
+                clipboard.ENCODING,
             )
         )
         self._reading = asyncio.get_running_loop().create_task(self._read(), name="rfb")
@@ -150,6 +155,32 @@ class RfbClient:
         """Put the pointer at native pixels, with the buttons of the mask down."""
         self._write(struct.pack(">BBHH", 5, buttons, x, y))
 
+    def copy(self, text: str) -> None:
+        """Put text into the clipboard of the desktop.
+
+        Args:
+            text: At most `clipboard.MAX_TEXT` bytes as UTF-8.
+
+        Raises:
+            InvalidRequest: The server takes Latin-1 alone, and this is more.
+        """
+        if self._extended_clipboard:
+            self.clipboard = text
+            self._write(clipboard.message(clipboard.TEXT | clipboard.NOTIFY))
+            return
+        try:
+            data = text.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                "text: this VNC server takes only Latin-1 into its clipboard", field="text"
+            ) from error
+        self.clipboard = text
+        self._write(struct.pack(">BxxxI", 6, len(data)) + data)
+
+    def ask_for_size(self, width: int, height: int) -> None:
+        """Ask the server for another size; it tells of that as of every change, or does not."""
+        self._write(struct.pack(">BxHHBxIHHHHI", 251, width, height, 1, 0, 0, 0, width, height, 0))
+
     async def drain(self) -> None:
         """Wait until all that was sent has left us: what others ask of the server comes after."""
         with suppress(OSError):
@@ -191,9 +222,30 @@ class RfbClient:
             await self._reader.readexactly(6 * count)
         elif kind == 3:
             (length,) = struct.unpack(">3xi", await self._reader.readexactly(7))
-            await self._text(abs(length))
+            self._cut_text(await self._text(abs(length)), extended=length < 0)
         elif kind != 2:
             raise RfbError(f"the VNC server sent a message of the unknown type {kind}")
+
+    def _cut_text(self, body: bytes, *, extended: bool) -> None:
+        if not extended:
+            self.clipboard = body.decode("latin-1")
+            return
+        try:
+            flags, text = clipboard.heard(body)
+        except (ValueError, struct.error) as error:
+            raise RfbError("the VNC server sent a clipboard that is none") from error
+        if flags & clipboard.CAPS:
+            self._extended_clipboard = True
+            self._write(clipboard.our_caps())
+        elif flags & clipboard.REQUEST and flags & clipboard.TEXT:
+            self._write(clipboard.provide(self.clipboard))
+        elif flags & clipboard.PEEK:
+            has = clipboard.TEXT if self.clipboard else 0
+            self._write(clipboard.message(clipboard.NOTIFY | has))
+        elif flags & clipboard.NOTIFY and flags & clipboard.TEXT:
+            self._write(clipboard.message(clipboard.TEXT | clipboard.REQUEST))
+        elif text is not None:
+            self.clipboard = text
 
     async def _text(self, length: int) -> bytes:
         if length > MAX_TEXT:

@@ -10,7 +10,16 @@ from typing import Final
 
 import structlog
 
-from steersman_contracts.desktop import Action, CursorPosition, Looking, TakeScreenshot, Wait, Zoom
+from steersman_contracts.desktop import (
+    Action,
+    CursorPosition,
+    Looking,
+    Point,
+    TakeScreenshot,
+    Wait,
+    Zoom,
+    scaled,
+)
 from steersman_contracts.errors import (
     Conflict,
     Forbidden,
@@ -28,10 +37,16 @@ from steersman_contracts.rpc.desktop import (
     PerformAction,
     Picture,
 )
+from steersman_contracts.rpc.desktop_recordings import Recording
 from steersman_desktop import control
+from steersman_desktop.archive import Archive
+from steersman_desktop.clipboard import MAX_TEXT
 from steersman_desktop.control import Lease
+from steersman_desktop.gestures import Done
 from steersman_desktop.machine import Machine, Size
 from steersman_desktop.operating import Operator
+from steersman_desktop.recorder import Recorder
+from steersman_desktop.rfb import RfbClient
 from steersman_desktop.settings import Settings
 from steersman_desktop.views import Views
 from steersman_runtime.tasks import TaskGroup
@@ -59,9 +74,19 @@ MAX_WAITING: Final = 16
 """Actions that may wait for the one that runs."""
 KEPT: Final = 200
 """Replies that are kept for callers that ask again."""
+RESIZE_S: Final = 10.0
+_UNSTARTED_S: Final = 60.0
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 600.0
 
+
+def event_id(chat_id: ChatId, control: DesktopControl) -> str:
+    """The id of the event that tells of a change of control."""
+    return f"desktop-{chat_id}-{control.revision}"
+
+
+OnControl = Callable[[ChatId, DesktopControl, UserId | None], None]
+"""Told a chat, the control of its desktop from now on, and who had it before."""
 Open = Callable[[Size], Awaitable[Machine]]
 
 
@@ -75,7 +100,7 @@ class Session:
         settings: Settings,
         *,
         open_machine: Open,
-        on_control: Callable[[ChatId, DesktopControl], None],
+        on_control: OnControl,
         owner: UserId | None,
     ) -> None:
         now = datetime.now(UTC)
@@ -105,6 +130,8 @@ class Session:
         self._absent_since: float | None = None
         self._used_at = asyncio.get_running_loop().time()
         self.views = Views(self, settings.max_viewers)
+        self._recorder: Recorder | None = None
+        self._beginning = asyncio.Lock()
         self.ended = asyncio.Event()
         """Set once nothing of it is left, and the chat may have another one."""
 
@@ -136,6 +163,7 @@ class Session:
             generation=self._generation,
             viewers=len(self.views),
             control=self._lease.control,
+            recording=self.recording,
         )
 
     async def ready(self) -> Operator:
@@ -172,6 +200,8 @@ class Session:
         self._starting = None
         self._go("started")
         machine.rfb.on_lost = self._lost
+        if self._recorder is not None:
+            self._recorder.follow(machine)
         if machine.rfb.lost:
             self._lost()
         log.info("desktop.started", seconds=asyncio.get_running_loop().time() - started)
@@ -206,6 +236,11 @@ class Session:
         return self._acting is not None
 
     @property
+    def pressed_by_people(self) -> bool:
+        """Whether a viewer holds a key or a button."""
+        return self.views.any_holds
+
+    @property
     def machine(self) -> Machine | None:
         """What it runs on; None unless it is ready."""
         return self._machine
@@ -219,6 +254,8 @@ class Session:
         self._end_action("The desktop was stopped.")
         self.views.close(4410, "the desktop was stopped")
         await self._tasks.cancel()
+        if self._recorder is not None:
+            await self._recorder.end("the desktop ended")
         machine, self._machine, self._operator = self._machine, None, None
         if machine is not None:
             await machine.stop()
@@ -226,10 +263,12 @@ class Session:
 
     def is_idle(self, now: float) -> bool:
         """Whether nobody has used or watched it for too long."""
-        wanted = self._state == "starting" or self._waiting  # somebody has asked, and waits
-        if wanted or self.views or self._lease.control.holder is not None:
+        in_use = self.views or self._waiting or self._lease.control.holder is not None
+        if in_use or self._state == "starting":  # somebody waits for it
             self._used_at = now
-        return now - self._used_at > self._settings.idle_stop_s
+        # Whoever has made it is about to start it; if they do not, it goes all the same.
+        patience_s = _UNSTARTED_S if self._state == "absent" else 0.0
+        return now - self._used_at > self._settings.idle_stop_s + patience_s
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -271,7 +310,113 @@ class Session:
         if lease.control.revision != before.control.revision:
             # First, so that what a person holds is up before the agent presses anything.
             self.views.release_all_but(lease.control.holder)
-            self._on_control(self.chat_id, lease.control)
+            if self._recorder is not None:
+                self._recorder.changed(lease.control, event_id(self.chat_id, lease.control))
+            self._on_control(self.chat_id, lease.control, before.control.holder)
+
+    # -- clipboard and size ----------------------------------------------------------------------
+
+    async def clipboard(self) -> str:
+        """What was last copied on the desktop."""
+        await self.ready()
+        return self._rfb().clipboard
+
+    async def copy(self, person: UserId, text: str) -> None:
+        """Put text into the clipboard.
+
+        Raises:
+            Forbidden: The person has no control.
+            InvalidRequest: The text is too long.
+        """
+        await self.ready()
+        if not control.person_may_act(self._lease, person):
+            raise Forbidden("take control of the desktop first")
+        size = len(text.encode())
+        if size > MAX_TEXT:
+            raise InvalidRequest(
+                f"text has {size} bytes; the clipboard takes {MAX_TEXT}", field="text"
+            )
+        self._rfb().copy(text)
+        self.person_acted(person)
+
+    async def resize(self, size: Size) -> None:
+        """Give the screen another size; windows stay, and models see it on the next screenshot.
+
+        Raises:
+            Unavailable: The server does not do that.
+        """
+        async with self._turn:
+            await self.ready()
+            rfb = self._rfb()
+            rfb.ask_for_size(*size)
+            try:
+                async with asyncio.timeout(RESIZE_S):
+                    while (rfb.width, rfb.height) != size:
+                        await rfb.refresh()
+            except TimeoutError as error:
+                raise Unavailable("the screen does not take another size") from error
+            self._size = size
+            self._used_at = asyncio.get_running_loop().time()
+
+    def _rfb(self) -> RfbClient:
+        machine = self._machine
+        if machine is None:
+            raise Unavailable("the desktop is being replaced")
+        return machine.rfb
+
+    # -- recording -------------------------------------------------------------------------------
+
+    async def record(self, archive: Archive) -> Recording:
+        """Record from now on; a recording that runs goes on.
+
+        Raises:
+            Unavailable: There is no screen.
+        """
+        async with self._beginning:
+            await self.ready()
+            recorder = self._recorder
+            if recorder is not None and not recorder.reason:
+                return recorder.recording
+            machine = self._machine
+            if machine is None:
+                raise Unavailable("the desktop is being replaced")
+            settings = self._settings
+            self._recorder = await Recorder.begin(
+                archive,
+                self.chat_id,
+                (machine.rfb.width, machine.rfb.height),
+                limits=(settings.max_recording_s, settings.max_recording_bytes),
+                hidden=lambda: self._lease.control.private,
+            )
+            self._recorder.follow(machine)
+            return self._recorder.recording
+
+    async def end_recording(self, recording_id: str) -> None:
+        """End this recording, if it runs."""
+        recorder = self._recorder
+        if recorder is not None and recorder.recording.id == recording_id:
+            await recorder.end("stopped")
+
+    @property
+    def recording(self) -> str:
+        """The recording that runs; empty if none does."""
+        recorder = self._recorder
+        return "" if recorder is None or recorder.reason else recorder.recording.id
+
+    @property
+    def recorded_frames(self) -> int:
+        """Pictures of the newest recording."""
+        return 0 if self._recorder is None else self._recorder.recording.frames
+
+    def person_did(self, person: UserId, done: list[Done]) -> None:
+        """A person has finished doing something in a live view."""
+        if done and self._recorder is not None:
+            self._recorder.gestures(done, person)
+
+    def declared(self, point: Point) -> Point:
+        """The declared pixel under a native one; as it is while there is no screen."""
+        operator = self._operator
+        return point if operator is None else scaled(point, operator.native, operator.declared)
 
     # -- actions ---------------------------------------------------------------------------------
 
@@ -315,33 +460,51 @@ class Session:
                 self._used_at = asyncio.get_running_loop().time()
                 if person is None:
                     self._acting = me
-                return await self._act(request, person)
+                return self._noted(request, await self._act(request, person))
         except asyncio.CancelledError:
             reason = self._stop_reasons.pop(me, "") if me is not None else ""
             if not reason:
                 raise
-            return ActionReply(reason, is_error=True)
+            return self._noted(request, ActionReply(reason, is_error=True))
         except InvalidRequest as error:
-            return ActionReply(str(error), is_error=True)
+            return self._noted(request, ActionReply(str(error), is_error=True))
         except Unavailable as error:
             text = RESTARTED if self._windows_lost else str(error)
-            return ActionReply(text, is_error=True)
+            return self._noted(request, ActionReply(text, is_error=True))
         finally:
             self._waiting -= 1
             if self._acting is me:
                 self._acting = None
 
+    def _noted(self, request: PerformAction, reply: ActionReply) -> ActionReply:
+        if self._recorder is not None:
+            person = None if request.actor is None else request.actor.user_id
+            self._recorder.did(
+                request.action,
+                call_id=request.call_id,
+                person=person,
+                text=reply.text,
+                is_error=reply.is_error,
+            )
+        return reply
+
     async def _act(self, request: PerformAction, person: UserId | None) -> ActionReply:
         action = request.action
         operator = await self.ready()
         if (why := self._refusal(action, person)) is not None:
-            return ActionReply(why, is_error=True)
+            picture = None
+            if why == control.USED_SINCE:
+                picture = await operator.look()
+                if (why := control.why_agent_may_not_act(self._lease)) != control.USED_SINCE:
+                    return ActionReply(why or TAKEN, is_error=True)  # taken again meanwhile
+                self._lease = control.looked(self._lease)
+            return ActionReply(why, is_error=True, picture=picture)
         operator.prepare(action)
         outcome = await operator.perform(action, lambda: self._guard(action, person))
         if person is not None:
             self.person_acted(person)
         picture = outcome.picture
-        if outcome.looks:
+        if outcome.looks and (request.look or isinstance(action, TakeScreenshot)):
             if not isinstance(action, TakeScreenshot):
                 await operator.settle()
             unlike = "" if isinstance(action, TakeScreenshot) else request.last_digest

@@ -41,6 +41,14 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """False only where a container forbids user namespaces: pages then run without a sandbox."""
     advertise: str = ""
     """`host:port` under which gateways reach this instance; empty finds it out."""
+    recordings_dir: str = ""
+    """Of all instances, which else do not see each other's; empty is one in the temporary one."""
+    record: bool = False
+    """Record every desktop from its start."""
+    max_recording_s: Seconds = 3600.0
+    max_recording_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = 500 << 20
+    keep_recordings_s: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)] = 7 * 86_400.0
+    """Recordings that began longer ago are deleted."""
     vnc_address: str = ""
     """`host:port` or `unix:/path` of a VNC server to use in place of desktops of our own."""
     vnc_password: Secret = Secret("")

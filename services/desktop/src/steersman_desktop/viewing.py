@@ -20,6 +20,9 @@ _SET_SIZE: Final = 251
 _QEMU: Final = 255
 _INPUT: Final = frozenset({_KEY, _POINTER, _CUT_TEXT, 250, _QEMU})
 _EXTENDED_BUTTONS: Final = -316
+_QEMU_KEYS: Final = -258
+"""Keys as places on a keyboard, which the desktop would read by its own layout: a `z` of a German
+keyboard would be a `y`. Viewers that are not offered it send what is on the key."""
 _LENGTHS: Final = {0: 20, 3: 10, _KEY: 8, 150: 10, 250: 4, _QEMU: 12}
 _VERSIONS: Final = (b"RFB 003.003\n", b"RFB 003.007\n", b"RFB 003.008\n")
 
@@ -42,11 +45,14 @@ class ViewerStream:
         self._rest = b""
         self._read = self._shared if greeted else self._version
         self._extended_buttons = False
+        self._instead: bytes | None = None
         self._down: set[tuple[int, int]] = set()
         self._pointer: tuple[int, int] | None = None
         self.inputs = 0
         """Counts what passed and was input."""
         self.dropped = 0
+        self.on_input: Callable[[bytes], None] = lambda _: None
+        """Told every message of input that passes."""
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, cut anywhere; give those that the server may have.
@@ -62,10 +68,16 @@ class ViewerStream:
             if not length or at + length > len(data):
                 break
             if passes:
-                passed.append(data[at : at + length])
+                passed.append(data[at : at + length] if self._instead is None else self._instead)
+            self._instead = None
             at += length
         self._rest = data[at:]
         return b"".join(passed)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the viewer holds a key or a button."""
+        return bool(self._down) or self._pointer is not None
 
     def releases(self) -> bytes:
         """What lets go of every key and button that the viewer holds."""
@@ -117,6 +129,7 @@ class ViewerStream:
         passes = self._may_control()
         if passes:
             self.inputs += 1
+            self.on_input(data[at : at + length])
             self._track(kind, data[at : at + length])
         else:
             self.dropped += 1
@@ -148,7 +161,11 @@ class ViewerStream:
 
     def _encodings(self, message: bytes) -> None:
         count = (len(message) - 4) // 4
-        self._extended_buttons = _EXTENDED_BUTTONS in struct.unpack(f">{count}i", message[4:])
+        wanted = struct.unpack(f">{count}i", message[4:])
+        self._extended_buttons = _EXTENDED_BUTTONS in wanted
+        if _QEMU_KEYS in wanted:
+            kept = [encoding for encoding in wanted if encoding != _QEMU_KEYS]
+            self._instead = struct.pack(f">BxH{len(kept)}i", _SET_ENCODINGS, len(kept), *kept)
 
     def _track(self, kind: int, message: bytes) -> None:
         if kind == _KEY:

@@ -13,6 +13,7 @@ from steersman_contracts.errors import TooManyRequests
 from steersman_contracts.ids import UserId
 from steersman_contracts.rpc.desktop import ViewMode
 from steersman_desktop.control import person_may_act
+from steersman_desktop.gestures import Gestures
 from steersman_desktop.machine import ForeignMachine, Machine
 from steersman_desktop.rfb import RfbError, dial, handshake
 from steersman_desktop.viewing import NotRfb, ViewerStream
@@ -58,13 +59,28 @@ class View:
         self._writer: asyncio.StreamWriter | None = None
         self._stream: ViewerStream | None = None
         self.ended: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self._gestures = Gestures(session.declared)
+
+    def _on_input(self, message: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._session.person_did(self.user, self._gestures.feed((message,), now))
+
+    def check_gestures(self, now: float) -> None:
+        """Tell of what the viewer has finished doing."""
+        self._session.person_did(self.user, self._gestures.quiet(now))
 
     def may_control(self) -> bool:
         """Whether what this viewer presses reaches the desktop now."""
         return self.mode == "control" and person_may_act(self._session.lease, self.user)
 
+    @property
+    def holds(self) -> bool:
+        """Whether this viewer holds a key or a button."""
+        return self._stream is not None and self._stream.holds
+
     def release(self) -> None:
         """Let go of everything that this viewer holds: the server would keep buttons down."""
+        self._session.person_did(self.user, self._gestures.end())
         if self._stream is None or self._writer is None or self._writer.is_closing():
             return
         with suppress(OSError):
@@ -79,6 +95,7 @@ class View:
         try:
             foreign = isinstance(machine, ForeignMachine)
             self._stream = ViewerStream(self.may_control, greeted=foreign)
+            self._stream.on_input = self._on_input
             first = b""
             if foreign:
                 await handshake(reader, self._writer, machine.password)
@@ -199,6 +216,16 @@ class Views:
         finally:
             self._views.discard(view)
             VIEWERS.dec()
+
+    @property
+    def any_holds(self) -> bool:
+        """Whether a viewer holds a key or a button."""
+        return any(view.holds for view in self._views)
+
+    def check_gestures(self, now: float) -> None:
+        """Tell of what viewers have finished doing."""
+        for view in self._views:
+            view.check_gestures(now)
 
     def release_all_but(self, holder: UserId | None) -> None:
         """Let go of what everybody holds who has no control any more."""

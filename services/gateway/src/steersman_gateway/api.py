@@ -24,6 +24,7 @@ from steersman_gateway.plugins import PluginController
 from steersman_gateway.policies import PolicyController
 from steersman_gateway.prompts import PromptController
 from steersman_gateway.queue import QueueController
+from steersman_gateway.recordings import RecordingController
 from steersman_gateway.usage import usage
 from steersman_gateway.users import UserController
 from steersman_gateway.workspaces import (
@@ -67,6 +68,7 @@ def api_router() -> Router:
             TemplateController,
             WorkspaceController,
             ChatWorkspaceController,
+            RecordingController,
             watch_chat,
             watch_chats,
         ],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 
-from litestar import Controller, Response, delete, get, post, put
+from litestar import Controller, Response, delete, get, patch, post, put
 from litestar.params import JSONBody
 
 from steersman_contracts.computer_use import to_action
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
+    ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
     DesktopTicketBody,
+    ResizeDesktopBody,
     StartDesktopBody,
     TakeControlBody,
 )
@@ -54,6 +56,44 @@ class DesktopController(Controller):
         """End the desktop and everything on it. None at all is fine."""
         await _check(backend, actor, chat)
         await backend.call(rpc.STOP_DESKTOP, rpc.StopDesktop(actor, chat))
+
+    @patch("/", operation_id="resizeDesktop", summary="Resize the desktop")
+    async def resize(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[ResizeDesktopBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> rpc.Desktop:
+        """Give a desktop that runs another size. Its windows stay."""
+        await _check(backend, actor, chat)
+        request = rpc.ResizeDesktop(actor, chat, data.width, data.height)
+        return await backend.call(rpc.RESIZE_DESKTOP, request)
+
+    @get("/clipboard", operation_id="getDesktopClipboard", summary="Get the clipboard")
+    async def clipboard(
+        self, chat: ChatInPath, actor: CurrentActor, backend: Services
+    ) -> rpc.Clipboard:
+        """The text that was last copied on the desktop; empty if none was."""
+        await _check(backend, actor, chat)
+        return await backend.call(rpc.GET_CLIPBOARD, rpc.GetClipboard(actor, chat))
+
+    @put(
+        "/clipboard",
+        operation_id="putDesktopClipboard",
+        summary="Set the clipboard",
+        status_code=204,
+    )
+    async def copy(
+        self,
+        chat: ChatInPath,
+        data: JSONBody[ClipboardBody],
+        actor: CurrentActor,
+        backend: Services,
+    ) -> None:
+        """Put text into the clipboard of the desktop. For who has control."""
+        await _check(backend, actor, chat)
+        await backend.call(rpc.PUT_CLIPBOARD, rpc.PutClipboard(actor, chat, data.text))
 
     @get(
         "/screenshot",

@@ -19,6 +19,7 @@ from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.decisions import Decisions
+from steersman_store.desktop_audit import DesktopAudit
 from steersman_store.drops import Drops
 from steersman_store.families import Families
 from steersman_store.files import Files
@@ -121,6 +122,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)
             Policies(database).serve(server)
+            DesktopAudit(database).serve(server)
             Providers(database, vault).serve(server)
             models.serve(server)
             Usage(database).serve(server)

@@ -180,7 +180,7 @@ def content_of(parts: Parts) -> list[dict[str, Any]]:
                 "id": "t1",
                 "name": "left_click",
                 "input": {},
-                "toolset_name": "computer",
+                "toolset_name": "browser",
             },
             [{"type": "input_json_delta", "partial_json": '{"coordinate":[1,2]}'}],
             {
@@ -188,7 +188,7 @@ def content_of(parts: Parts) -> list[dict[str, Any]]:
                 "id": "t1",
                 "name": "left_click",
                 "input": {"coordinate": [1, 2]},
-                "toolset_name": "computer",
+                "toolset_name": "browser",
             },
         ),
         (

@@ -5,7 +5,7 @@ Requests go through `client.post` with encoded JSON, for the reasons given in `o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import cast
 
@@ -18,8 +18,8 @@ from steersman_chatloop.providers.addresses import anthropic_url, brings_its_own
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import (
     FORMAT,
-    betas,
     is_anthropic,
+    needed_betas,
     to_request,
     unsent,
 )
@@ -42,13 +42,13 @@ class Anthropic:
         """See `Provider.stream`."""
         tuning.unsent(request.model, unsent(request.model))
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        events = self._events(request.model, to_request(request))
+        events = self._events(request.model, to_request(request), needed_betas(request))
         return run(events, translator, request.model, self._limits)
 
     async def _events(
-        self, access: ModelAccess, body: JsonObject
+        self, access: ModelAccess, body: JsonObject, betas: Iterable[str]
     ) -> AsyncGenerator[list[JsonObject]]:
-        options = cast("RequestOptions", {"headers": _headers(access)})
+        options = cast("RequestOptions", {"headers": _headers(access, betas)})
         async with (
             self._clients.lease(access) as client,
             await client.post(
@@ -88,7 +88,7 @@ async def _close(client: AsyncAnthropic) -> None:
     await client.close()
 
 
-def _headers(access: ModelAccess) -> dict[str, str | Omit]:
+def _headers(access: ModelAccess, betas: Iterable[str]) -> dict[str, str | Omit]:
     own: dict[str, str | Omit] = {"Content-Type": "application/json"}
     has_key = brings_its_own_key(access.headers)
     if not is_anthropic(access):
@@ -99,7 +99,7 @@ def _headers(access: ModelAccess) -> dict[str, str | Omit]:
     given = {name.lower(): value for name, value in access.headers.items()}
     if has_key:
         own["Authorization"] = given.pop("authorization", None) or Omit()
-    if beta := ",".join(filter(None, (given.pop("anthropic-beta", ""), *betas(access)))):
+    if beta := ",".join(filter(None, (given.pop("anthropic-beta", ""), *betas))):
         own["anthropic-beta"] = beta
     for name in [name for name in own if name.lower() in given]:
         del own[name]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+import msgspec
+
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
+from steersman_contracts.computer_calls import TOOLSET
+from steersman_contracts.computer_use import TOOL
 from steersman_contracts.deltas import (
     PartAdded,
     PartClosed,
@@ -17,6 +21,7 @@ from steersman_contracts.deltas import (
     TextDelta,
     ToolArgumentsDelta,
     ToolCallStarted,
+    parse_arguments,
 )
 from steersman_contracts.parts import (
     JsonObject,
@@ -41,9 +46,11 @@ _TRIVIAL: Final = frozenset({"type", "id", "name", "input", "text"})
 class _Block:
     """A content block that is still arriving; `native` is what goes back one day."""
 
-    __slots__ = ("index", "kind", "native")
+    __slots__ = ("given", "index", "kind", "native")
 
     def __init__(self, kind: str, index: int, native: JsonObject) -> None:
+        self.given: list[str] | None = None
+        """The input of a call of the computer toolset, which becomes part of the arguments."""
         self.kind = kind
         self.index = index
         self.native = native
@@ -105,6 +112,9 @@ class Translator:
             return (ReasoningDelta(block.index, delta["thinking"]),)
         if kind == "input_json_delta":
             text = delta["partial_json"]
+            if block.given is not None:
+                block.given.append(text)
+                return NONE
             return (ToolArgumentsDelta(block.index, text),) if text else NONE
         if kind == "citations_delta":
             block.native["citations"] = [*(block.native.get("citations") or ()), delta["citation"]]
@@ -138,6 +148,9 @@ class Translator:
     def _tool_use(self, block: _Block) -> Sequence[StepEvent]:
         self._has_calls = True
         call_id = self._ids.take(block.native["id"])
+        if block.native.get("toolset_name") == TOOLSET:
+            block.given = []
+            return (ToolCallStarted(block.index, call_id, TOOL),)
         return (ToolCallStarted(block.index, call_id, block.native["name"]),)
 
     def _server_tool_use(self, block: _Block) -> Sequence[StepEvent]:
@@ -168,10 +181,11 @@ class Translator:
         block = self._blocks.pop(event["index"], None)
         if block is None:
             return NONE
+        arguments = _arguments(block)
         closed = PartClosed(block.index, self._metadata(block))
         if block.kind == "tool_use":
             self._closing = closed
-            return NONE
+            return arguments
         return (closed, *self._sources(block))
 
     def _metadata(self, block: _Block) -> ProviderMetadata | None:
@@ -240,6 +254,17 @@ class Translator:
         if self._closing is None or cut:
             return (ended,)
         return (self._closing, ended)
+
+
+def _arguments(block: _Block) -> Sequence[StepEvent]:
+    """The arguments of a call of the computer toolset: the member is the action."""
+    if block.given is None:
+        return NONE
+    text = "".join(block.given)
+    given, invalid = parse_arguments(text)
+    if invalid is None:
+        text = msgspec.json.encode({**given, "action": block.native["name"]}).decode()
+    return (ToolArgumentsDelta(block.index, text),)
 
 
 def _readable(content: Any) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from steersman_chatloop.providers import answer_form, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, neutral, tuning
 from steersman_chatloop.providers.addresses import ANTHROPIC_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
 from steersman_chatloop.providers.neutral import CONTINUE
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.computer_calls import TOOLSET
+from steersman_contracts.computer_history import screen_size
+from steersman_contracts.computer_providers import AnthropicForm, anthropic_tool
+from steersman_contracts.computer_use import TOOL as COMPUTER
 from steersman_contracts.model_options import AnthropicOptions, Effort
 from steersman_contracts.parts import (
     FilePart,
@@ -23,7 +27,6 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "anthropic"
@@ -46,6 +49,7 @@ _BUDGETS: Final[Mapping[Effort, int]] = {
 }
 _LEAST_BUDGET: Final = 1024
 SEARCH: Final = "web_search"
+TOOLSET_FORM: Final[AnthropicForm] = "computer_toolset_20260801"
 REFUSED: Final = "(The answer was declined.)"
 
 _UNCACHEABLE: Final = frozenset({"thinking", "redacted_thinking"})
@@ -68,7 +72,8 @@ def to_request(request: StepRequest) -> JsonObject:
     # A conversation begins with a user message; what comes before it belongs to the prompt.
     while messages and messages[0].role is Role.SYSTEM:
         system.append(neutral.input_texts(messages.pop(0).parts))
-    history = _ended(list(_messages(messages, access, options)))
+    form = computer_form(request)
+    history = _ended(list(_messages(messages, access, options, form)))
     reasoning = _reasoning_of(request, options, history)
     body: JsonObject = {
         "model": access.model_id,
@@ -80,7 +85,7 @@ def to_request(request: StepRequest) -> JsonObject:
         blocks: list[JsonObject] = [{"type": "text", "text": text} for text in system]
         blocks[-1] |= _CACHE
         body["system"] = blocks
-    if tools := list(_tools(request.tools, options)):
+    if tools := list(_tools(request, options, form)):
         body["tools"] = tools
         if request.tool_choice == "none":
             body["tool_choice"] = {"type": "none"}
@@ -112,9 +117,29 @@ def betas(access: ModelAccess) -> tuple[str, ...]:
     return tuning.options(access, AnthropicOptions).beta_headers
 
 
-def _tools(tools: Sequence[ToolSpec], options: AnthropicOptions) -> Iterator[JsonObject]:
+def needed_betas(request: StepRequest) -> tuple[str, ...]:
+    """Those and what the tools of this request need."""
+    own, needed = betas(request.model), computer.anthropic_beta(computer_form(request))
+    return (*own, needed) if needed and needed not in own else own
+
+
+def computer_form(request: StepRequest) -> AnthropicForm | None:
+    """How the computer tool is declared; None: as a function, or not at all."""
+    access = request.model
+    wanted = tuning.options(access, AnthropicOptions).computer_use
+    version = _version(access.model_id)
+    return computer.anthropic_form(request, wanted, version, itself=is_anthropic(access))
+
+
+def _tools(
+    request: StepRequest, options: AnthropicOptions, form: AnthropicForm | None
+) -> Iterator[JsonObject]:
     searches = options.web_search_enabled
-    for tool in tuning.offered(tools, {SEARCH} if searches else ()):
+    own_form = None if form is None else computer.spec_of(request.tools)
+    for tool in tuning.offered(request.tools, {SEARCH} if searches else ()):
+        if form is not None and tool is own_form:
+            yield anthropic_tool(form, *screen_size(request.messages))
+            continue
         yield {
             "name": tool.name,
             "description": tool.description,
@@ -221,10 +246,14 @@ def _cached(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def _messages(
-    messages: Sequence[Message], access: ModelAccess, options: AnthropicOptions
+    messages: Sequence[Message],
+    access: ModelAccess,
+    options: AnthropicOptions,
+    form: AnthropicForm | None,
 ) -> Iterator[JsonObject]:
     origin = Origin(FORMAT, access)
     ids = WireIds()
+    toolset: set[str] | None = set() if form == TOOLSET_FORM else None
     for message in messages:
         role = "assistant" if message.role is Role.ASSISTANT else "user"
         match message.role:
@@ -241,9 +270,9 @@ def _messages(
                 parts = _after_refusal(message)
                 if not options.send_reasoning:
                     parts = [part for part in parts if not isinstance(part, ReasoningPart)]
-                content = list(_output(parts, origin, ids))
+                content = list(_output(parts, origin, ids, toolset))
             case Role.TOOL:
-                content = list(_results(message.parts, origin, ids))
+                content = list(_results(message.parts, ids, toolset or frozenset()))
         if content:
             yield {"role": role, "content": content}
 
@@ -280,8 +309,13 @@ def _title(name: str) -> JsonObject:
     return {"title": name} if name.strip() else {}
 
 
-def _output(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
-    """The blocks of an assistant message: own ones as they came."""
+def _output(
+    parts: Sequence[Part], origin: Origin, ids: WireIds, toolset: set[str] | None
+) -> Iterator[JsonObject]:
+    """The blocks of an assistant message: own ones as they came.
+
+    `toolset` gets the calls that go out as members of the computer toolset; None: it is not there.
+    """
     own_pairs = _own_pairs(parts, origin)
     for part in parts:
         match part:
@@ -292,8 +326,15 @@ def _output(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[Jso
             case ReasoningPart():
                 yield from _reasoning(part, origin)
             case ToolCallPart(provider_executed=False):
-                own = _own(part, origin) or {"type": "tool_use"}
+                own = dict(_own(part, origin) or {"type": "tool_use"})
                 wire_id = ids.call(part.call_id)
+                member = None if toolset is None else computer.toolset_block(part)
+                if toolset is not None and member is not None:
+                    toolset.add(wire_id)
+                    yield own | {"id": wire_id} | member
+                    continue
+                if part.tool == COMPUTER:
+                    own.pop("toolset_name", None)
                 yield own | {"id": wire_id, "name": part.tool, "input": part.arguments}
             case ToolCallPart() if part.call_id in own_pairs:
                 yield (_own(part, origin) or {}) | {"input": part.arguments}
@@ -334,7 +375,7 @@ def _reasoning(part: ReasoningPart, origin: Origin) -> Iterator[JsonObject]:
     yield native | {"thinking": part.text} if native.get("type") == "thinking" else native
 
 
-def _results(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
+def _results(parts: Sequence[Part], ids: WireIds, toolset: Collection[str]) -> Iterator[JsonObject]:
     for part in parts:
         if not isinstance(part, ToolResultPart):
             continue
@@ -351,4 +392,6 @@ def _results(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[Js
         }
         if part.is_error:
             result["is_error"] = True
+        if result["tool_use_id"] in toolset:
+            result["toolset_name"] = TOOLSET
         yield result

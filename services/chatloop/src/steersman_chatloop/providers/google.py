@@ -19,10 +19,17 @@ from steersman_chatloop.providers.addresses import brings_its_own_key, google_ur
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
 from steersman_chatloop.providers.google_events import Translator
-from steersman_chatloop.providers.google_request import FORMAT, to_request, unsent
+from steersman_chatloop.providers.google_request import (
+    FORMAT,
+    computer_environment,
+    to_request,
+    unsent,
+)
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault
 from steersman_chatloop.providers.streaming import Limits, run
+from steersman_contracts.computer_history import screen_size
+from steersman_contracts.computer_use import TOOL
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
 
@@ -44,7 +51,10 @@ class Google:
     def stream(self, request: StepRequest) -> AsyncGenerator[StepEvent]:
         """See `Provider.stream`."""
         tuning.unsent(request.model, unsent(request.model))
-        translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
+        shown = None if computer_environment(request) is None else screen_size(request.messages)
+        origin = Origin(FORMAT, request.model)
+        names = {tool.name for tool in request.tools if tool.name != TOOL}
+        translator = Translator(origin, CallIds.of(request), screen=shown, functions=names)
         events = self._answer(request.model, to_request(request), translator)
         return run(events, translator, request.model, self._limits)
 

@@ -6,7 +6,7 @@ A part is what stands between two changes of kind or signature.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -17,6 +17,8 @@ from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
+from steersman_contracts.computer_calls import of_gemini
+from steersman_contracts.computer_use import TOOL
 from steersman_contracts.deltas import (
     PartAdded,
     PartClosed,
@@ -72,7 +74,24 @@ _Handler: TypeAlias = Callable[[Any, JsonObject, list[StepEvent]], None]
 class Translator:
     """Folds the chunks of one answer."""
 
-    def __init__(self, origin: Origin, ids: CallIds) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        ids: CallIds,
+        *,
+        screen: tuple[int, int] | None = None,
+        functions: Collection[str] = (),
+    ) -> None:
+        """Begin an answer.
+
+        Args:
+            origin: Of the answer.
+            ids: For its calls.
+            screen: The size of the screen, if Google's own form of the computer tool is declared.
+            functions: The names of all other tools.
+        """
+        self._screen = screen
+        self._functions = functions
         self.finished = False
         self.complete = False  # only the end of the body says so
         self.continuation: str | None = None
@@ -190,14 +209,20 @@ class Translator:
         name: str = call.get("name") or ""
         wire_id: str | None = call.get("id")
         arguments: JsonObject = call.get("args") or {}
-        out.append(ToolCallStarted(index, self._ids.take(wire_id), name))
+        tool = name
+        own_args: JsonObject = {}
+        if self._screen is not None and name not in self._functions:
+            found = of_gemini(name, arguments, self._screen)
+            if found is not None:
+                tool, own_args, arguments = TOOL, arguments, found
+        out.append(ToolCallStarted(index, self._ids.take(wire_id), tool))
         out.append(ToolArgumentsDelta(index, msgspec.json.encode(arguments).decode()))
         signature = _signature(part)
         metadata = None
-        if wire_id or signature:
+        if wire_id or signature or tool != name:
             with_id: JsonObject = {"id": wire_id} if wire_id else {}
-            # The arguments are in the part already.
-            native: JsonObject = {"functionCall": with_id | {"name": name, "args": {}}}
+            # The arguments are in the part already, unless they were Google's own.
+            native: JsonObject = {"functionCall": with_id | {"name": name, "args": own_args}}
             metadata = self._origin.keep(native | signature)
         out.append(PartClosed(index, metadata))
 

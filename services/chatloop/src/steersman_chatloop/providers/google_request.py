@@ -8,11 +8,13 @@ from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, neutral, tuning
 from steersman_chatloop.providers.addresses import GOOGLE_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.computer_providers import gemini_tool
+from steersman_contracts.computer_use import TOOL
 from steersman_contracts.model_options import Effort, GoogleOptions
 from steersman_contracts.parts import (
     FilePart,
@@ -30,6 +32,9 @@ FORMAT: Final = "google"
 
 # The documented stand-in for the signature of a call that another model made.
 SKIP_SIGNATURE: Final = "skip_thought_signature_validator"
+
+NO_URL: Final = "about:blank"
+"""The set of functions for browsers wants an address with each answer; a desktop has none."""
 
 _OLDER: Final = re.compile(r"(?:models/)?(?:gemini-[12]\b|gemma|learnlm)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
@@ -54,16 +59,21 @@ def to_request(request: StepRequest) -> JsonObject:
     if request.system.strip():
         body["systemInstruction"] = {"parts": [{"text": request.system}]}
     tools: list[JsonObject] = []
-    if request.tools:
+    environment = computer_environment(request)
+    own_form = None if environment is None else computer.spec_of(request.tools)
+    functions = [tool for tool in tuning.offered(request.tools) if tool is not own_form]
+    if functions:
         declarations = [
             {
                 "name": _name(tool.name),
                 "description": tool.description,
                 "parametersJsonSchema": tool.input_schema,
             }
-            for tool in tuning.offered(request.tools)
+            for tool in functions
         ]
         tools.append({"functionDeclarations": declarations})
+    if environment is not None:
+        tools.append(gemini_tool(environment, {_name(tool.name) for tool in functions}))
     if searches(access, has_tools=bool(request.tools)):
         tools.append({"googleSearch": {}})
         if request.tools:
@@ -74,6 +84,14 @@ def to_request(request: StepRequest) -> JsonObject:
         config = body.setdefault("toolConfig", {})
         config["functionCallingConfig"] = {"mode": "NONE"}
     return body
+
+
+def computer_environment(request: StepRequest) -> computer.Environment | None:
+    """The environment that the computer tool is declared with; None: not in Google's own form."""
+    options = tuning.options(request.model, GoogleOptions)
+    if options.cached_content is not None:
+        return None  # which tools it holds is not known here
+    return computer.gemini_environment(request, options.computer_use)
 
 
 def searches(access: ModelAccess, *, has_tools: bool) -> bool:
@@ -159,7 +177,8 @@ def is_third_generation(model_id: str) -> bool:
 
 def _contents(request: StepRequest) -> list[JsonObject]:
     origin = Origin(FORMAT, request.model)
-    writer = _Writer(origin, third=is_third_generation(request.model.model_id))
+    third = is_third_generation(request.model.model_id)
+    writer = _Writer(origin, third=third, environment=computer_environment(request))
     contents: list[JsonObject] = []
     for message in request.messages:
         role = "model" if message.role is Role.ASSISTANT else "user"
@@ -178,9 +197,13 @@ def _contents(request: StepRequest) -> list[JsonObject]:
 class _Writer:
     """Writes messages in order; remembers which calls went out with an id."""
 
-    def __init__(self, origin: Origin, *, third: bool) -> None:
+    def __init__(
+        self, origin: Origin, *, third: bool, environment: computer.Environment | None
+    ) -> None:
         self._origin = origin
         self._third = third
+        self._environment = environment
+        self._own_forms: dict[str, JsonObject] = {}
         self._ids = WireIds()
         self._with_id: dict[str, str] = {}
 
@@ -201,7 +224,7 @@ class _Writer:
             isinstance(part, ToolCallPart) and self._signature(part) is not None for part in parts
         )
         for part in parts:
-            native = self._origin.native(metadata_of(part))
+            native = self._native(part)
             match part:
                 case TextPart():
                     yield from _text(part.text, native)
@@ -223,13 +246,29 @@ class _Writer:
                     if text := neutral.flatten(part):
                         yield {"text": text}
 
+    def _native(self, part: Part) -> JsonObject | None:
+        """The part as it came; a function of Google's own form only where that is declared."""
+        native = self._origin.native(metadata_of(part))
+        if native is None or not isinstance(part, ToolCallPart) or part.tool != TOOL:
+            return native
+        is_own = native["functionCall"]["name"] != _name(TOOL)
+        return None if is_own and self._environment is None else native
+
     def _signature(self, part: ToolCallPart) -> str | None:
-        native = self._origin.native(part.provider_metadata)
+        native = self._native(part)
         return native.get("thoughtSignature") if native is not None else None
 
     def _call(self, part: ToolCallPart, native: JsonObject | None, *, sign: bool) -> JsonObject:
         # Ids go back only if they came with the call: the API pairs by place and name.
         self._with_id.pop(part.call_id, None)
+        self._own_forms.pop(part.call_id, None)
+        if native is not None and part.tool == TOOL:
+            own: JsonObject = native["functionCall"]
+            if own["name"] != _name(TOOL):
+                self._own_forms[part.call_id] = own
+                if wire_id := own.get("id"):
+                    self._with_id[part.call_id] = wire_id
+                return native
         call: JsonObject = {"name": _name(part.tool), "args": part.arguments}
         if native is not None:
             call = native["functionCall"] | call
@@ -248,14 +287,26 @@ class _Writer:
             result: JsonObject = {}
             if wire_id := self._with_id.get(part.call_id):
                 result["id"] = wire_id
-            result["name"] = _name(part.tool)
+            own = self._own_forms.pop(part.call_id, None)
+            result["name"] = _name(part.tool) if own is None else own["name"]
             result["response"] = {"error" if part.is_error else "output": text or neutral.NO_OUTPUT}
-            if media and self._third:
+            if own is not None:
+                result["response"] |= self._about_screen(part, own)
+            if media and (self._third or own is not None):
                 result["parts"] = media
             else:
                 beside += media
             yield {"functionResponse": result}
         yield from beside
+
+    def _about_screen(self, part: ToolResultPart, own: JsonObject) -> JsonObject:
+        """What the answer to a function of Google's own form has beside its text."""
+        said: JsonObject = {}
+        if self._environment == "browser":
+            said["url"] = NO_URL
+        if computer.safety_decision(own.get("args") or {}) and not part.is_error:
+            said["safety_acknowledgement"] = "true"  # it was run, so a person has said yes
+        return said
 
 
 def _text(text: str, native: JsonObject | None) -> Iterator[JsonObject]:

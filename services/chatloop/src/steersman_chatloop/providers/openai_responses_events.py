@@ -8,10 +8,13 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.computer import OPENAI_ITEM
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_chatloop.providers.streaming import NONE, answered, number
 from steersman_contracts.chats import StopReason, Usage
+from steersman_contracts.computer_calls import of_openai
+from steersman_contracts.computer_use import TOOL
 from steersman_contracts.deltas import (
     PartAdded,
     PartClosed,
@@ -28,12 +31,13 @@ from steersman_contracts.parts import (
     ToolResultPart,
 )
 
-Kind: TypeAlias = Literal["text", "reasoning", "call", "hosted"]
+Kind: TypeAlias = Literal["text", "reasoning", "call", "computer", "hosted"]
 
 _KINDS: Final[Mapping[str, Kind]] = {
     "message": "text",
     "reasoning": "reasoning",
     "function_call": "call",
+    OPENAI_ITEM: "computer",
 }
 _INCOMPLETE: Final[Mapping[str, StopReason]] = {
     "max_output_tokens": "max-tokens",
@@ -139,10 +143,10 @@ class Translator:
             # Opened at once: it may be encrypted, and then nothing more is streamed.
             self._thought = True
             return (ReasoningDelta(item.index, ""),)
-        if kind == "call":
+        if kind in ("call", "computer"):
             self._has_calls = True
             item.call_id = self._ids.take(data.get("call_id") or data.get("id"))
-            item.tool = data.get("name") or ""
+            item.tool = TOOL if kind == "computer" else data.get("name") or ""
             return (ToolCallStarted(item.index, item.call_id, item.tool),)
         self._has_text = True  # something was done that a person can see
         item.call_id = self._ids.take(data.get("id"))
@@ -162,7 +166,7 @@ class Translator:
         if item.kind == "text":
             self._has_text = self._has_text or bool(out)
             self._refused = self._refused or _has_refusal(data)
-        elif item.kind == "call" and data.get("status") == "incomplete":
+        elif item.kind in ("call", "computer") and data.get("status") == "incomplete":
             return out  # stays open, so that nobody runs it
         self._last = PartClosed(item.index, self._metadata(item, data))
         out.append(self._last)
@@ -271,6 +275,8 @@ def _whole(item: _Item, data: JsonObject) -> Iterator[StepEvent]:
         case "call":
             if arguments := data.get("arguments"):
                 yield ToolArgumentsDelta(item.index, arguments)
+        case "computer":  # its actions come whole
+            yield ToolArgumentsDelta(item.index, msgspec.json.encode(of_openai(data)).decode())
         case "hosted":
             action = {key: value for key, value in _action(data).items() if key != "sources"}
             yield ToolArgumentsDelta(item.index, msgspec.json.encode(action).decode())

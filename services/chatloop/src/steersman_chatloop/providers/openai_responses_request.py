@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, neutral, tuning
 from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.computer_providers import OPENAI_TOOL
 from steersman_contracts.model_options import OpenAIOptions
 from steersman_contracts.parts import (
     JsonObject,
@@ -112,7 +113,11 @@ def _reasoning(request: StepRequest, options: OpenAIOptions) -> JsonObject:
 
 
 def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]:
+    own_form = computer.spec_of(request.tools) if has_computer(request) else None
     for tool in tuning.offered(request.tools):
+        if tool is own_form:
+            yield OPENAI_TOOL
+            continue
         yield {
             "type": "function",
             "name": tool.name,
@@ -128,6 +133,14 @@ def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]
         if options.allowed_domains:
             search["filters"] = {"allowed_domains": list(options.allowed_domains)}
         yield search
+
+
+def has_computer(request: StepRequest) -> bool:
+    """Whether the computer tool is declared in OpenAI's own form."""
+    access = request.model
+    itself = access.base_url is None or host_of(access.base_url, "") == "api.openai.com"
+    wanted = tuning.options(access, OpenAIOptions).computer_use
+    return computer.openai_native(request, wanted, itself=itself)
 
 
 def digest(items: Sequence[JsonObject]) -> str:
@@ -158,7 +171,7 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
     known = Origin(FORMAT, request.model).answered(messages[at])
     if known is None:
         return None
-    writer = _Writer(request.model)
+    writer = _Writer(request)
     before = [item for message in messages[:at] for item in writer.items(message)]
     own = list(writer.items(messages[at]))
     new = body["input"][len(before) + len(own) :]
@@ -168,19 +181,31 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
 
 
 def _input(request: StepRequest) -> Iterator[JsonObject]:
-    writer = _Writer(request.model)
+    writer = _Writer(request)
     for message in request.messages:
         yield from writer.items(message)
     if request.messages and request.messages[-1].role is Role.ASSISTANT:
         yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
 
 
+class Screens(NamedTuple):
+    """Calls of the computer tool in OpenAI's own form."""
+
+    answered: Collection[str]
+    """Those that have a screenshot to be answered with."""
+    sent: dict[str, JsonObject]
+    """Those that have gone out so, by call id."""
+
+
 class _Writer:
     """Writes messages as items, in order; remembers the ids that calls went out with."""
 
-    def __init__(self, access: ModelAccess) -> None:
-        self._origin = Origin(FORMAT, access)
+    def __init__(self, request: StepRequest) -> None:
+        self._origin = Origin(FORMAT, request.model)
         self._ids = WireIds()
+        # A call in OpenAI's own form is answered with a screenshot and with nothing else.
+        screens = computer.pictured(request.messages) if has_computer(request) else frozenset[str]()
+        self._screens = Screens(screens, {})
 
     def items(self, message: Message) -> Iterator[JsonObject]:
         match message.role:
@@ -190,9 +215,9 @@ class _Writer:
                 text = neutral.input_texts(message.parts)
                 yield {"type": "message", "role": "developer", "content": text}
             case Role.ASSISTANT:
-                yield from _assistant(message.parts, self._origin, self._ids)
+                yield from _assistant(message.parts, self._origin, self._ids, self._screens)
             case Role.TOOL:
-                yield from _results(message, self._ids)
+                yield from _results(message, self._ids, self._screens)
 
 
 def _said(message: Message) -> Iterator[JsonObject]:
@@ -212,17 +237,21 @@ def _media(media: neutral.Media) -> JsonObject:
     return {"type": "input_file", "filename": media.name, "file_data": media.url}
 
 
-def _assistant(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[JsonObject]:
+def _assistant(
+    parts: Sequence[Part], origin: Origin, ids: WireIds, screens: Screens
+) -> Iterator[JsonObject]:
     """Own items as they came, everything else from the neutral fields."""
     text: list[Part] = []
     native_calls: set[str] = set()
-    for part, item in zip(parts, _items(parts, origin), strict=True):
+    for part, item in zip(parts, _items(parts, origin, screens), strict=True):
         if item is not None:
             yield from _flush(text)
             yield item
             if isinstance(part, ToolCallPart):
                 native_calls.add(part.call_id)
                 ids.keep(part.call_id)
+                if item["type"] == computer.OPENAI_ITEM:
+                    screens.sent[part.call_id] = item
         elif isinstance(part, ToolCallPart) and not part.provider_executed:
             yield from _flush(text)
             yield _call(part, ids)
@@ -231,13 +260,13 @@ def _assistant(parts: Sequence[Part], origin: Origin, ids: WireIds) -> Iterator[
     yield from _flush(text)
 
 
-def _items(parts: Sequence[Part], origin: Origin) -> list[JsonObject | None]:
+def _items(parts: Sequence[Part], origin: Origin, screens: Screens) -> list[JsonObject | None]:
     """The native item of each part that goes back as it came.
 
     The API refuses reasoning that is not followed by an item of its response, which an interrupt
     can leave behind, and items whose reasoning is missing.
     """
-    items = [_item(part, origin) for part in parts]
+    items = [_item(part, origin, screens) for part in parts]
     while True:
         usable = True
         dropped = False
@@ -251,10 +280,12 @@ def _items(parts: Sequence[Part], origin: Origin) -> list[JsonObject | None]:
             return items
 
 
-def _item(part: Part, origin: Origin) -> JsonObject | None:
+def _item(part: Part, origin: Origin, screens: Screens) -> JsonObject | None:
     item = origin.native(metadata_of(part))
     if item is None or not isinstance(part, ToolCallPart) or part.provider_executed:
         return item
+    if item.get("type") == computer.OPENAI_ITEM:
+        return item if part.call_id in screens.answered else None
     broken = part.invalid is not None or not str(item.get("arguments", "")).strip()
     return item | {"arguments": "{}"} if broken else item
 
@@ -282,9 +313,15 @@ def _call(part: ToolCallPart, ids: WireIds) -> JsonObject:
     }
 
 
-def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
+def _results(message: Message, ids: WireIds, screens: Screens) -> Iterator[JsonObject]:
+    problems: list[str] = []
     for part in message.parts:
         if not isinstance(part, ToolResultPart):
+            continue
+        if (sent := screens.sent.pop(part.call_id, None)) is not None:
+            yield _screen(part, ids, sent)
+            if part.is_error:
+                problems.append(neutral.result_text(part))
             continue
         text = neutral.result_text(part)
         media = neutral.result_media(part)
@@ -294,3 +331,22 @@ def _results(message: Message, ids: WireIds) -> Iterator[JsonObject]:
             output = [*said, *(_media(found) for found in media)]
         call_id = ids.result(part.call_id)
         yield {"type": "function_call_output", "call_id": call_id, "output": output}
+    if problems:  # a screenshot has no words
+        yield {"type": "message", "role": "developer", "content": "\n".join(problems)}
+
+
+def _screen(part: ToolResultPart, ids: WireIds, sent: JsonObject) -> JsonObject:
+    """The screenshot that answers a call in OpenAI's own form.
+
+    It is there because the call was run, and a call with safety checks is only run after a person
+    has accepted them.
+    """
+    found = (media for media in neutral.result_media(part) if media.is_image)
+    item: JsonObject = {
+        "type": "computer_call_output",
+        "call_id": ids.result(part.call_id),
+        "output": {"type": "computer_screenshot", "image_url": next(found).url},
+    }
+    if checks := sent.get("pending_safety_checks"):
+        item["acknowledged_safety_checks"] = checks
+    return item
