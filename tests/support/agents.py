@@ -6,7 +6,7 @@ from typing import Any
 
 from steersman_contracts.chats import Chat, Status
 from steersman_contracts.ids import ChatId, MessageId, RunnerId
-from steersman_contracts.parts import JsonPart, ToolCallPart, ToolResultPart
+from steersman_contracts.parts import JsonPart, ResultContent, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import agents as rpc
 from steersman_contracts.rpc import worker as work
@@ -73,11 +73,14 @@ class Family:
 
     async def told(self) -> dict[str, Any]:
         """What the wait has answered."""
-        await until(lambda: self._is(Status.RUNNING))
-        result = next(r for r in await self.results() if r.call_id == WAIT.call_id)
-        (part,) = result.content
+        part, *_ = await self.answered()
         assert isinstance(part, JsonPart)
         return part.value
+
+    async def answered(self) -> tuple[ResultContent, ...]:
+        """What the wait has answered, as it is stored."""
+        await until(lambda: self._is(Status.RUNNING))
+        return next(r for r in await self.results() if r.call_id == WAIT.call_id).content
 
     async def _is(self, status: Status) -> bool:
         return (await self.store.chat(self.parent.id)).status is status

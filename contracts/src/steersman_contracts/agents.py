@@ -9,7 +9,7 @@ import msgspec
 
 from steersman_contracts.chats import AgentKind, ChatError, Outcome, Status
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import JsonObject, JsonPart, ToolResultPart
+from steersman_contracts.parts import FilePart, JsonObject, JsonPart, ToolResultPart
 
 DONE: Final[frozenset[Status]] = frozenset({Status.WAITING, Status.ERROR})
 """An agent in one of these has nothing more to do until somebody sends it a message. One that is
@@ -40,6 +40,8 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it and the agents below it have cost."""
     report: str = ""
     """What it said last; empty while it works."""
+    screen: FilePart | None = None
+    """What it saw last on its desktop, if the question is about it alone."""
 
     @property
     def is_done(self) -> bool:
@@ -76,7 +78,8 @@ def wait_result(
     value: JsonObject = {"agents": [described(state, most=each) for state in states]}
     if timed_out:
         value["timed_out"] = True
-    return ToolResultPart(call_id, tool, (JsonPart(value),))
+    screens = [state.screen for state in states if state.screen is not None and state.is_done]
+    return ToolResultPart(call_id, tool, (JsonPart(value), *screens))
 
 
 def described(state: AgentState, *, most: int = MAX_REPORT) -> JsonObject:

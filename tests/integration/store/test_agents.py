@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -26,7 +27,13 @@ from steersman_contracts.errors import (
     UnknownModel,
 )
 from steersman_contracts.ids import ChatId, ModelName, RunnerId
-from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.parts import (
+    FilePart,
+    JsonPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import agents as rpc
 from steersman_contracts.rpc import chats as people
@@ -225,6 +232,24 @@ async def test_agents_that_were_faster_than_the_wait_end_it_at_once(store: Store
     assert told["report"] == "done already"
 
 
+async def test_an_agent_with_a_desktop_shows_what_it_saw_last(store: StoreDriver) -> None:
+    family = await Family.begin(store)
+    agent = await family.spawn(kind="computer_use")
+    look = ToolCallPart("c-1", "computer", {"action": "screenshot"})
+    seen = [FilePart("image/png", data=bytes([n]) * 9) for n in (1, 2)]
+    await family.wait(agent)
+    await store.acquire(agent, "runner-2")
+    await store.commit(await store.fence(agent, "runner-2"), assistant(look))
+    screens = ToolResultPart(look.call_id, look.tool, (TextPart("two"), *seen))
+    await store.commit(await store.fence(agent, "runner-2"), work.NewMessage(Role.TOOL, (screens,)))
+    await end(store, agent, "It is done.")
+
+    said, screen = await family.answered()
+    assert isinstance(said, JsonPart)
+    assert said.value["agents"][0]["report"] == "It is done."
+    assert screen == seen[1]
+
+
 async def test_one_of_several_can_be_enough_and_the_others_tell_how_far_they_are(
     store: StoreDriver,
 ) -> None:
@@ -402,6 +427,10 @@ async def test_what_is_put_away_or_deleted_takes_its_agents_along(
     for agent in (busy, idle):
         await store.log.until(agent, events.ChatArchived)
     assert not (await store.chat(free)).archived
+    server = uuid4()
+    await database.execute(
+        "UPDATE chats SET mcp_server_ids = $2 WHERE id = $1", family.parent.id, [server]
+    )
 
     await store.delete(family.parent.id)
 
@@ -409,6 +438,7 @@ async def test_what_is_put_away_or_deleted_takes_its_agents_along(
         await store.log.until(agent, events.ChatDeleted, parent_id=family.parent.id)
     survivor = await store.chat(free)
     assert (survivor.parent_id, survivor.root_id, survivor.status) == (None, None, Status.RUNNING)
+    assert survivor.mcp_server_ids == (str(server),)  # as it had them by its parent
     await until(lambda: _none_left(database))
 
 

@@ -19,7 +19,7 @@ from steersman_contracts.agents import DONE, AgentState, wait_result
 from steersman_contracts.chats import ChatError, Status
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import Parts, TextPart, decode_parts
+from steersman_contracts.parts import FilePart, Parts, TextPart, ToolResultPart, decode_parts
 from steersman_runtime.tasks import TaskGroup
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.database import Database, json_text
@@ -145,6 +145,7 @@ def state_of(row: asyncpg.Record) -> AgentState:
     status = Status(row["status"])
     error: str | None = row["error"]
     report: str | None = row["report"]
+    screen: str | None = row["screen"]
     return AgentState(
         agent_id,
         status,
@@ -156,12 +157,25 @@ def state_of(row: asyncpg.Record) -> AgentState:
         archived=row["archived"],
         cost_micros=row["cost"],
         report="" if report is None or status not in DONE else text_of(decode_parts(report)),
+        screen=None if screen is None or status not in DONE else screen_of(decode_parts(screen)),
     )
 
 
 def text_of(parts: Parts) -> str:
     """What a message says, without what the model thought and did."""
     return "\n\n".join(part.text for part in parts if isinstance(part, TextPart) and part.text)
+
+
+def screen_of(parts: Parts) -> FilePart | None:
+    """The last picture among results of tools."""
+    pictures = (
+        item
+        for part in reversed(parts)
+        if isinstance(part, ToolResultPart)
+        for item in reversed(part.content)
+        if isinstance(item, FilePart) and item.media_type.startswith("image/")
+    )
+    return next(pictures, None)
 
 
 def states_of(rows: Sequence[asyncpg.Record]) -> tuple[AgentState, ...]:

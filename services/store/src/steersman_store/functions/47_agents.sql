@@ -109,7 +109,7 @@ END $$;
 CREATE OR REPLACE FUNCTION agent_states(p_agents uuid[], p_reports boolean)
 RETURNS TABLE (
     agent_id text, status text, kind text, title text, outcome text, error json,
-    queue_size bigint, archived boolean, cost bigint, report json
+    queue_size bigint, archived boolean, cost bigint, report json, screen json
 ) LANGUAGE sql STABLE AS $$
     SELECT a.id::text, c.status, c.agent_kind, c.title, c.last_outcome, c.last_error,
             (SELECT count(*) FROM queued_messages q WHERE q.chat_id = c.id), c.archived,
@@ -120,7 +120,12 @@ RETURNS TABLE (
                         AND m.visibility = 'both' AND m.id > (SELECT coalesce(max(u.id), 0)
                             FROM messages u WHERE u.chat_id = c.id AND u.role = 'user'
                                 AND u.visibility = 'both' AND u.deleted_at IS NULL)
-                    ORDER BY m.id DESC LIMIT 1) END
+                    ORDER BY m.id DESC LIMIT 1) END,
+            -- What an agent with a desktop saw last. A picture has no small size: of one agent.
+            CASE WHEN p_reports AND cardinality(p_agents) = 1 AND c.agent_kind = 'computer_use'
+                THEN (SELECT m.content FROM messages m
+                    WHERE m.chat_id = c.id AND m.role = 'tool' AND m.deleted_at IS NULL
+                        AND m.content::text LIKE '%"image/%' ORDER BY m.id DESC LIMIT 1) END
         FROM unnest(p_agents) WITH ORDINALITY AS a(id, n) LEFT JOIN chats c ON c.id = a.id
         ORDER BY a.n
 $$;
@@ -129,7 +134,7 @@ $$;
 CREATE OR REPLACE FUNCTION look_at_agents(p_chat uuid, p_runner text, p_agents uuid[])
 RETURNS TABLE (
     agent_id text, status text, kind text, title text, outcome text, error json,
-    queue_size bigint, archived boolean, cost bigint, report json
+    queue_size bigint, archived boolean, cost bigint, report json, screen json
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM chats c WHERE c.id = p_chat AND c.runner_id = p_runner) THEN
@@ -281,8 +286,13 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
 BEGIN
-    FOR c IN UPDATE chats SET parent_id = NULL, root_id = NULL, updated_at = now()
-        WHERE parent_id = ANY (p_family) AND detached RETURNING *
+    -- What they shared with those above them stays theirs.
+    FOR c IN UPDATE chats f SET parent_id = NULL, root_id = NULL, updated_at = now(),
+            workspace_id = coalesce(f.workspace_id, (SELECT r.workspace_id FROM chats r
+                WHERE r.id = coalesce(f.root_id, f.parent_id))),
+            mcp_server_ids = coalesce(f.mcp_server_ids, (SELECT p.mcp_server_ids FROM chats p
+                WHERE p.id = f.parent_id))
+        WHERE f.parent_id = ANY (p_family) AND f.detached RETURNING f.*
     LOOP
         UPDATE chats SET root_id = c.id
             WHERE id IN (SELECT f.id FROM family(c.id) f WHERE f.id <> c.id);
