@@ -94,7 +94,7 @@ DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
 BEGIN
     UPDATE chats SET status = next_status(c, 'enter_requires_action'),
-            snapshot_version = snapshot_version + 1, generation_attempt = 0,
+            snapshot_version = snapshot_version + 1,
             attempt_started_at = NULL, runner_id = NULL, action_calls = NULL, action_tools = NULL,
             action_results = NULL, action_pending = '[]', action_asks = NULL,
             action_decisions = NULL, limit_reached = p_reached,
