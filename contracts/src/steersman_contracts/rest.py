@@ -202,7 +202,7 @@ class StageImportBody(_Body, frozen=True, forbid_unknown_fields=True):
     """Some messages of a chat that is too large for one request."""
 
     client_key: ClientKey
-    first: Annotated[int, msgspec.Meta(ge=0, lt=10_000)]
+    first: Annotated[int, msgspec.Meta(ge=0, le=9_999)]
     """The number of the first of them in the chat. The same number again replaces them."""
     messages: Annotated[
         tuple[ImportMessageBody, ...], msgspec.Meta(min_length=1, max_length=10_000)
@@ -357,13 +357,13 @@ class ChangeMcpServerBody(McpChanges, frozen=True, forbid_unknown_fields=True, k
     """Refuse the change with a conflict if the server is no longer at this version."""
 
 
-class McpServers(_Body, frozen=True, forbid_unknown_fields=True):
+class McpServers(_Body, frozen=True):
     """Those of the deployment first, then by slug."""
 
     servers: tuple[McpServer, ...]
 
 
-class McpLoginBegun(_Body, frozen=True, forbid_unknown_fields=True):
+class McpLoginBegun(_Body, frozen=True):
     """A sign-in at an MCP server was begun."""
 
     url: str
@@ -378,7 +378,7 @@ class FinishMcpLoginBody(_Body, frozen=True, forbid_unknown_fields=True):
     iss: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
 
 
-class ChatTools(_Body, frozen=True, forbid_unknown_fields=True):
+class ChatTools(_Body, frozen=True):
     """What models may call in one chat."""
 
     tools: tuple[ToolSpec, ...]

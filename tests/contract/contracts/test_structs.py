@@ -94,6 +94,7 @@ def test_a_struct_is_frozen_and_says_what_it_is(struct: type[msgspec.Struct]) ->
                 "tool-call",
                 "tool-result",
                 "source",
+                "json",
                 "file",
                 "file-reference",
                 "context-file",

@@ -17,6 +17,7 @@ from steersman_contracts.chats import Chat, Role, Status
 from steersman_contracts.ids import ChatId, ModelName
 from steersman_contracts.parts import TextPart, ToolResultPart
 from steersman_contracts.rest import CreateChatBody, RuleInput, SendMessageBody
+from steersman_contracts.terms import TurnLimits
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -247,6 +248,38 @@ async def _delete(person: Person) -> None:
     assert person.here is None
 
 
+async def _effort(person: Person) -> None:
+    assert await person.type("/effort high") == ["the effort is high from now on"]
+    assert await person.type("/effort") == ["high"]
+    await person.refuses("/effort hard", "there is no effort 'hard'")
+    await person.type("/effort default")
+    assert (await person.chat()).effort is None
+
+
+async def _agents(person: Person) -> None:
+    assert await person.type("/agents") == ["this chat has no agents"]
+
+
+async def _answer(person: Person) -> None:
+    await person.refuses("/answer 1", "the model does not ask anything")
+
+
+async def _plan(person: Person) -> None:
+    assert await person.type("/plan on") == ["tools only look around"]
+    assert (await person.chat()).plan_mode
+    assert await person.type("/plan off") == ["tools may change things"]
+    assert not (await person.chat()).plan_mode
+    await person.refuses("/plan sing", "/plan approve")
+
+
+async def _limits(person: Person) -> None:
+    (told,) = await person.type("/limits steps=9")
+    assert "9" in told
+    assert (await person.chat()).limits == TurnLimits(steps=9)
+    await person.type("/limits none")
+    assert (await person.chat()).limits is None
+
+
 async def _quit(person: Person) -> None:
     await person.type("/quit")
     assert person.talk.leaves
@@ -256,7 +289,7 @@ CASES: dict[str, Callable[[Person], Awaitable[None]]] = {
     case.__name__[1:]: case
     for case in (
         *(_help, _model, _models, _interrupt, _retry, _edit, _queue, _clear, _fork, _title),
-        *(_compact, _approve, _deny),
+        *(_compact, _approve, _deny, _effort, _agents, _answer, _plan, _limits),
         *(_pin, _unpin, _new, _chats, _resume, _archive, _unarchive, _delete, _quit),
     )
 }

@@ -38,7 +38,7 @@ class StageImport(msgspec.Struct, frozen=True):
 
     actor: Actor
     client_key: ClientKey
-    first: Annotated[int, msgspec.Meta(ge=0, lt=MAX_MESSAGES)]
+    first: Annotated[int, msgspec.Meta(ge=0, le=MAX_MESSAGES - 1)]
     """The number of the first of them in the chat. The same number again replaces them."""
     messages: Annotated[
         tuple[ImportedMessage, ...], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)

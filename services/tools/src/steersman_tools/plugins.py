@@ -10,10 +10,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -80,10 +81,27 @@ def forget_modules() -> None:
     """Let the next import read the code of all plugins anew; who has the old one keeps it."""
     importlib.invalidate_caches()
     roots = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
-    for name in list(sys.modules):
-        root = name.partition(".")[0]
-        if root in roots and root not in _NEVER_PURGED:
-            del sys.modules[name]
+    old = [
+        name
+        for name in sys.modules
+        if (root := name.partition(".")[0]) in roots and root not in _NEVER_PURGED
+    ]
+    for name in old:
+        _settle(sys.modules[name])
+    for name in old:
+        del sys.modules[name]
+
+
+def _settle(module: ModuleType) -> None:
+    """Let msgspec look up what the fields of a module's structs are, while that can be found.
+
+    It does so at the first use, by the name of the module: for one that was forgotten it would find
+    the classes of the new code, and the old code would get objects of types that it does not know.
+    """
+    for found in list(vars(module).values()):
+        if isinstance(found, type) and issubclass(found, msgspec.Struct):
+            with suppress(Exception):  # a struct that cannot be decoded is not decoded later either
+                msgspec.json.Decoder(found)
 
 
 @dataclass(frozen=True, slots=True)

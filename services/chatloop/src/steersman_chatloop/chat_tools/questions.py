@@ -29,8 +29,8 @@ class AskUserQuestion:
     )
 
     def is_offered(self, chat: OwnedChat) -> bool:
-        """In every chat: where nobody is there to answer, a rule refuses it."""
-        return True
+        """In every chat of a person: where nobody is there to answer, a rule refuses it."""
+        return chat.parent_id is None
 
     async def run(self, scene: Scene, call: ToolCallPart) -> ToolResultPart | None:
         """Wait, unless the questions make no sense."""
