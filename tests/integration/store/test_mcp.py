@@ -124,6 +124,8 @@ async def test_secrets_do_not_follow_a_server_to_another_host(store: StoreDriver
 
     with pytest.raises(InvalidRequest) as refused:
         await change(store, made, url="https://thief.example/mcp")
+    with pytest.raises(InvalidRequest):
+        await change(store, made, url="https://thief.example/mcp", auth="headers")
     moved = await change(
         store, made, url="https://other.example/mcp", headers={"X-Other": "o-12345"}
     )
