@@ -290,8 +290,7 @@ BEGIN
     FOR c IN UPDATE chats f SET parent_id = NULL, root_id = NULL, updated_at = now(),
             workspace_id = coalesce(f.workspace_id, (SELECT r.workspace_id FROM chats r
                 WHERE r.id = coalesce(f.root_id, f.parent_id))),
-            mcp_server_ids = coalesce(f.mcp_server_ids, (SELECT p.mcp_server_ids FROM chats p
-                WHERE p.id = f.parent_id))
+            mcp_server_ids = chosen_mcp_servers(f)
         WHERE f.parent_id = ANY (p_family) AND f.detached RETURNING f.*
     LOOP
         UPDATE chats SET root_id = c.id
