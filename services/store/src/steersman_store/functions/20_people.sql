@@ -227,6 +227,7 @@ BEGIN
             'chat_id', f.id, 'runner_id', f.runner_id, 'control', lost_json(f)))
         INTO result.others FROM attached(c.id) f WHERE f.id <> c.id;
     DELETE FROM chats WHERE id = c.id;  -- descendants go with it
+    DELETE FROM policies WHERE level = 'chat' AND subject = ANY (members);
     RETURN result;
 END $$;
 
