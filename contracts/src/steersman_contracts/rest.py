@@ -357,13 +357,13 @@ class ChangeMcpServerBody(McpChanges, frozen=True, forbid_unknown_fields=True, k
     """Refuse the change with a conflict if the server is no longer at this version."""
 
 
-class McpServers(_Body, frozen=True):
+class McpServers(msgspec.Struct, frozen=True, omit_defaults=True):
     """Those of the deployment first, then by slug."""
 
     servers: tuple[McpServer, ...]
 
 
-class McpLoginBegun(_Body, frozen=True):
+class McpLoginBegun(msgspec.Struct, frozen=True, omit_defaults=True):
     """A sign-in at an MCP server was begun."""
 
     url: str
@@ -378,7 +378,7 @@ class FinishMcpLoginBody(_Body, frozen=True, forbid_unknown_fields=True):
     iss: Annotated[str, msgspec.Meta(max_length=2_000)] | None = None
 
 
-class ChatTools(_Body, frozen=True):
+class ChatTools(msgspec.Struct, frozen=True, omit_defaults=True):
     """What models may call in one chat."""
 
     tools: tuple[ToolSpec, ...]

@@ -156,6 +156,26 @@ async def test_rules_and_grants_of_the_parent_hold_for_its_agents(
     assert owned.grants == ("look",)
 
 
+async def test_rules_outlive_the_chat_that_they_were_made_for_only_where_they_hold(
+    store: StoreDriver, database: asyncpg.Connection
+) -> None:
+    family = await Family.begin(store)
+    free = await family.spawn("free", detached=True)
+    await family.spawn("taken-along")
+    await database.execute(
+        "INSERT INTO policies (level, subject, rules) VALUES ('chat', $1, $2)",
+        family.parent.id,
+        '[{"decision": "deny", "tool": "drop"}]',
+    )
+
+    await store.delete(family.parent.id)
+
+    owned = (await store.acquire(free, "runner-2")).chat
+    assert [rule.tool for level in owned.policies for rule in level.rules] == ["drop"]
+    subjects_left = await database.fetch("SELECT subject::text FROM policies")
+    assert [row["subject"] for row in subjects_left] == [free]
+
+
 # -- messages --------------------------------------------------------------------------------------
 
 

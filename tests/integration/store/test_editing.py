@@ -9,11 +9,13 @@ from support.chat_driver import StoreDriver, assistant, text, words_of
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Status
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound, StaleFence
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.rpc.steering import PROPOSE_PLAN, ProposePlan
 
 SERVER = ToolCallPart("call-1", "read_file", {})
 CLIENT = ToolCallPart("call-2", "ask_user", {"question": "which \x00 one?"})
+PLAN = ToolCallPart("call-3", "propose_plan", {"plan": "do it"})
 SERVER_RESULT = ToolResultPart("call-1", "read_file", (TextPart("content"),))
 
 
@@ -244,3 +246,19 @@ async def test_archiving_and_deleting_take_descendants_along(
         await store.log.until(chat.id, events.ChatDeleted)
         with pytest.raises(NotFound):
             await store.chat(chat.id)
+
+
+async def test_a_plan_goes_with_the_turn_that_proposed_it(store: StoreDriver) -> None:
+    chat = await store.create("first", plan_mode=True)
+    await store.acquire(chat.id)
+    asked = await store.commit(await store.fence(chat.id), assistant(PLAN))
+    name = f"{asked.messages[-1].id}:{PLAN.call_id}"
+    proposal = ProposePlan(chat.id, RunnerId("runner-1"), name, "do it")
+    await store.rpc.call(PROPOSE_PLAN, proposal)
+    assert (await store.chat(chat.id)).plan is not None
+
+    edited = await store.edit(chat.id, (await store.messages(chat.id))[0].id, "rather")
+
+    assert (edited.chat.plan, edited.chat.plan_mode) == (None, True)
+    with pytest.raises(Conflict):
+        await store.decide_plan(chat.id, approved=True)

@@ -13,6 +13,7 @@ from steersman_contracts.ids import ChatId, MessageId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
+from steersman_contracts.terms import TurnLimits
 
 
 async def found(store: StoreDriver, **wanted: Any) -> list[str]:
@@ -114,6 +115,21 @@ async def test_a_fork_shares_the_history_up_to_a_message_and_goes_its_own_way(
     assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one", "second"]
     with pytest.raises(NotFound):
         await store.rpc.call(people.FORK, people.ForkChat(store.actor, fork.id, answer.id))
+
+
+async def test_a_fork_keeps_the_terms_of_its_chat(store: StoreDriver) -> None:
+    terms: dict[str, Any] = {
+        "plan_mode": True,
+        "limits": TurnLimits(tokens=100),
+        "response_schema": {"type": "object"},
+    }
+    chat = await store.create("first", **terms)
+    message = (await store.messages(chat.id))[0]
+
+    request = people.ForkChat(store.actor, chat.id, message.id)
+    fork = (await store.rpc.call(people.FORK, request)).chat
+
+    assert {name: getattr(fork, name) for name in terms} == terms
 
 
 async def test_a_fork_never_parts_calls_from_their_results(store: StoreDriver) -> None:

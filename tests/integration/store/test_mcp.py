@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from support.chat_driver import StoreDriver, new_actor
+from support.chat_driver import StoreDriver, new_actor, text
 
 from steersman_contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from steersman_contracts.ids import ChatId
@@ -124,6 +124,8 @@ async def test_secrets_do_not_follow_a_server_to_another_host(store: StoreDriver
 
     with pytest.raises(InvalidRequest) as refused:
         await change(store, made, url="https://thief.example/mcp")
+    with pytest.raises(InvalidRequest):
+        await change(store, made, url="https://thief.example/mcp", auth="headers")
     moved = await change(
         store, made, url="https://other.example/mcp", headers={"X-Other": "o-12345"}
     )
@@ -212,6 +214,37 @@ async def test_a_child_that_chose_nothing_has_what_the_chats_above_it_have(
         await connection.close()
 
     assert [await slugs_of(store, chat) for chat in chats] == [["mine"], ["mine"], ["mine"]]
+
+
+async def test_what_leaves_its_family_keeps_the_servers_that_it_had(
+    store: StoreDriver, database_url: str
+) -> None:
+    mine = await add(store, "mine", availability="default_off")
+    await add(store, "other")
+    chosen = people.CreateChat(store.actor, parts=text("go"), mcp_server_ids=(mine.id,))
+    chats = [(await store.rpc.call(people.CREATE, chosen)).chat.id]
+    connection = await asyncpg.connect(database_url)
+    try:
+        for detached in (False, True):
+            made = await store.create("go")
+            await connection.execute(
+                "UPDATE chats SET parent_id = $2, root_id = $3, detached = $4 WHERE id = $1",
+                made.id,
+                chats[-1],
+                chats[0],
+                detached,
+            )
+            chats.append(made.id)
+    finally:
+        await connection.close()
+    message = (await store.messages(chats[2]))[0]
+
+    request = people.ForkChat(store.actor, chats[2], message.id)
+    fork = (await store.rpc.call(people.FORK, request)).chat
+    await store.delete(chats[1])
+
+    assert [await slugs_of(store, chat) for chat in (fork.id, chats[2])] == [["mine"], ["mine"]]
+    assert (await store.chat(chats[2])).parent_id is None
 
 
 async def test_the_owner_of_a_chat_knows_whether_it_has_tools_of_its_own(

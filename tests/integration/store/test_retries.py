@@ -7,6 +7,8 @@ from support.chat_driver import StoreDriver, assistant
 from steersman_contracts import events
 from steersman_contracts.chats import PendingRetry
 from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
+from steersman_contracts.terms import LimitReached
 
 
 async def pending(store: StoreDriver, chat_id: ChatId) -> PendingRetry | None:
@@ -64,3 +66,13 @@ async def test_every_end_of_the_step_ends_it(store: StoreDriver) -> None:
         assert await pending(store, chat_id) is None
     await store.send(failed, "again")
     assert await pending(store, failed) is None
+
+
+async def test_a_turn_that_goes_on_after_its_limit_waits_for_no_retry(store: StoreDriver) -> None:
+    chat_id = await retrying(store)
+    reached = LimitReached("wall_s", 1, 1)
+
+    await store.rpc.call(PAUSE_TURN, PauseTurn(await store.fence(chat_id), reached, 60))
+    await store.set_limits(chat_id)
+
+    assert await pending(store, chat_id) is None

@@ -194,11 +194,11 @@ async def test_a_process_does_not_outlive_a_service_that_is_killed(tmp_path: Pat
     note = tmp_path / "pids"
     configured(tmp_path, hostile("stays", str(note)))
     script = (
-        "import asyncio, sys\n"
+        "import asyncio, sys, types\n"
         "from steersman_plugin_mcp.plugin import McpPlugin, Settings\n"
         "async def main():\n"
         "    plugin = McpPlugin({}, settings=Settings(config=sys.argv[1]))\n"
-        "    await plugin.start(None)\n"
+        "    await plugin.start(types.SimpleNamespace(rpc=None))\n"
         "    while not plugin.dynamic_tools().tools:\n"
         "        await asyncio.sleep(0.05)\n"
         "    print('ready', flush=True)\n"

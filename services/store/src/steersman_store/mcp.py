@@ -166,7 +166,7 @@ class McpServers:
             secrets = _changed(kept, given)
             moved = _origin(old.url) != _origin(described.url)
             if moved:
-                _check_not_carried_along(kept, given)
+                _check_not_carried_along(secrets, given)
             _check(described, secrets, actor)
             if described.slug != old.slug:
                 await _check_slug(connection, before["owner_id"], described.slug)
@@ -174,6 +174,9 @@ class McpServers:
                 # A sign-in there is none here.
                 await connection.execute(
                     "DELETE FROM mcp_sign_ins WHERE server_id = $1", request.server_id
+                )
+                await connection.execute(  # nor may one end here that was begun elsewhere
+                    "DELETE FROM mcp_logins WHERE server_id = $1", request.server_id
                 )
             row = await connection.fetchrow(
                 "UPDATE mcp_servers s SET slug = $2, name = $3, transport = $4, url = $5, "
@@ -351,10 +354,11 @@ def _changed(kept: Secrets, given: dict[str, Any]) -> Secrets:
     return msgspec.structs.replace(kept, **new)
 
 
-def _check_not_carried_along(kept: Secrets, given: dict[str, Any]) -> None:
+def _check_not_carried_along(secrets: Secrets, given: dict[str, Any]) -> None:
     """Refuse to send secrets that were given for one server to another."""
     for name in ("api_key", "headers", "oauth_client_secret"):
-        if getattr(kept, name) and name not in given and given.get("auth") is None:
+        # What is left after the change: naming the same kind of proof again keeps them.
+        if getattr(secrets, name) and name not in given:
             raise InvalidRequest("what is stored is for another server: give it again", field=name)
 
 

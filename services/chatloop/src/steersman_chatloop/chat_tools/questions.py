@@ -29,8 +29,11 @@ class AskUserQuestion:
     )
 
     def is_offered(self, chat: OwnedChat) -> bool:
-        """In every chat of a person: where nobody is there to answer, a rule refuses it."""
-        return chat.parent_id is None
+        """In chats of people: agents are told that nobody answers them.
+
+        Where else nobody is there to answer, a rule refuses it.
+        """
+        return chat.agent_kind is None
 
     async def run(self, scene: Scene, call: ToolCallPart) -> ToolResultPart | None:
         """Wait, unless the questions make no sense."""

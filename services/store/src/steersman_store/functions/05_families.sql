@@ -11,11 +11,15 @@ RETURNS SETOF uuid LANGUAGE sql STABLE AS $$
     SELECT id FROM above
 $$;
 
+-- PL/pgSQL, as others on the path of a turn: a function in SQL would be planned at every call.
 CREATE OR REPLACE FUNCTION depth_of(c chats)
-RETURNS integer LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN c.parent_id IS NULL THEN 0
-        ELSE (SELECT count(*)::integer - 1 FROM lineage(c.id)) END
-$$;
+RETURNS integer LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF c.parent_id IS NULL THEN
+        RETURN 0;
+    END IF;
+    RETURN (SELECT count(*)::integer - 1 FROM lineage(c.id));
+END $$;
 
 -- A chat and those below it that share its fate, itself first.
 CREATE OR REPLACE FUNCTION attached(p_chat uuid)

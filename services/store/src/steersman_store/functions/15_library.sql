@@ -75,12 +75,13 @@ BEGIN
         p_missing := NULL;
     END IF;
     INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, effort,
-            client_tools, labels, mcp_server_ids, snapshot_version,
-            history_version)
+            client_tools, labels, mcp_server_ids, plan_mode, limits, response_schema,
+            snapshot_version, history_version)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
             CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
             source.system_prompt, source.model, source.effort, source.client_tools, source.labels,
-            source.mcp_server_ids, last_message.revision + 1, last_message.revision + 1)
+            chosen_mcp_servers(source), source.plan_mode, source.limits, source.response_schema,
+            last_message.revision + 1, last_message.revision + 1)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
             revision, model, usage, stop, boundary, created_at, cost)

@@ -227,6 +227,7 @@ BEGIN
             'chat_id', f.id, 'runner_id', f.runner_id, 'control', lost_json(f)))
         INTO result.others FROM attached(c.id) f WHERE f.id <> c.id;
     DELETE FROM chats WHERE id = c.id;  -- descendants go with it
+    DELETE FROM policies WHERE level = 'chat' AND subject = ANY (members);
     RETURN result;
 END $$;
 
@@ -248,6 +249,7 @@ DECLARE
     m messages;
     had_queue boolean;
     switched boolean;
+    unproposed boolean;  -- the call that proposed the present plan goes; it begins with its message
 BEGIN
     SELECT * INTO edited FROM messages
         WHERE id = p_message AND chat_id = c.id AND deleted_at IS NULL AND visibility <> 'model';
@@ -262,6 +264,8 @@ BEGIN
     p_model := coalesce(p_model, replacement(c.model));
     switched := (p_model IS DISTINCT FROM c.model AND p_model IS NOT NULL)
         OR (p_effort IS DISTINCT FROM c.effort AND p_effort IS NOT NULL);
+    unproposed := coalesce(c.plan ->> 'state' = 'proposed'
+        AND substring(c.plan ->> 'call_id' FROM '^(\d{1,18}):')::bigint >= edited.id, false);
     c.status := next_status(c, 'edit_message');
     DELETE FROM queued_messages WHERE chat_id = c.id;
     had_queue := FOUND;
@@ -275,9 +279,10 @@ BEGIN
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
             action_pending = NULL, action_asks = NULL, action_decisions = NULL,
             action_expires_at = NULL, compaction_requested = false,
+            plan = CASE WHEN unproposed THEN NULL ELSE plan END,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
-    IF switched THEN
+    IF switched OR unproposed THEN
         PERFORM chat_updated(c);
     END IF;
     UPDATE messages SET deleted_at = now(), revision = c.snapshot_version

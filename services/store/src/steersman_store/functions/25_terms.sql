@@ -21,8 +21,9 @@ RETURNS json LANGUAGE sql STABLE AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION chat_terms(c chats)
-RETURNS json LANGUAGE sql STABLE AS $$
-    SELECT json_build_object(
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT json_build_object(
         'deployment_prompt',
         coalesce((SELECT body FROM prompts WHERE level = 'system'), ''),
         'instructions', coalesce(p.body, ''),
@@ -33,8 +34,8 @@ RETURNS json LANGUAGE sql STABLE AS $$
         'plan_mode', c.plan_mode, 'limits', c.limits, 'response_schema', c.response_schema,
         'spent', CASE WHEN c.limits IS NOT NULL THEN turn_spent(c.id) END)
         FROM (SELECT 1) AS one
-            LEFT JOIN prompts p ON p.level = 'user' AND p.subject = c.owner_id
-$$;
+            LEFT JOIN prompts p ON p.level = 'user' AND p.subject = c.owner_id);
+END $$;
 
 -- `p_threshold`: of the level `user` alone.
 CREATE OR REPLACE FUNCTION put_prompt(

@@ -68,7 +68,9 @@ BEGIN
                 FROM generate_subscripts(c.action_results, 1) AS i
                 WHERE c.action_results[i] IS NOT NULL) END,
         'policies', policies_of(c), 'grants', grants_of(c),
-        'chat_tools', EXISTS (SELECT 1 FROM mcp_servers_of(c)), 'terms', chat_terms(c));
+        'chat_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
+            THEN EXISTS (SELECT 1 FROM mcp_servers_of(c)) ELSE false END,
+        'terms', chat_terms(c));
     r.messages := p_messages;
     r.complete := p_complete;
     r.released := c.runner_id IS NULL;

@@ -82,20 +82,36 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION policies_of(c chats)
-RETURNS json LANGUAGE sql STABLE AS $$
-    SELECT coalesce(json_agg(json_build_object('level', level, 'rules', rules)), '[]')
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    above uuid[] := ARRAY[c.id];
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM policies) THEN  -- on the path of every turn
+        RETURN '[]';
+    END IF;
+    IF c.parent_id IS NOT NULL THEN
+        above := ARRAY(SELECT lineage(c.id));
+    END IF;
+    RETURN (SELECT coalesce(json_agg(json_build_object('level', level, 'rules', rules)), '[]')
         FROM policies
         WHERE (level = 'system' AND subject IS NULL) OR (level = 'user' AND subject = c.owner_id)
-            OR (level = 'chat' AND (subject = c.id
-                OR c.parent_id IS NOT NULL AND subject IN (SELECT lineage(c.id))))
-$$;
+            OR (level = 'chat' AND subject = ANY (above)));
+END $$;
 
 CREATE OR REPLACE FUNCTION grants_of(c chats)
-RETURNS json LANGUAGE sql STABLE AS $$
-    SELECT coalesce(json_agg(DISTINCT tool), '[]') FROM grants
-        WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = c.id
-            OR c.parent_id IS NOT NULL AND chat_id IN (SELECT lineage(c.id)))
-$$;
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    above uuid[] := ARRAY[c.id];
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM grants WHERE user_id = c.owner_id) THEN
+        RETURN '[]';
+    END IF;
+    IF c.parent_id IS NOT NULL THEN
+        above := ARRAY(SELECT lineage(c.id));
+    END IF;
+    RETURN (SELECT coalesce(json_agg(DISTINCT tool), '[]') FROM grants
+        WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = ANY (above)));
+END $$;
 
 -- `p_version`: what the caller has read; NULL replaces whatever is there.
 CREATE OR REPLACE FUNCTION put_policy(

@@ -95,9 +95,10 @@ DECLARE
 BEGIN
     UPDATE chats SET status = next_status(c, 'enter_requires_action'),
             snapshot_version = snapshot_version + 1,
-            attempt_started_at = NULL, runner_id = NULL, action_calls = NULL, action_tools = NULL,
-            action_results = NULL, action_pending = '[]', action_asks = NULL,
-            action_decisions = NULL, limit_reached = p_reached,
+            attempt_started_at = NULL, retry_history = NULL, runner_id = NULL,
+            action_calls = NULL, action_tools = NULL, action_results = NULL,
+            action_pending = '[]', action_asks = NULL, action_decisions = NULL,
+            limit_reached = p_reached,
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;

@@ -1,15 +1,26 @@
--- Which MCP servers a chat may use: those of the deployment and of its owner, as far as they are
--- chosen. A child that has chosen nothing has what the chats above it have.
-CREATE OR REPLACE FUNCTION mcp_servers_of(c chats)
-RETURNS SETOF mcp_servers LANGUAGE sql STABLE AS $$
-    WITH RECURSIVE above AS (
+-- What is chosen for a chat, by itself or else by the nearest above it that has chosen; NULL for
+-- what is on by default.
+CREATE OR REPLACE FUNCTION chosen_mcp_servers(c chats)
+RETURNS uuid[] LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF c.mcp_server_ids IS NOT NULL OR c.parent_id IS NULL THEN
+        RETURN c.mcp_server_ids;
+    END IF;
+    RETURN (WITH RECURSIVE above AS (
         SELECT c.mcp_server_ids AS ids, c.parent_id, 0 AS height
         UNION ALL
         SELECT p.mcp_server_ids, p.parent_id, a.height + 1
             FROM above a JOIN chats p ON p.id = a.parent_id WHERE a.ids IS NULL
     )
-    SELECT s.* FROM mcp_servers s,
-        (SELECT a.ids FROM above a ORDER BY a.height DESC LIMIT 1) chosen
+    SELECT a.ids FROM above a ORDER BY a.height DESC LIMIT 1);
+END $$;
+
+-- Which MCP servers a chat may use: those of the deployment and of its owner, as far as they are
+-- chosen.
+CREATE OR REPLACE FUNCTION mcp_servers_of(c chats)
+RETURNS SETOF mcp_servers LANGUAGE sql STABLE AS $$
+    WITH chosen AS MATERIALIZED (SELECT chosen_mcp_servers(c) AS ids)
+    SELECT s.* FROM mcp_servers s, chosen
         WHERE s.enabled AND (s.owner_id IS NULL OR s.owner_id = c.owner_id)
             AND (s.availability = 'force_on'
                 OR CASE WHEN chosen.ids IS NULL THEN s.availability = 'default_on'
