@@ -163,8 +163,12 @@ class StoreDriver:
         chat = await self.chat(chat_id)
         return work.Fence(chat_id, RunnerId(runner), chat.history_version, chat.status)
 
-    async def edit(self, chat_id: ChatId, message_id: int, words: str) -> people.SendReply:
-        request = people.EditMessage(self.actor, chat_id, MessageId(message_id), text(words))
+    async def edit(
+        self, chat_id: ChatId, message_id: int, words: str, **fields: Any
+    ) -> people.SendReply:
+        request = people.EditMessage(
+            self.actor, chat_id, MessageId(message_id), text(words), **fields
+        )
         return await self.rpc.call(people.EDIT_MESSAGE, request)
 
     async def edit_queued(self, chat_id: ChatId, queued_id: int, words: str) -> Chat:

@@ -17,6 +17,8 @@ _COMMANDS: Final = {
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
     "skill": "steersman.skills",
+    "prompt": "steersman.prompts",
+    "instructions": "steersman.prompts",
     "policy": "steersman.policy",
     "plugins": "steersman.plugins",
     "mcp": "steersman.mcp",

@@ -161,6 +161,8 @@ class SendMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     client_key: ClientKey | None = None
     effort: Effort | None = None
     """Changes the chat's effort from this message on, as `model` does its model."""
+    response_schema: JsonObject | None = None
+    """JSON Schema of the answer of this message's turn, in place of the chat's; empty is none."""
 
 
 class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
@@ -170,6 +172,8 @@ class EditMessageBody(_Body, frozen=True, forbid_unknown_fields=True):
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
     model: ModelRef | None = None
     effort: Effort | None = None
+    response_schema: JsonObject | None = None
+    """As of a new message: left out, it is the chat's."""
 
 
 class ImportMessageBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -159,6 +159,28 @@ async def test_a_summary_on_request_leaves_the_chat_at_rest(
 
 
 @pytest.mark.usefixtures("chatloops")
+async def test_what_a_summary_replaced_is_read_again_when_it_is_taken_back(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin
+) -> None:
+    steps = [Turn([Text(words), SMALL]) for words in ("one", "two", "three")]
+    fakes.script("m", answering(*steps))
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    await store.clear(chat.id)
+    await store.send(chat.id, "second")
+    await store.at_rest(chat.id)
+    await store.compact(chat.id)
+    await store.at_rest(chat.id)
+    await store.undo_compaction(chat.id)
+    await store.send(chat.id, "third")
+    await store.at_rest(chat.id)
+
+    *_, last = await requests(fakes, 4)
+    # Up to the boundary before, by the worker that had let go of it.
+    assert said_to(last) == [("user", "second"), ("assistant", "two"), ("user", "third")]
+
+
+@pytest.mark.usefixtures("chatloops")
 async def test_the_summary_streams_as_an_episode_of_its_own(
     store: StoreDriver, fakes: FakeProviders, chat_of: Begin
 ) -> None:

@@ -74,3 +74,30 @@ async def test_a_schema_that_cannot_be_used_is_refused_when_it_is_set(store: Sto
     request = people.UpdateChat(store.actor, chat.id, response_schema={})
     changed = await store.rpc.call(people.UPDATE, request)
     assert changed.chat.response_schema is None
+
+
+@pytest.mark.usefixtures("chatloops", "tool_host")
+async def test_a_message_brings_a_form_of_its_own(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    said = {
+        "tide?": '{"height": 3}',
+        "long?": '{"length": 2}',
+        "hello": "hi",
+        "now?": '{"height": 4}',
+    }
+    fakes.script("m", lambda view: Turn([Text(said[view.last_user_text])]))
+    chat = await store.create("tide?", model=await models.add("chat", "m"), response_schema=SCHEMA)
+    await store.at_rest(chat.id)
+    own = {"type": "object", "properties": {"length": {"type": "integer"}}, "required": ["length"]}
+    for words, schema in [("long?", own), ("hello", {}), ("now?", None)]:
+        await store.send(chat.id, words, response_schema=schema)
+        assert (await store.at_rest(chat.id)).last_outcome == "completed"
+
+    messages = await store.messages(chat.id)
+    values = [part.value for m in messages for part in m.parts if isinstance(part, JsonPart)]
+    assert values == [{"height": 3}, {"length": 2}, {"height": 4}]
+    asked = [str((await fakes.next_request("m")).body["response_format"]) for _ in range(2)]
+    assert ["'height'" in asked[0], "'length'" in asked[1]] == [True, True]
+    assert "response_format" not in (await fakes.next_request("m")).body
+    assert "'height'" in str((await fakes.next_request("m")).body["response_format"])

@@ -78,6 +78,19 @@ def test_the_tools_have_the_names_that_are_promised() -> None:
     ]
 
 
+def test_what_only_looks_says_so_and_nothing_else_does() -> None:
+    assert {tool.name for tool in TOOLS if tool.read_only} == {
+        "read_file",
+        "list_files",
+        "glob",
+        "search_files",
+        "process_output",
+        "process_list",
+        "list_templates",
+        "read_template",
+    }
+
+
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_a_tool_explains_itself_to_a_model(tool: Tool[Any]) -> None:
     assert re.fullmatch(TOOL_NAME_PATTERN, tool.name)

@@ -141,6 +141,8 @@ class SendMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The same key again changes nothing and returns the first reply."""
     effort: Effort | None = None
     """Changes the chat's effort from this message on."""
+    response_schema: JsonObject | None = None
+    """JSON Schema of the answer of this message's turn, in place of the chat's; empty is none."""
 
 
 class Interrupt(msgspec.Struct, frozen=True):
@@ -162,6 +164,7 @@ class EditMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     parts: Parts
     model: ModelName | None = None
     effort: Effort | None = None
+    response_schema: JsonObject | None = None
 
 
 class EditQueued(msgspec.Struct, frozen=True):

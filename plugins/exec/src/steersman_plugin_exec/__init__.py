@@ -41,7 +41,7 @@ def tools() -> list[Tool[Any]]:
             ProcessOutput,
             process_output,
             timeout_s=TIMEOUT_MAX_S,
-            idempotent=True,
+            read_only=True,
             needs_workspace=True,
         ),
         Tool(
@@ -49,7 +49,7 @@ def tools() -> list[Tool[Any]]:
             PROCESS_LIST,
             ProcessList,
             process_list,
-            idempotent=True,
+            read_only=True,
             needs_workspace=True,
         ),
         Tool("process_signal", PROCESS_SIGNAL, ProcessSignal, process_signal, needs_workspace=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from steersman_chatloop.prompt import Preparation
 from steersman_contracts.chats import Message
@@ -11,20 +11,28 @@ from steersman_contracts.ids import ChatId
 
 
 class History:
-    """The messages of one chat, up to a revision, ordered by id."""
+    """The messages of one chat, up to a revision, ordered by id.
+
+    What is before the newest boundary is let go of: no model sees it again, and a chat that goes
+    on for days would fill the memory with it.
+    """
 
     def __init__(self) -> None:
         self._messages: dict[int, Message] = {}
+        self._start = 0
+        """The newest boundary; nothing before it is kept."""
+        self.torn = False
+        """The boundary was taken back: what was before it has to be read again, from the start."""
         self.revision = 0
         self.preparation = Preparation()
         """What was prepared of it for models already."""
 
     @property
     def messages(self) -> list[Message]:
-        """All messages that are not deleted, in order."""
+        """The messages from the newest boundary on that are not deleted, in order."""
         return list(self._messages.values())
 
-    def apply(self, changed: Iterable[Message]) -> None:
+    def apply(self, changed: Collection[Message]) -> None:
         """Take in messages that changed, deleted ones as tombstones."""
         ordered = True
         newest = next(reversed(self._messages), 0)
@@ -33,11 +41,29 @@ class History:
             if message.deleted:
                 self._messages.pop(message.id, None)
                 continue
+            if message.id < self._start:
+                continue
             ordered = ordered and (message.id > newest or message.id in self._messages)
             self._messages[message.id] = message
             newest = max(newest, message.id)
         if not ordered:
             self._messages = dict(sorted(self._messages.items()))
+        self._let_go(changed)
+
+    def _let_go(self, changed: Collection[Message]) -> None:
+        boundaries = (m.id for m in changed if m.boundary is not None)
+        start = max((i for i in boundaries if i in self._messages), default=0)
+        if start > self._start:
+            self._messages = {i: m for i, m in self._messages.items() if i >= start}
+            self._start, self.torn = start, False
+            self.preparation = Preparation()  # it holds on to what it has prepared
+        elif self._start and self._start not in self._messages:
+            self.torn = True
+
+    def forget(self) -> None:
+        """Begin anew, as if nothing had been read yet."""
+        self._messages, self._start, self.revision, self.torn = {}, 0, 0, False
+        self.preparation = Preparation()
 
 
 class Histories:

@@ -10,7 +10,7 @@ from steersman_chatloop.providers.registry import Providers
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.workspace_context import WorkspaceContexts
-from steersman_contracts.ids import RunnerId
+from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.rpc import worker as rpc
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
@@ -33,16 +33,28 @@ class Surroundings:
 
 
 async def load(around: Surroundings, history: History, context: rpc.WorkContext) -> None:
-    """Take in the messages of a context, and page through the rest if they did not fit."""
+    """Take in the messages of a context, and page through the rest if they did not fit.
+
+    A history that began at a boundary which was taken back is read from the store once more.
+    """
     history.apply(context.messages)
-    page_messages, complete = context.messages, context.complete
-    while not complete:
-        last = page_messages[-1]
-        page = await around.rpc.call(
-            rpc.LOAD_HISTORY,
-            rpc.LoadHistory(context.chat.chat_id, around.runner_id, (last.revision, int(last.id))),
-        )
+    chat_id = context.chat.chat_id
+    if not context.complete:
+        last = context.messages[-1]
+        await _read_on(around, history, chat_id, (last.revision, int(last.id)))
+    while history.torn:  # again, if a person takes another one back meanwhile
+        history.forget()
+        await _read_on(around, history, chat_id, (0, 0))
+
+
+async def _read_on(
+    around: Surroundings, history: History, chat_id: ChatId, after: tuple[int, int]
+) -> None:
+    while True:
+        request = rpc.LoadHistory(chat_id, around.runner_id, after)
+        page = await around.rpc.call(rpc.LOAD_HISTORY, request)
         history.apply(page.messages)
-        page_messages, complete = page.messages, page.complete
-        if not page_messages:
+        if page.complete or not page.messages:
             return
+        last = page.messages[-1]
+        after = (last.revision, int(last.id))

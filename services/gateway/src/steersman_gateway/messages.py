@@ -99,6 +99,7 @@ class MessageController(Controller):
             model=None if data.model is None else ModelName(data.model),
             client_key=data.client_key,
             effort=data.effort,
+            response_schema=data.response_schema,
         )
         return await backend.call(rpc.SEND_MESSAGE, request)
 
@@ -127,6 +128,7 @@ class MessageController(Controller):
             parts=input_parts(data.text, data.parts, required=True),
             model=None if data.model is None else ModelName(data.model),
             effort=data.effort,
+            response_schema=data.response_schema,
         )
         return await backend.call(rpc.EDIT_MESSAGE, request)
 

@@ -17,6 +17,7 @@ from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import (
     FilePart,
+    JsonObject,
     Parts,
     ResultContent,
     TextPart,
@@ -99,6 +100,10 @@ def _limits(limits: TurnLimits | None) -> str | None:
     return None if limits is None or limits == TurnLimits() else json_text(limits)
 
 
+def _schema(schema: JsonObject | None) -> str | None:
+    return None if schema is None else json_text(schema)
+
+
 def _public(content: tuple[ResultContent, ...]) -> tuple[ResultContent, ...]:
     (result,) = strip_internal((ToolResultPart("", "", content),))
     return result.content if isinstance(result, ToolResultPart) else ()
@@ -171,12 +176,13 @@ class Chats:
     async def send_message(self, request: rpc.SendMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
+        check_response_schema(request.response_schema)
         reply = await self._say(
             request.chat_id,
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "SELECT * FROM send_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 request.actor.user_id,
                 request.chat_id,
                 encode_parts(parts).decode(),
@@ -186,6 +192,7 @@ class Chats:
                 request.client_key,
                 rpc.MAX_QUEUED,
                 request.effort,
+                _schema(request.response_schema),
             ),
         )
         if request.busy_behavior == "interrupt":
@@ -203,18 +210,20 @@ class Chats:
     async def edit_message(self, request: rpc.EditMessage) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
+        check_response_schema(request.response_schema)
         reply = await self._say(
             request.chat_id,
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM edit_message($1, $2, $3, $4, $5, $6)",
+                "SELECT * FROM edit_message($1, $2, $3, $4, $5, $6, $7)",
                 request.actor.user_id,
                 request.chat_id,
                 request.message_id,
                 encode_parts(parts).decode(),
                 request.model,
                 request.effort,
+                _schema(request.response_schema),
             ),
         )
         self._families.stopped(request.chat_id)
@@ -381,7 +390,7 @@ class Chats:
             request.mcp_server_ids is not UNSET,
             None if request.mcp_server_ids is UNSET else request.mcp_server_ids,
             request.plan_mode,
-            None if request.response_schema is None else json_text(request.response_schema),
+            _schema(request.response_schema),
         )
 
     async def delete(self, request: rpc.DeleteChat) -> msgspec.Raw:

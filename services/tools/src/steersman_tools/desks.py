@@ -56,6 +56,8 @@ _LOOK_S: Final = 1.0
 _END_S: Final = 10.0
 _TELL_AGAIN_S: Final = 0.05
 _PATIENCE_S: Final = 30.0
+_WAITED_S: Final = 1.0
+"""What a call that only reads may take before it counts as having waited for something."""
 """For the store, to be told how a set-up ended."""
 
 Progress = Callable[[str], None]
@@ -448,12 +450,14 @@ class Desks:
             return
         context.place = place
         self._in_use[place.workspace_id] += 1
+        began = time.monotonic()
         try:
             yield None
         finally:
             self._in_use[place.workspace_id] -= 1
             self._in_use += Counter()  # leaves out what is in use no more
-            if not spec.read_only:
+            # A call that only reads, but for long, has waited for a process that may write.
+            if not spec.read_only or time.monotonic() - began >= _WAITED_S:
                 self._on_change(place, context.chat_id)
 
     async def place_of(self, chat_id: ChatId) -> CallPlace | None:

@@ -224,10 +224,12 @@ RETURNS void LANGUAGE sql AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION enqueue(
-    c chats, p_content json, p_model text, p_effort text DEFAULT NULL
+    c chats, p_content json, p_model text, p_effort text DEFAULT NULL,
+    p_response_schema json DEFAULT NULL
 ) RETURNS queued_messages LANGUAGE sql AS $$
-    INSERT INTO queued_messages (chat_id, position, content, model, effort)
-        SELECT c.id, coalesce(max(q.position), 0) + 1, p_content, p_model, p_effort
+    INSERT INTO queued_messages (chat_id, position, content, model, effort, response_schema)
+        SELECT c.id, coalesce(max(q.position), 0) + 1, p_content, p_model, p_effort,
+                p_response_schema
             FROM queued_messages q WHERE q.chat_id = c.id
         RETURNING *
 $$;
@@ -255,6 +257,9 @@ BEGIN
     DELETE FROM queued_messages WHERE id = (
             SELECT id FROM queued_messages WHERE chat_id = c.id ORDER BY position LIMIT 1)
         RETURNING * INTO q;
+    IF q.response_schema IS NOT NULL OR c.turn_schema IS NOT NULL THEN
+        UPDATE chats SET turn_schema = q.response_schema WHERE id = c.id;
+    END IF;
     wanted := coalesce(q.model, c.model);
     wanted := coalesce(replacement(wanted), wanted);
     IF wanted <> c.model OR q.effort <> coalesce(c.effort, '') THEN
@@ -301,7 +306,8 @@ BEGIN
     IF backlog THEN
         PERFORM promote_head(c);
         PERFORM emit_queue(c);
-        SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
+        SELECT model, effort, turn_schema INTO c.model, c.effort, c.turn_schema
+            FROM chats WHERE id = c.id;
     END IF;
     RETURN c;
 END $$;

@@ -58,7 +58,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION send_message(
     p_actor uuid, p_chat uuid, p_content json, p_title text, p_busy text, p_model text, p_key text,
-    p_max_queued integer, p_effort text DEFAULT NULL
+    p_max_queued integer, p_effort text DEFAULT NULL, p_response_schema json DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -100,23 +100,25 @@ BEGIN
 
     IF idle AND backlog = 0 THEN
         c.model := coalesce(p_model, c.model);
+        c.turn_schema := p_response_schema;
         m := append_message(c, 'user', p_content);
     ELSE
         IF backlog >= p_max_queued THEN
             PERFORM refuse('queue_full', format('the queue holds its maximum of %s', p_max_queued),
                 jsonb_build_object('maximum', p_max_queued));
         END IF;
-        q := enqueue(c, p_content, p_model, p_effort);
+        q := enqueue(c, p_content, p_model, p_effort, p_response_schema);
         c.queue_version := c.snapshot_version;
         IF idle THEN  -- a backlog was left behind by an error: it goes on in order
             PERFORM promote_head(c);
-            SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
+            SELECT model, effort, turn_schema INTO c.model, c.effort, c.turn_schema
+                FROM chats WHERE id = c.id;
         END IF;
         PERFORM emit_queue(c);
     END IF;
 
     UPDATE chats SET status = c.status, title = c.title, model = c.model, effort = c.effort,
-            snapshot_version = c.snapshot_version, history_version = c.history_version,
+            turn_schema = c.turn_schema, snapshot_version = c.snapshot_version, history_version = c.history_version,
             queue_version = c.queue_version, updated_at = now(),
             steps = CASE WHEN idle THEN 0 ELSE steps END,
             generation_attempt = CASE WHEN idle THEN 0 ELSE generation_attempt END,
@@ -240,7 +242,7 @@ $$;
 
 CREATE OR REPLACE FUNCTION edit_message(
     p_actor uuid, p_chat uuid, p_message bigint, p_content json, p_model text,
-    p_effort text DEFAULT NULL
+    p_effort text DEFAULT NULL, p_response_schema json DEFAULT NULL
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
@@ -273,7 +275,8 @@ BEGIN
     DELETE FROM waits WHERE chat_id = c.id;
     PERFORM begin_cascade(c, 'orphans');
     UPDATE chats SET status = c.status, model = coalesce(p_model, model),
-            effort = coalesce(p_effort, effort), snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
+            effort = coalesce(p_effort, effort), turn_schema = p_response_schema,
+            snapshot_version = snapshot_version + 1, history_version = snapshot_version + 1,
             queue_version = CASE WHEN had_queue THEN snapshot_version + 1 ELSE queue_version END,
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,

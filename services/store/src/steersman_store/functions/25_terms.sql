@@ -31,7 +31,10 @@ BEGIN
         'skills', (SELECT coalesce(json_agg(json_build_object(
                 'name', s.name, 'description', s.description) ORDER BY s.name), '[]')
             FROM (SELECT name, description FROM skills ORDER BY name LIMIT 100) s),
-        'plan_mode', c.plan_mode, 'limits', c.limits, 'response_schema', c.response_schema,
+        'plan_mode', c.plan_mode, 'limits', c.limits,
+        -- Empty: this turn's answer is free, whatever the chat's form.
+        'response_schema', CASE WHEN c.turn_schema IS NULL THEN c.response_schema
+            WHEN c.turn_schema::text <> '{}' THEN c.turn_schema END,
         'spent', CASE WHEN c.limits IS NOT NULL THEN turn_spent(c.id) END)
         FROM (SELECT 1) AS one
             LEFT JOIN prompts p ON p.level = 'user' AND p.subject = c.owner_id);

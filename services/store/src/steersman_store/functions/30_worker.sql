@@ -269,7 +269,8 @@ BEGIN
     IF backlog THEN
         appended := appended || message_json(promote_head(c), true);
         PERFORM emit_queue(c);
-        SELECT model, effort INTO c.model, c.effort FROM chats WHERE id = c.id;
+        SELECT model, effort, turn_schema INTO c.model, c.effort, c.turn_schema
+            FROM chats WHERE id = c.id;
         IF p_begin THEN
             PERFORM emit_attempt(c);
         END IF;
