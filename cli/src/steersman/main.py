@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "usage": "steersman.usage",
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
+    "desktop": "steersman.desktops",
     "skill": "steersman.skills",
     "policy": "steersman.policy",
     "plugins": "steersman.plugins",
