@@ -56,9 +56,11 @@ RUN apt-get update \
 COPY requirements/desktop.txt requirements/desktop.txt
 RUN uv pip install --no-cache --require-hashes -r requirements/desktop.txt
 COPY services/desktop services/desktop
-RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/desktop
+RUN uv pip install --no-cache --no-deps --no-build-isolation ./contracts ./runtime ./services/desktop \
+    && install -d -o steersman -g steersman -m 0700 /var/lib/steersman/recordings
 USER steersman
-ENV STEERSMAN_LISTEN=0.0.0.0:8080
+ENV STEERSMAN_LISTEN=0.0.0.0:8080 STEERSMAN_RECORDINGS_DIR=/var/lib/steersman/recordings
+VOLUME /var/lib/steersman/recordings
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
 # Programs on desktops leave orphans to process 1, which has to reap them.

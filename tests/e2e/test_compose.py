@@ -129,6 +129,16 @@ def test_every_variable_is_a_setting_and_every_secret_is_made() -> None:
         assert set(service["secrets"]) <= set(document["secrets"])
 
 
+def test_what_has_to_survive_a_new_container_lies_in_a_volume() -> None:
+    document = compose()
+    for name, variable in (("tools", "WORKSPACES_DIR"), ("desktop", "RECORDINGS_DIR")):
+        place = targets()[name].environment[f"STEERSMAN_{variable}"]
+        (volume,) = document["services"][name]["volumes"]
+        assert volume.split(":", 1)[1] == place
+        assert volume.split(":", 1)[0] in document["volumes"]
+        assert f"-m 0700 {place}\n" in (ROOT / "Dockerfile").read_text()
+
+
 def test_the_nats_configuration_is_rendered_from_the_permissions() -> None:
     script = ROOT / "deploy" / "render_nats.py"
     code = "import runpy, sys; sys.stdout.write(runpy.run_path(sys.argv[1])['render']())"
@@ -228,6 +238,8 @@ async def test_everything_in_the_files_runs_and_becomes_healthy(
         environment["STEERSMAN_LISTEN"] = f"127.0.0.1:{port}"
         if name == "tools":
             environment["STEERSMAN_WORKSPACES_DIR"] = str(tmp_path / "workspaces")
+        if name == "desktop":
+            environment["STEERSMAN_RECORDINGS_DIR"] = str(tmp_path / "recordings")
         command = [sys.executable, *target.command[1:]]
         processes.append(await asyncio.to_thread(subprocess.Popen, command, env=environment))
         health = [part.replace(str(target.port), port) for part in target.health]

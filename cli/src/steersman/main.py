@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "usage": "steersman.usage",
     "user": "steersman.users",
     "workspace": "steersman.workspaces",
+    "desktop": "steersman.desktops",
     "skill": "steersman.skills",
     "prompt": "steersman.prompts",
     "instructions": "steersman.prompts",

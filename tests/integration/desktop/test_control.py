@@ -20,6 +20,7 @@ from integration.desktop.harness import (
     until,
 )
 from integration.gateway.stand_in import make_log
+from prometheus_client import REGISTRY
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
@@ -34,10 +35,18 @@ pytestmark = needs_xvnc
 KEY = actions.PressKeys("a")
 
 
+def counted(action: str, outcome: str) -> float:
+    """How many actions of the agent ended so in this process."""
+    labels = {"action": action, "by": "agent", "outcome": outcome}
+    return REGISTRY.get_sample_value("steersman_desktop_actions_total", labels) or 0.0
+
+
 async def test_a_person_takes_control_at_once_and_the_agent_looks_before_it_goes_on(
     desktop: RunningDesktop, caller: Caller
 ) -> None:
     await caller.start((640, 480))
+    before = {outcome: counted("hold_key", outcome) for outcome in ("taken", "done")}
+    pressed_before = {outcome: counted("key", outcome) for outcome in ("refused", "done")}
     holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
     await acting(desktop, caller)
 
@@ -58,6 +67,10 @@ async def test_a_person_takes_control_at_once_and_the_agent_looks_before_it_goes
     assert not_looked.text.endswith("Nothing was pressed; this is the screen as it is now.")
     assert not_looked.picture is not None
     assert not pressed.is_error
+    assert counted("hold_key", "taken") == before["taken"] + 1
+    assert counted("hold_key", "done") == before["done"]
+    assert counted("key", "refused") == pressed_before["refused"] + 2
+    assert counted("key", "done") == pressed_before["done"] + 1
 
 
 async def test_one_person_at_a_time(caller: Caller) -> None:

@@ -21,6 +21,7 @@ from integration.desktop.harness import (
     processes_of,
     until_gone,
 )
+from prometheus_client import REGISTRY
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
@@ -119,12 +120,19 @@ def _command(pid: int) -> str:
         return ""
 
 
+def replaced() -> float:
+    """Screens of this process that were replaced."""
+    name = "steersman_desktop_restarts_total"
+    return REGISTRY.get_sample_value(name, {"outcome": "replaced"}) or 0.0
+
+
 @needs_xvnc
 async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
     desktop: RunningDesktop, caller: Caller, shared_dir: Path
 ) -> None:
     await caller.start()
     await caller.act(LOOK)
+    before = replaced()
     holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
     await acting(desktop, caller)
 
@@ -145,6 +153,7 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
     assert refused.text == "The desktop restarted; its windows are gone. Take a screenshot."
     assert seen.picture is not None
     assert not pressed.is_error
+    assert replaced() == before + 1
 
 
 @needs_xvnc

@@ -16,6 +16,7 @@ import websockets
 from integration.desktop.harness import PATIENCE_S, RunningDesktop, needs_xvnc, until
 from integration.gateway.driver import RunningGateway, running_gateway
 from integration.gateway.stand_in import StandInStore, stand_in_store
+from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection, connect
 
 from steersman.embedded.nats import NatsServer
@@ -285,6 +286,8 @@ async def test_who_loses_the_right_is_shown_out(site: Site) -> None:
 
 
 async def test_what_is_not_rfb_ends_the_view(site: Site) -> None:
+    name = "steersman_desktop_received_bytes_total"
+    before = REGISTRY.get_sample_value(name) or 0.0
     async with watching(site, await site.ticket()) as socket:
         await Bytes(socket).enter()
         await socket.send(b"\x63nonsense")
@@ -292,6 +295,7 @@ async def test_what_is_not_rfb_ends_the_view(site: Site) -> None:
             await socket.wait_closed()
 
     assert socket.close_code == 1002
+    assert (REGISTRY.get_sample_value(name) or 0.0) >= before + len(b"\x63nonsense")
 
 
 async def test_a_screenshot_and_an_action_over_rest(site: Site) -> None:

@@ -62,6 +62,7 @@ SUBJECTS = {
     "rpc store.mcp": rpc("store", "mcp.list"),
     "rpc store.mcp_book": rpc("store", "mcp_book.open"),
     "rpc store.desktop_audit": rpc("store", "desktop_audit.record"),
+    "rpc store.desktop_chats": rpc("store", "desktop_chats.find_deleted"),
     "toolset beat": toolset_beat("some-set", "host-1"),
     "toolset call": toolset("some-set", "calls.run"),
     "reload": TOOL_RELOADS,
@@ -121,7 +122,13 @@ MAY_PUBLISH = {
         "reload",
     },
     "toolhost": {"toolset beat"},
-    "desktop": {"events", "rpc desktop", "rpc store.desktop_audit", "desktops"},
+    "desktop": {
+        "events",
+        "rpc desktop",
+        "rpc store.desktop_audit",
+        "rpc store.desktop_chats",
+        "desktops",
+    },
     "cli": {"rpc store.admin"},
 }
 

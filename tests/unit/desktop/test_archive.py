@@ -77,6 +77,23 @@ def test_old_ones_are_removed_and_those_that_run_are_not(tmp_path: Path) -> None
     running.end(0.0, "stopped")
 
 
+def test_of_a_chat_that_is_no_more_only_what_runs_is_left(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path))
+    (tmp_path / "not-a-chat").mkdir()
+    ended, broken, running = (archive.begin(CHAT, (2, 2), NOW) for _ in range(3))
+    ended.end(0.0, "stopped")
+    broken.end(0.0, "stopped")
+    (broken.folder / "recording.json").unlink()
+
+    assert archive.chats() == {CHAT}
+    assert archive.forget(CHAT) == 2
+    assert [one.id for one in archive.list(CHAT)] == [running.recording.id]
+    running.end(0.0, "stopped")
+    assert archive.forget(CHAT) == 1
+    assert archive.chats() == set()
+    assert archive.forget(CHAT) == 0
+
+
 def test_a_film_shows_each_picture_until_the_next(tmp_path: Path) -> None:
     marks = [FrameMark(0.0, 1), ActionMark(0.5, {"action": "screenshot"}), FrameMark(1.25, 2)]
 

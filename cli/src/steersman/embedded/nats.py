@@ -194,6 +194,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             DESKTOP_SUBJECTS,
             _all_of("desktop"),
             rpc_group("store", "desktop_audit"),
+            rpc_group("store", "desktop_chats"),
             *_KEEP_DESKTOPS,
         ),
         never=(FEED_SUBJECTS, FEED_LIVE_SUBJECTS),

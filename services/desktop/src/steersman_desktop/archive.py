@@ -163,16 +163,30 @@ class Archive:
         with suppress(OSError):  # others are left
             (self._folder / chat_id).rmdir()
 
+    def chats(self) -> set[ChatId]:
+        """Those that have recordings."""
+        return {ChatId(name) for name in _names(self._folder) if is_chat_id(name)}
+
+    def forget(self, chat_id: ChatId) -> int:
+        """Remove all of a chat that do not run, broken ones too; say how many."""
+        removed = 0
+        for name in _names(self._folder / chat_id):
+            folder = self._folder / chat_id / name
+            if not _is_locked(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+        with suppress(OSError):  # one still runs, on this host or another
+            (self._folder / chat_id).rmdir()
+        return removed
+
     def sweep(self, keep_s: float, now: datetime) -> int:
         """Remove what is older than that and does not run; say how many."""
         removed = 0
-        for chat in _names(self._folder):
-            if not is_chat_id(chat):
-                continue
-            for recording in self.list(ChatId(chat)):
+        for chat in self.chats():
+            for recording in self.list(chat):
                 old = now - recording.started_at > timedelta(seconds=keep_s)
                 if old and recording.state == "ended":
-                    self.delete(ChatId(chat), recording.id)
+                    self.delete(chat, recording.id)
                     removed += 1
         return removed
 

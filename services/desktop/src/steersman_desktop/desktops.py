@@ -22,6 +22,7 @@ from steersman_contracts.rpc import Method, Nothing
 from steersman_contracts.rpc import desktop as rpc
 from steersman_contracts.rpc import desktop_recordings as recorded
 from steersman_desktop.archive import Archive
+from steersman_desktop.deleted import find_deleted
 from steersman_desktop.hosts import RENEW_S, Hosts
 from steersman_desktop.machine import ForeignMachine, LocalMachine, Machine, Size
 from steersman_desktop.places import Places
@@ -153,6 +154,8 @@ class Desktops:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         swept = float("-inf")
+        forgetting: asyncio.Task[None] | None = None
+        asked = float("-inf")
         while True:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
@@ -167,6 +170,25 @@ class Desktops:
             if now - swept >= SWEEP_S:
                 swept = now
                 await self._recordings.sweep(self._settings.keep_recordings_s)
+            # On the side: a store that is away must not hold up control and renewal.
+            if now - asked >= self._settings.deleted_check_s and (
+                forgetting is None or forgetting.done()
+            ):
+                asked = now
+                forgetting = self._tasks.start(self._forget_deleted())
+
+    async def _forget_deleted(self) -> None:
+        """Keep nothing of chats that are no more."""
+        try:
+            chats = set(self._sessions)
+            if self._settings.recordings_dir:  # else chats of other deployments may be there too
+                chats |= await self._recordings.chats()
+            for chat_id in await find_deleted(self._client, chats):
+                if (session := self._sessions.get(chat_id)) is not None:
+                    await self._end(session, "the chat was deleted")
+                await self._recordings.forget(chat_id)
+        except SteersmanError as error:  # asked again soon
+            log.warning("deleted.not_asked", error_code=error.code)
 
     async def _renew(self) -> None:
         for session in list(self._sessions.values()):

@@ -43,6 +43,15 @@ class Recordings:
         if removed:
             log.info("recordings.removed", count=removed)
 
+    async def chats(self) -> set[ChatId]:
+        """Those that have recordings."""
+        return await asyncio.to_thread(self.archive.chats)
+
+    async def forget(self, chat_id: ChatId) -> None:
+        """Delete all of a chat that is no more."""
+        if removed := await asyncio.to_thread(self.archive.forget, chat_id):
+            log.info("recordings.forgotten", chat_id=chat_id, count=removed)
+
     async def start(self, request: rpc.StartRecording) -> rpc.Recording:
         session = await self._open(request.chat_id, request.actor.user_id)
         return await session.record(self.archive)

@@ -44,6 +44,7 @@ from steersman_desktop.clipboard import MAX_TEXT
 from steersman_desktop.control import Lease
 from steersman_desktop.gestures import Done
 from steersman_desktop.machine import Machine, Size
+from steersman_desktop.measures import RESTARTS, SETTLE, count_action
 from steersman_desktop.operating import Operator
 from steersman_desktop.recorder import Recorder
 from steersman_desktop.rfb import RfbClient
@@ -70,6 +71,13 @@ TRANSITIONS: Final[Mapping[tuple[DesktopState, str], DesktopState]] = {
 RESTARTED: Final = "The desktop restarted; its windows are gone. Take a screenshot."
 TAKEN: Final = "A person took control of the desktop; the action was not finished."
 CANCELLED: Final = "The action was cancelled; keys and buttons that it held are up again."
+STOPPED: Final = "The desktop was stopped."
+_OUTCOMES: Final[Mapping[str, str]] = {
+    TAKEN: "taken",
+    CANCELLED: "cancelled",
+    RESTARTED: "restarted",
+    STOPPED: "stopped",
+}
 MAX_WAITING: Final = 16
 """Actions that may wait for the one that runs."""
 KEPT: Final = 200
@@ -226,8 +234,10 @@ class Session:
             await machine.stop()
         if count > MAX_RESTARTS:
             self._starting = None
+            RESTARTS.labels("given_up").inc()
             self._go("fail", f"it ended {count} times within {RESTART_WINDOW_S / 60:g} minutes")
             return
+        RESTARTS.labels("replaced").inc()
         await self._start((0.0, 0.0, 1.0, 5.0)[count])
 
     @property
@@ -251,7 +261,7 @@ class Session:
             return
         self._go("stop", reason)
         self._change(control.end(self._lease, "stopped", now=datetime.now(UTC)))
-        self._end_action("The desktop was stopped.")
+        self._end_action(STOPPED)
         self.views.close(4410, "the desktop was stopped")
         await self._tasks.cancel()
         if self._recorder is not None:
@@ -432,6 +442,7 @@ class Session:
         task = self._replies.get(key)
         if task is None:
             if self._waiting >= MAX_WAITING:
+                count_action(request.action, by_person=person is not None, outcome="busy")
                 raise TooManyRequests(
                     f"{MAX_WAITING} actions wait for the desktop already", limit=MAX_WAITING
                 )
@@ -443,7 +454,7 @@ class Session:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            return ActionReply("The desktop was stopped.", is_error=True)
+            return ActionReply(STOPPED, is_error=True)
 
     def cancel(self, key: str) -> None:
         """End an action of the agent: a reply is no longer wanted."""
@@ -468,17 +479,24 @@ class Session:
             return self._noted(request, ActionReply(reason, is_error=True))
         except InvalidRequest as error:
             return self._noted(request, ActionReply(str(error), is_error=True))
+        except Forbidden:
+            count_action(request.action, by_person=person is not None, outcome="refused")
+            raise
         except Unavailable as error:
             text = RESTARTED if self._windows_lost else str(error)
-            return self._noted(request, ActionReply(text, is_error=True))
+            return self._noted(request, ActionReply(text, is_error=True), "unavailable")
         finally:
             self._waiting -= 1
             if self._acting is me:
                 self._acting = None
 
-    def _noted(self, request: PerformAction, reply: ActionReply) -> ActionReply:
+    def _noted(
+        self, request: PerformAction, reply: ActionReply, error: str = "refused"
+    ) -> ActionReply:
+        person = None if request.actor is None else request.actor.user_id
+        outcome = _OUTCOMES.get(reply.text, error) if reply.is_error else "done"
+        count_action(request.action, by_person=person is not None, outcome=outcome)
         if self._recorder is not None:
-            person = None if request.actor is None else request.actor.user_id
             self._recorder.did(
                 request.action,
                 call_id=request.call_id,
@@ -506,7 +524,8 @@ class Session:
         picture = outcome.picture
         if outcome.looks and (request.look or isinstance(action, TakeScreenshot)):
             if not isinstance(action, TakeScreenshot):
-                await operator.settle()
+                with SETTLE.time():
+                    await operator.settle()
             unlike = "" if isinstance(action, TakeScreenshot) else request.last_digest
             picture = await operator.look(unlike)
         if person is None and control.why_agent_may_not_look(self._lease) is not None:

@@ -42,13 +42,19 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     advertise: str = ""
     """`host:port` under which gateways reach this instance; empty finds it out."""
     recordings_dir: str = ""
-    """Of all instances, which else do not see each other's; empty is one in the temporary one."""
+    """Of all instances, which else do not see each other's; empty is one in the temporary one.
+
+    Name one that belongs to this deployment alone: what is there of chats that its store does not
+    know is deleted. The temporary one may be shared; only its oldest recordings are deleted.
+    """
     record: bool = False
     """Record every desktop from its start."""
     max_recording_s: Seconds = 3600.0
     max_recording_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = 500 << 20
     keep_recordings_s: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)] = 7 * 86_400.0
     """Recordings that began longer ago are deleted."""
+    deleted_check_s: Seconds = 15.0
+    """How often to ask whether chats were deleted; their desktops and recordings go with them."""
     vnc_address: str = ""
     """`host:port` or `unix:/path` of a VNC server to use in place of desktops of our own."""
     vnc_password: Secret = Secret("")

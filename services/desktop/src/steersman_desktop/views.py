@@ -26,6 +26,7 @@ log = structlog.stdlib.get_logger()
 CHUNK: Final = 64 << 10
 VIEWERS: Final = Gauge("steersman_desktop_viewers", "Live views that are open.")
 RELAYED: Final = Counter("steersman_desktop_relayed_bytes_total", "Bytes to viewers.")
+RECEIVED: Final = Counter("steersman_desktop_received_bytes_total", "Bytes from viewers.")
 DROPPED: Final = Counter("steersman_desktop_dropped_inputs_total", "Input of viewers, refused.")
 
 
@@ -139,6 +140,7 @@ class View:
         data: bytes | None = first
         try:
             while data is not None:
+                RECEIVED.inc(len(data))
                 inputs, dropped = stream.inputs, stream.dropped
                 writer.write(stream.feed(data))
                 if stream.inputs > inputs:
