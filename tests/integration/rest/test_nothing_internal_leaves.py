@@ -6,8 +6,9 @@ somebody has said how it is called on a chat that is full of secrets.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -363,6 +364,10 @@ def filled(value: Any, ids: dict[str, Any]) -> Any:
             return value
 
 
+def batched(routes: Sequence[tuple[str, str]], size: int) -> Iterator[Sequence[tuple[str, str]]]:
+    return (routes[at : at + size] for at in range(0, len(routes), size))
+
+
 @pytest.mark.timeout(600)  # every route there is
 @pytest.mark.usefixtures("admin")
 async def test_no_route_and_no_event_shows_what_is_internal(
@@ -373,9 +378,9 @@ async def test_no_route_and_no_event_shows_what_is_internal(
     settings = McpSettings(slug="lab", url="https://a.example", auth="api_key", api_key=_KEY)
     server = await store.rpc.call(CREATE_MCP_SERVER, CreateMcpServer(owner, settings))
     replies: list[str] = []
-    for (method, path), (body, rests) in ROUTES.items():
-        if path.endswith("/events"):
-            continue
+
+    async def ask(method: str, path: str) -> None:
+        body, rests = ROUTES[method, path]
         chat = await planted(store)
         if rests:
             chat = replace(chat, chat_id=(await answered(store, file=False))[0].chat.id)
@@ -409,6 +414,15 @@ async def test_no_route_and_no_event_shows_what_is_internal(
         assert clean(reply.content), (method, path)
         assert clean(str(reply.headers).encode()), (method, path)
         replies.append(reply.text)
+
+    routes = [route for route in ROUTES if not route[1].endswith("/events")]
+    # What is asked of services that are not here takes seconds to say so.
+    elsewhere = [route for route in routes if ELSEWHERE.get(route) == 503]
+    for batch in batched(elsewhere, 8):
+        await asyncio.gather(*(ask(*route) for route in batch))
+    for route in routes:
+        if route not in elsewhere:
+            await ask(*route)
     assert any("I look" in text for text in replies), "the chat that was shown was the planted one"
     # An event of the last chat that is seen through the relay: all before it were relayed too.
     last = await store.create("the end")

@@ -56,9 +56,11 @@ _LOOK_S: Final = 1.0
 _END_S: Final = 10.0
 _TELL_AGAIN_S: Final = 0.05
 _PATIENCE_S: Final = 30.0
+"""For the store, to be told how a set-up ended."""
+_WAIT_FOR_STORE_S: Final = 20.0
+"""For the store, to say where a call acts."""
 _WAITED_S: Final = 1.0
 """What a call that only reads may take before it counts as having waited for something."""
-"""For the store, to be told how a set-up ended."""
 
 Progress = Callable[[str], None]
 
@@ -466,7 +468,7 @@ class Desks:
         Raises:
             NoPlace: Its workspace cannot be used now; the text is for the model.
         """
-        found = await self._rpc.call(book.FIND, book.FindPlace(chat_id))
+        found = await self._found(chat_id)
         workspace = found.workspace
         if workspace is None:
             return None
@@ -474,6 +476,19 @@ class Desks:
             raise NoPlace(why_not(workspace))
         path = self.directories.managed(workspace.id)
         return CallPlace(path, workspace.id, found.environment, found.root_id or chat_id)
+
+    async def _found(self, chat_id: ChatId) -> book.Place:
+        """Ask the store, which may be starting again: a call must not fail for that."""
+        pause = 0.05
+        until = time.monotonic() + _WAIT_FOR_STORE_S
+        while True:
+            try:
+                return await self._rpc.call(book.FIND, book.FindPlace(chat_id))
+            except (Unavailable, DeadlineExceeded):
+                if time.monotonic() + pause > until:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
 
     async def of_chat(self, chat_id: ChatId) -> Workspace:
         """The workspace of a chat.
