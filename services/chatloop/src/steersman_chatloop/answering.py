@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from steersman_contracts.chats import ChatError, ErrorKind
 from steersman_contracts.ids import ModelName
 from steersman_contracts.rpc.worker import ModelAccess
@@ -37,6 +39,16 @@ class Answering:
         if error.retryable and self._failures < self._patience:
             return None
         return self._left.pop(0)
+
+    def is_for(self, own: ModelAccess) -> bool:
+        """Whether the chat's own model is still this one; that it has answered makes no other."""
+        return self.own == msgspec.structs.replace(own, reached=self.own.reached)
+
+    def refresh(self, model: ModelAccess) -> None:
+        """How the model that answers is reached now: an admin may have mended what failed."""
+        if self.model is self.own:
+            self.own = model
+        self.model = model
 
     def switch(self, model: ModelAccess) -> None:
         """Another model answers from here on."""

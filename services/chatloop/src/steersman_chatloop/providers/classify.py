@@ -35,6 +35,8 @@ class Rule(msgspec.Struct, frozen=True):
     text: re.Pattern[str] | None = None
     waits: bool | None = None
     """Whether the provider said how long to wait."""
+    reached: bool | None = None
+    """Whether a call to this address has ever succeeded."""
     says: str | None = None
     """Instead of the kind's own sentence."""
     once: bool = False
@@ -47,6 +49,7 @@ class Rule(msgspec.Struct, frozen=True):
             and (self.names is None or not self.names.isdisjoint(signal.names))
             and (self.text is None or self.text.search(signal.text) is not None)
             and (self.waits is None or self.waits is (signal.retry_after_s is not None))
+            and (self.reached is None or self.reached is signal.reached)
         )
 
 
@@ -59,6 +62,7 @@ def _rule(
     names: str = "",
     text: str = "",
     waits: bool | None = None,
+    reached: bool | None = None,
     says: str | None = None,
     once: bool = False,
 ) -> Rule:
@@ -70,6 +74,7 @@ def _rule(
         frozenset(names.split()) or None,
         re.compile(text, re.IGNORECASE) if text else None,
         waits,
+        reached,
         says,
         once,
     )
@@ -78,6 +83,9 @@ def _rule(
 LOST: Final = "The connection to {provider} was lost before the answer was complete."
 UNREACHABLE: Final = "{provider} cannot be reached."
 NO_HOST: Final = "{provider} cannot be reached: check its base URL."
+NEVER_REACHED: Final = (
+    "{provider} cannot be reached, and never was: check its base URL and the network."
+)
 UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is wrong."
 NO_ROOM: Final = (
     "{provider} used up its limit of output tokens before it answered: raise it for this model."
@@ -189,6 +197,13 @@ RULES: Final = (
         r"|certificate verify failed|wrong version number",
         says=NO_HOST,
     ),
+    # An address that has never answered is more likely wrong than down: nobody is to wait for it.
+    _rule(
+        "config",
+        names="ConnectError ClientConnectorError ConnectTimeout",
+        reached=False,
+        says=NEVER_REACHED,
+    ),
     _rule(
         "timeout",
         retryable=True,
@@ -263,7 +278,7 @@ def classify(
     """Say what went wrong, whether to try again, and when."""
     if isinstance(error, ProviderFailed):
         return error
-    signal = signal_of(error, now=now)
+    signal = msgspec.structs.replace(signal_of(error, now=now), reached=access.reached)
     rule = next(rule for rule in RULES if rule.matches(signal))
     retryable = rule.retryable if signal.should_retry is None else signal.should_retry
     return failure(

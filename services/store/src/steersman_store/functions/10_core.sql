@@ -194,6 +194,7 @@ BEGIN
         RETURNING * INTO m;
     IF step THEN
         PERFORM record_usage(c, p_model, p_usage, spent);
+        PERFORM note_answer(m);
     END IF;
     IF p_visibility <> 'model' THEN
         PERFORM emit(c, 'message.created', json_build_object(
