@@ -10,12 +10,15 @@ from support.services import SECRET_KEY
 
 from steersman_contracts.chats import Role, Usage
 from steersman_contracts.ids import ModelName
+from steersman_contracts.model_options import Prices
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import models as rpc
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.settings import load_settings
 from steersman_store.database import open_database
+from steersman_store.models import Models
 from steersman_store.presets import presets, write_presets
+from steersman_store.price_list import PriceList
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 
@@ -43,6 +46,20 @@ async def start(store: StoreDriver, database_url: str) -> AsyncGenerator[Start]:
         yield write
 
 
+@pytest.fixture
+async def look_up_prices(database_url: str) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """What a store does then, beside its work; at first nothing answers in time."""
+    hasty, price_list = PriceList(answer_s=0), PriceList(answer_s=60)
+    async with open_database(database_url, size=2) as database:
+
+        async def look_up() -> None:
+            await Models(database, hasty).fill_prices()
+            await Models(database, price_list).fill_prices()
+
+        yield look_up
+    await price_list.aclose()
+
+
 async def listed(store: StoreDriver) -> dict[str, rpc.Provider]:
     found = await store.rpc.call(rpc.LIST_PROVIDERS, rpc.ListProviders(store.actor))
     return {provider.id: provider for provider in found.providers}
@@ -65,7 +82,7 @@ def answer(words: str) -> work.NewMessage:
 
 
 async def test_a_key_in_the_environment_is_enough_and_that_of_an_admin_wins(
-    store: StoreDriver, start: Start
+    store: StoreDriver, start: Start, look_up_prices: Callable[[], Awaitable[None]]
 ) -> None:
     await start(KEYS)
 
@@ -83,6 +100,12 @@ async def test_a_key_in_the_environment_is_enough_and_that_of_an_admin_wins(
     assert offered[default].provider_id == "anthropic"
     assert {model.availability for model in offered.values()} == {"available"}
     assert (await access(store, default)).api_key == "claude-of-the-environment"
+    assert offered[default].settings.prices == Prices(), "nobody has looked yet"
+    await look_up_prices()
+    priced = (await models(store))[default]
+    assert priced.settings.prices.input
+    assert priced.settings.prices.output
+    assert not priced.prices_edited
     # Nobody has called any of them yet; the address of the local one came with the deployment.
     reached = {
         name: (await access(store, name)).reached

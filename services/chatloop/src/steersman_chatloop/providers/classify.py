@@ -84,7 +84,8 @@ LOST: Final = "The connection to {provider} was lost before the answer was compl
 UNREACHABLE: Final = "{provider} cannot be reached."
 NO_HOST: Final = "{provider} cannot be reached: check its base URL."
 NEVER_REACHED: Final = (
-    "{provider} cannot be reached, and never was: check its base URL and the network."
+    "{provider} cannot be reached, and has answered no chat so far: "
+    "check its base URL and the network."
 )
 UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is wrong."
 NO_ROOM: Final = (
