@@ -81,6 +81,20 @@ MISTAKES: Final = {
         provider={"base_url": NOWHERE},
         mended={"base_url": "{base_url}", "api_key": KEY},
     ),
+    "wrong-scheme": Mistake(
+        "responses",
+        ("config", None),
+        "fetch_failed",
+        provider={"base_url": "{tls}"},
+        mended={"base_url": "{base_url}"},
+    ),
+    "no-http": Mistake(
+        "anthropic",
+        ("config", None),
+        "fetch_failed",
+        provider={"base_url": "{mail}"},
+        mended={"base_url": "{base_url}", "api_key": KEY},
+    ),
     "unknown-model": Mistake("google", ("config", 404), "available", model_id="nobody"),
     "bad-option": Mistake(
         "chat",
@@ -113,6 +127,18 @@ def closed() -> Generator[str]:
     """The address of a server that is not there."""
     with deaf() as taken:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+
+
+@pytest.fixture
+async def mail() -> AsyncGenerator[str]:
+    """The address of a server that speaks something else than HTTP."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.fixture
@@ -178,10 +204,16 @@ async def new_chat(admin: httpx2.AsyncClient, model: str) -> str:
 
 
 async def test_whatever_is_wrong_ends_the_turn_at_once_and_works_when_it_is_mended(
-    admin: httpx2.AsyncClient, fakes: FakeProviders, closed: str
+    admin: httpx2.AsyncClient, fakes: FakeProviders, closed: str, mail: str
 ) -> None:
     async def walk(name: str, mistake: Mistake) -> None:
-        places = {"base_url": base_url(fakes, mistake.kind), "closed": closed}
+        right = base_url(fakes, mistake.kind)
+        places = {
+            "base_url": right,
+            "tls": right.replace("http:", "https:"),
+            "closed": closed,
+            "mail": mail,
+        }
 
         def filled(fields: dict[str, Any]) -> dict[str, Any]:
             return {

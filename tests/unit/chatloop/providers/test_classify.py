@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import aiohttp
 import anthropic
 import httpx2
 import msgspec
@@ -334,6 +335,7 @@ UNREACHED: Final[list[Exception]] = [
     because(anthropic.APITimeoutError(REQUEST), httpx2.ConnectTimeout("no answer in 10 s")),
     httpx2.ConnectError("[Errno -3] Temporary failure in name resolution"),
     httpx2.ConnectError("[Errno 101] Network is unreachable"),
+    because(httpx2.RemoteProtocolError("no status"), aiohttp.ServerDisconnectedError()),
 ]
 NEVER: Final = msgspec.structs.replace(ACCESS, reached=False)
 

@@ -205,6 +205,10 @@ RULES: Final = (
         reached=False,
         says=NEVER_REACHED,
     ),
+    # Nor has one that hangs up at once, or speaks another protocol: TLS, or that of a database.
+    _rule(
+        "config", names="ServerDisconnectedError ClientResponseError", reached=False, says=NO_API
+    ),
     _rule(
         "timeout",
         retryable=True,
