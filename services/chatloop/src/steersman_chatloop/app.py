@@ -42,12 +42,14 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 idle_s=settings.idle_timeout_s,
             )
             stack.push_async_callback(providers.aclose)
+            toolbox = Toolbox(rpc)
+            stack.push_async_callback(toolbox.aclose)
             around = Surroundings(
                 client=client,
                 rpc=rpc,
                 publisher=Publisher(client),
                 providers=providers,
-                toolbox=Toolbox(rpc),
+                toolbox=toolbox,
                 files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
                 contexts=WorkspaceContexts(client),
                 settings=settings,
