@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -25,7 +27,7 @@ from steersman_contracts.deltas import (
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
-from steersman_runtime.jetstream import Publisher
+from steersman_runtime.jetstream import Publisher, request
 from steersman_runtime.nats_client import NatsClient, encode_headers
 
 WORDS = " ".join(f"word{number}" for number in range(60))
@@ -43,6 +45,37 @@ async def stream_as(
         msgspec.json.encode(event),
         headers=encode_headers({events.EVENT_HEADER: event.name}),
     )
+
+
+@asynccontextmanager
+async def log_away_at_first(client: NatsClient) -> AsyncGenerator[None]:
+    """Whoever reads the event log is told that nobody answers, until the first has been."""
+    stream = f"STREAM.INFO.{subjects.EVENT_STREAM}"
+    _, told = await request(client, f"$JS.API.{stream}", b"")
+    config = msgspec.json.decode(told)["config"]
+
+    async def answers(*, directly: bool) -> None:
+        body = msgspec.json.encode(config | {"allow_direct": directly})
+        _, told = await request(client, f"$JS.API.STREAM.UPDATE.{subjects.EVENT_STREAM}", body)
+        assert "error" not in msgspec.json.decode(told)
+
+    asked = asyncio.Event()
+
+    def refuse(_: bytes, reply: bytes, __: bytes, ___: bytes) -> None:
+        client.send(reply.decode(), b"", headers=b"NATS/1.0 503\r\n\r\n")
+        asked.set()
+
+    async def come_back() -> None:
+        await asked.wait()
+        client.unlisten(sid)
+        await answers(directly=True)
+
+    await answers(directly=False)
+    sid = client.listen(f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}", refuse)
+    back = asyncio.create_task(come_back())
+    yield
+    async with asyncio.timeout(60):
+        await back
 
 
 def streamed(store: StoreDriver, chat_id: ChatId) -> dict[tuple[int, int], Parts]:
@@ -266,22 +299,6 @@ async def test_a_call_with_broken_arguments_or_an_unknown_tool_is_answered_and_n
     assert words_of(messages[3]) == "sorry"
 
 
-async def test_a_chatloop_that_is_stopped_hands_its_chats_over(
-    store: StoreDriver, nats: NatsServer, fakes: FakeProviders, models: ModelSetup
-) -> None:
-    fakes.script("m", Turn([Text(WORDS)]))
-    fakes.hold("m", deltas=5)
-    async with running_chatloop(nats.url(), instance="first", lease_s=300.0):
-        chat = await store.create("hello", model=await models.add("chat", "m"))
-        async with asyncio.timeout(60):
-            await fakes.held("m")
-
-    async with running_chatloop(nats.url(), instance="second", lease_s=300.0):
-        await store.at_rest(chat.id)
-
-    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
-
-
 @pytest.mark.usefixtures("chatloops")
 async def test_the_next_turn_sends_the_whole_conversation(
     store: StoreDriver, fakes: FakeProviders, models: ModelSetup
@@ -316,7 +333,7 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
     await store.interrupt(chat.id)
     await expire_leases(database_url)
 
-    async with running_chatloop(nats.url()):
+    async with log_away_at_first(client), running_chatloop(nats.url()):
         rested = await store.at_rest(chat.id)
 
     assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")

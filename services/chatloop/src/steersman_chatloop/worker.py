@@ -224,11 +224,15 @@ class Worker:
             elif _is_interrupt(lease.status, lease.history_version, run):
                 run.steering.interrupt()  # the control message was lost
 
-    async def drain(self, timeout_s: float) -> None:
-        """Hand everything over: at step boundaries, and after most of `timeout_s` at once."""
+    def begin_drain(self) -> None:
+        """Hand everything over at step boundaries; `pull` must have been told to end before."""
         self._draining = True
         for run in self._runs.values():
             run.steering.drain(at_once=False)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Hand everything over: at step boundaries, and after most of `timeout_s` at once."""
+        self.begin_drain()
         if not await self._tasks.finish(max(0.1, timeout_s - 3)):
             for run in self._runs.values():
                 run.steering.drain(at_once=True)
