@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
+from steersman_chatloop.attempt import MOST, Attempt
 from steersman_chatloop.failures import classify
+from steersman_chatloop.providers.base import ProviderFailed
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.steering import Steering
+from steersman_contracts.deltas import TextDelta
 from steersman_contracts.errors import DeadlineExceeded
 from steersman_gateway.settings import Settings as GatewaySettings
 from steersman_runtime.settings import Secret
@@ -60,6 +63,19 @@ def test_an_error_of_ours_is_classified_and_says_nothing_of_what_people_wrote() 
     assert (broken.kind, broken.detail, broken.retryable) == ("generic", "ValueError", False)
     assert (slow.kind, slow.detail, slow.retryable) == ("timeout", "DeadlineExceeded", True)
     assert "secret" not in f"{broken}{slow}"
+
+
+def test_an_answer_without_an_end_is_cut_off_before_it_fills_the_memory() -> None:
+    attempt = Attempt()
+    text = "x" * (MOST // 8)
+    for _ in range(7):
+        attempt.take(TextDelta(0, text))
+
+    with pytest.raises(ProviderFailed) as failed:
+        attempt.take(TextDelta(0, text))
+
+    assert (failed.value.error.kind, failed.value.error.retryable) == ("generic", False)
+    assert len(attempt.builder.parts()) == 1, "what arrived is kept"
 
 
 def test_the_limits_that_were_promised_are_the_defaults() -> None:

@@ -261,7 +261,11 @@ class ChatRun:
                 return
 
     async def _stream_step(self, attempt: Attempt) -> None:
-        request = await self._requests.step(self._answering.model, self._for_model())
+        try:
+            request = await self._requests.step(self._answering.model, self._for_model())
+        except ProviderFailed as error:  # a file cannot be read now: tried again like any other
+            attempt.number, attempt.failed = self.chat.generation_attempt, error
+            return
         await self._stream(attempt, request, self._claim.begin_attempt)
 
     async def _stream(self, attempt: Attempt, request: StepRequest, begin: Begin) -> None:
@@ -276,7 +280,7 @@ class ChatRun:
                     if isinstance(event, StepEnded):
                         attempt.ended = event
                         continue
-                    attempt.builder.apply(event)
+                    attempt.take(event)
                     if not isinstance(event, PartClosed):
                         attempt.episode.add(event)
             attempt.number = await begun
@@ -367,7 +371,11 @@ class ChatRun:
     async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
         """Summarise; without a summary the turn goes on, unless the provider had refused it."""
         own = self._answering.model
-        request = await self._requests.step(own, self._for_model())
+        try:
+            request = await self._requests.step(own, self._for_model())
+        except ProviderFailed as error:  # a file cannot be read now: there is no summary either
+            await self._without_summary(error.error, overflow)
+            return
         writer = await self._writer()
         if writer is not own:  # its cache knows nothing of this chat: no need for the same prefix
             request = msgspec.structs.replace(request, model=writer, tools=())
@@ -392,7 +400,15 @@ class ChatRun:
         ended = _has_ended(self._for_model())
         if await summariser.settle():
             self._reentries += ended and not wanted.at_rest
-        elif overflow is not None and overflow.failed is not None:
+        else:
+            await self._go_on_without(overflow)
+
+    async def _without_summary(self, error: ChatError, overflow: Attempt | None) -> None:
+        await self._claim.fail_compaction(error)
+        await self._go_on_without(overflow)
+
+    async def _go_on_without(self, overflow: Attempt | None) -> None:
+        if overflow is not None and overflow.failed is not None:
             await self._finish_error(overflow.failed.error, overflow)
         else:
             self._no_summary_before = self.chat.steps + _PAUSE_STEPS
