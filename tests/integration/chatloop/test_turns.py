@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
-from support.chat_driver import StoreDriver, words_of
+from support.chat_driver import StoreDriver, assistant, words_of
 from support.chatloop import KINDS, ModelSetup, ToolHost, said
 from support.databases import expire_leases
 from support.services import running_chatloop
@@ -25,7 +25,7 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import Parts, TextPart, ToolResultPart
+from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.jetstream import Publisher, request
 from steersman_runtime.nats_client import NatsClient, encode_headers
@@ -320,9 +320,19 @@ async def test_the_next_turn_sends_the_whole_conversation(
     ]
 
 
-async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
-    store: StoreDriver, nats: NatsServer, client: NatsClient, database_url: str
+async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen_and_ends_its_calls(
+    store: StoreDriver,
+    nats: NatsServer,
+    client: NatsClient,
+    database_url: str,
+    tool_host: ToolHost,
 ) -> None:
+    calling = await store.create("hello")
+    await store.acquire(calling.id, "dead", lease_s=60)
+    await store.commit(
+        await store.fence(calling.id, "dead"), assistant(ToolCallPart("c1", "build", {}))
+    )
+    await store.interrupt(calling.id)
     chat = await store.create("hello")
     await store.acquire(chat.id, "dead", lease_s=60)
     fence = await store.fence(chat.id, "dead")
@@ -335,6 +345,9 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
 
     async with log_away_at_first(client), running_chatloop(nats.url()):
         rested = await store.at_rest(chat.id)
+        await store.at_rest(calling.id)
+        async with asyncio.timeout(60):
+            assert (await tool_host.cancelled.get()).call_id == "c1"
 
     assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
     _, partial, results = await store.messages(chat.id)

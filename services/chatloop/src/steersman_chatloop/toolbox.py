@@ -207,10 +207,13 @@ class Toolbox:
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
             if not hands_on():
-                request = CancelCall(chat_id, call.call_id, epoch)
-                cancel = self._rpc.call(CANCEL_CALL, request, deadline_s=5)
-                self._background.start(_quietly(cancel))
+                self.stop(chat_id, call, epoch)
             raise
+
+    def stop(self, chat_id: ChatId, call: ToolCallPart, epoch: int) -> None:
+        """Tell the host of a call, wherever it runs, that nobody wants it any more."""
+        request = CancelCall(chat_id, call.call_id, epoch)
+        self._background.start(_quietly(self._rpc.call(CANCEL_CALL, request, deadline_s=5)))
 
     async def _result(
         self,

@@ -50,11 +50,13 @@ from steersman_chatloop.history import History
 from steersman_chatloop.left_behind import left_behind
 from steersman_chatloop.limits import limit_reached
 from steersman_chatloop.loop_guard import NOTICE, Guard
+from steersman_chatloop.offers import chat_tools_of
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
     open_calls,
     tool_message,
+    unanswered_calls,
     with_closed_calls,
 )
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
@@ -457,8 +459,18 @@ class ChatRun:
         """What a turn that is to be interrupted has left: by us, or by a worker that died."""
         preview = await left_behind(self._around, self.chat, hurried=lambda: self.steering.hurried)
         if preview is None:
+            self._stop_calls()
             return open_calls(self._for_model())
         return with_closed_calls(self._assistant(preview.parts, "interrupted"))
+
+    def _stop_calls(self) -> None:
+        """What a worker that is gone had begun may still run: only it would have ended that."""
+        chat = self.chat
+        names = {tool.name for tool in chat.client_tools}
+        names |= {tool.spec.name for tool in chat_tools_of(chat)}
+        for call in unanswered_calls(self._for_model()):
+            if call.tool not in names:
+                self._around.toolbox.stop(chat.chat_id, call, self._calls_message())
 
     def _partial(self, attempt: Attempt, stop: StopReason) -> NewMessages:
         """What arrived of a step; its tokens count where the provider has said how many."""
