@@ -81,6 +81,10 @@ async def test_what_breaks_ends_as_an_error_that_says_so_and_the_worker_takes_th
         "UPDATE chats SET response_schema = '{\"type\": 5}' WHERE id = $1", breaking.id
     )
     await store.send(breaking.id, "{}")
+    # Before it, and again and again: whoever took it died.
+    deadly = await store.create("first")
+    await store.acquire(deadly.id, "dead")
+    await database.execute("UPDATE chats SET generation_attempt = 25 WHERE id = $1", deadly.id)
     await expire_leases(database_url)
 
     async with running_chatloop(nats.url(), max_concurrent_turns=1):
@@ -88,6 +92,7 @@ async def test_what_breaks_ends_as_an_error_that_says_so_and_the_worker_takes_th
             chat.id: await store.at_rest(chat.id)
             for chat in (unreadable, interrupted, long, breaking)
         }
+        buried = await store.at_rest(deadly.id)
         fine = await store.create("still there?")
         assert (await store.at_rest(fine.id)).last_outcome == "completed"
 
@@ -98,6 +103,9 @@ async def test_what_breaks_ends_as_an_error_that_says_so_and_the_worker_takes_th
             "generic",
             "Something went wrong on our side.",
         )
+    assert buried.last_error is not None
+    assert (buried.status, buried.last_error.retryable) == (Status.ERROR, True)
+    assert len(await store.messages(deadly.id)) == 1, "its model was not called once more"
     _, answer = await store.messages(breaking.id)
     assert (words_of(answer), answer.stop) == ("{}", "unknown")
     assert answer.usage is not None
@@ -139,7 +147,7 @@ async def test_a_turn_lets_go_of_a_store_that_stays_away_and_its_successor_loses
     assert len(fakes.requests) == 3
 
 
-async def test_a_turn_ends_after_so_many_model_calls_and_a_client_has_five_minutes(
+async def test_a_turn_has_so_many_model_calls_its_client_five_minutes_and_nobody_a_month(
     store: StoreDriver,
     nats: NatsServer,
     fakes: FakeProviders,
@@ -155,16 +163,23 @@ async def test_a_turn_ends_after_so_many_model_calls_and_a_client_has_five_minut
     steps = [Turn([ToolCall("look", {"at": number})]) for number in range(9)]
     fakes.script("endless", Script(steps))
     fakes.script("asking", Turn([ToolCall("ask_client", {})]))
+    fakes.script("late", Turn([Text("at last")]))
+    fakes.fail("late", 429, retry_after=30 * 86_400)
     tools = (ClientTool("ask_client", "Ask.", {"type": "object", "properties": {}}),)
     async with running_chatloop(nats.url(), max_steps=3):
         endless = await store.create("go", model=await models.add("chat", "endless"))
         model = await models.add("chat", "asking")
         asking: Chat = await store.create("go", model=model, client_tools=tools)
+        late = await store.create("go", model=await models.add("chat", "late"))
         rested = await store.at_rest(endless.id)
         await store.log.until(asking.id, events.ActionRequired)
+        refused = await store.at_rest(late.id)
 
     assert (rested.status, rested.last_outcome) == (Status.WAITING, "step_limit")
     assert [request.model for request in fakes.requests].count("endless") == 3
+    # Nobody waits a month in the middle of a turn.
+    assert refused.last_error is not None
+    assert (refused.status, refused.last_error.kind) == (Status.ERROR, "rate_limit")
     assert broken(await read_rows(database, endless.id)) == []
     row = await database.fetchrow(
         "SELECT extract(epoch FROM action_expires_at - updated_at)::float AS given_s "

@@ -62,7 +62,7 @@ from steersman_chatloop.partial import (
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
-from steersman_chatloop.retries import delay_s
+from steersman_chatloop.retries import MOST_S, delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
 from steersman_chatloop.summarising import Begin, Summariser
@@ -91,6 +91,10 @@ _ANSWERED: Final = frozenset({"end", "stop-sequence", "unknown"})
 """Stops after which what was said is the answer."""
 _PAUSE_STEPS: Final = 5
 """Steps after a summary that failed, before another one is tried."""
+
+_NEVER_ENDED: Final = ChatError(
+    "generic", "The model was called again and again, and never came to an end.", retryable=True
+)
 
 TURN_SECONDS = Histogram(
     "steersman_turn_seconds",
@@ -206,7 +210,7 @@ class ChatRun:
 
     def _decide(self, messages: Sequence[Message]) -> Decision:
         chat, settings = self.chat, self._around.settings
-        if self._begins_turn():
+        if self._in_turn != self._claim.turns_ended:
             self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
             self._answering = Answering(chat.model)
         elif self._answering.own != chat.model:
@@ -233,7 +237,11 @@ class ChatRun:
     # -- a step ----------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        failures = 0
+        failures, most = 0, self._around.settings.max_attempts
+        if self.chat.generation_attempt - self.chat.begun >= most:
+            # By workers that are gone. Perhaps it is what ends them; it is to end no more.
+            await self._finish_error(_NEVER_ENDED)
+            return
         while True:
             attempt = Attempt()
             self._running, self._runs_after = attempt, self.chat.history_version
@@ -252,10 +260,10 @@ class ChatRun:
             if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
                 await self._compact(Compact("automatic"), overflow=attempt)
                 return
-            if not error.retryable or failures >= self._around.settings.max_attempts:
+            wait = delay_s(failures, attempt.failed.retry_after_s)
+            if not error.retryable or failures >= most or wait > MOST_S:
                 await self._finish_error(error, attempt)
                 return
-            wait = delay_s(failures, attempt.failed.retry_after_s)
             RETRIES.labels(error.kind).inc()
             log.info("attempt.failed", attempt=attempt.number, kind=error.kind, retry_in_s=wait)
             await self._claim.record_retry(attempt.number, error, wait)
