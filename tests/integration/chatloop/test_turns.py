@@ -340,6 +340,8 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen_and_en
     await stream_as(client, chat.id, [TextDelta(0, "one "), TextDelta(0, "two")])
     call = ToolCallStarted(1, "call-1", "read_file")
     await stream_as(client, chat.id, [call, ToolArgumentsDelta(1, '{"path"')], seq=2)
+    # After a hole: NATS was away for a moment, and did not take what came between.
+    await stream_as(client, chat.id, [ToolArgumentsDelta(1, '"b"}'), TextDelta(2, "x")], seq=4)
     await store.interrupt(chat.id)
     await expire_leases(database_url)
 
