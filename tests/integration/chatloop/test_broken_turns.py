@@ -131,14 +131,14 @@ async def test_a_turn_lets_go_of_a_store_that_stays_away_and_its_successor_loses
         # Whole, and nobody takes it: what people have seen of it is in the event log alone.
         await until(lambda: owned() == 0)
 
-        connection = await asyncpg.connect(database_url)
-        # A person wanted the end of one, and the worker was not told any more.
-        await connection.execute("SELECT interrupt_chat($1, $2)", store.actor.user_id, stopped.id)
-        await connection.close()
-        await expire_leases(database_url)
-        async with running_stores(nats.url(), database_url):
-            ends = [await store.at_rest(chat.id) for chat in (going, stopped)]
-            said = {chat.id: (await store.messages(chat.id))[1:] for chat in (going, stopped)}
+    connection = await asyncpg.connect(database_url)
+    # A person wanted the end of one, and the worker was not told any more.
+    await connection.execute("SELECT interrupt_chat($1, $2)", store.actor.user_id, stopped.id)
+    await connection.close()
+    await expire_leases(database_url)
+    async with running_stores(nats.url(), database_url), running_chatloop(nats.url()):
+        ends = [await store.at_rest(chat.id) for chat in (going, stopped)]
+        said = {chat.id: (await store.messages(chat.id))[1:] for chat in (going, stopped)}
 
     assert [chat.last_outcome for chat in ends] == ["completed", "interrupted"]
     assert [(words_of(m), m.stop) for m in said[going.id]] == [(WORDS, "end")]

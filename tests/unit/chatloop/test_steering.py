@@ -11,8 +11,9 @@ from steersman_chatloop.failures import classify
 from steersman_chatloop.providers.base import ProviderFailed
 from steersman_chatloop.settings import Settings
 from steersman_chatloop.steering import Steering
-from steersman_contracts.deltas import TextDelta
+from steersman_contracts.deltas import TextDelta, ToolArgumentsDelta
 from steersman_contracts.errors import DeadlineExceeded
+from steersman_contracts.parts import TextPart
 from steersman_gateway.settings import Settings as GatewaySettings
 from steersman_runtime.settings import Secret
 
@@ -76,6 +77,17 @@ def test_an_answer_without_an_end_is_cut_off_before_it_fills_the_memory() -> Non
 
     assert (failed.value.error.kind, failed.value.error.retryable) == ("generic", False)
     assert len(attempt.builder.parts()) == 1, "what arrived is kept"
+
+
+def test_an_answer_that_contradicts_itself_is_a_failure_of_its_provider() -> None:
+    attempt = Attempt()
+    attempt.take(TextDelta(0, "words"))
+
+    with pytest.raises(ProviderFailed) as failed:
+        attempt.take(ToolArgumentsDelta(0, "{}"))
+
+    assert failed.value.error.kind == "generic"
+    assert attempt.builder.parts() == (TextPart("words"),)
 
 
 def test_the_limits_that_were_promised_are_the_defaults() -> None:

@@ -13,6 +13,7 @@ MOST: Final = 16 * 2**20
 """Characters and events of one attempt, together: far beyond what any model says, or can be
 stored. A server that never comes to an end would fill the memory that other chats share."""
 _ENDLESS: Final = ChatError("generic", "The answer of the model was too long, and was cut off.")
+_GARBLED: Final = ChatError("generic", "The answer of the model cannot be used: its parts clash.")
 
 
 class Attempt:
@@ -30,9 +31,12 @@ class Attempt:
         """Take in what has arrived.
 
         Raises:
-            ProviderFailed: There is no end to it.
+            ProviderFailed: There is no end to it, or it contradicts what came before.
         """
-        self.builder.apply(event)
+        try:
+            self.builder.apply(event)
+        except ValueError as error:
+            raise ProviderFailed(_GARBLED) from error
         self._left -= 1 + len(getattr(event, "text", ""))
         if self._left < 0:
             raise ProviderFailed(_ENDLESS)
