@@ -20,6 +20,7 @@ from steersman.embedded.nats import NatsServer
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, ClientTool, Status
 from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc import worker as work
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.nats_client import NatsClient
 
@@ -145,6 +146,41 @@ async def test_a_turn_lets_go_of_a_store_that_stays_away_and_its_successor_loses
     assert [(words_of(m), m.stop) for m in said[stopped.id]] == [(WORDS, "interrupted")]
     # One more model call, for the step that could not be saved and that somebody still wants.
     assert len(fakes.requests) == 3
+
+
+@pytest.mark.usefixtures("tool_host")
+async def test_a_chat_that_cannot_be_loaded_for_a_moment_is_loaded_a_moment_later(
+    store: StoreDriver,
+    nats: NatsServer,
+    client: NatsClient,
+    database: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    chat = await store.create("first")
+    await store.acquire(chat.id)
+    await store.finish(await store.fence(chat.id), assistant("an answer"))
+    # More than fits one reply, so that pages follow.
+    await database.execute("UPDATE messages SET size = 100000000 WHERE chat_id = $1", chat.id)
+    whole: str = await database.fetchval("SELECT pg_get_functiondef('load_history'::regproc)")
+    head, _, _ = whole.partition("DECLARE")
+    await database.execute(f"{head} BEGIN PERFORM refuse('unavailable', 'away'); END $function$")
+    asked: asyncio.Queue[None] = asyncio.Queue()
+
+    def on_ask(_: bytes, __: bytes, ___: bytes, ____: bytes) -> None:
+        asked.put_nowait(None)
+
+    client.listen(work.LOAD_HISTORY.subject, on_ask)
+
+    async with running_chatloop(nats.url()):
+        await store.send(chat.id, "second")
+        async with asyncio.timeout(60):
+            for _ in range(2):
+                await asked.get()
+        await database.execute(whole)
+        rested = await store.at_rest(chat.id)
+
+    assert (rested.last_outcome, rested.last_error) == ("completed", None)
+    words = [words_of(message) for message in await store.messages(chat.id)]
+    assert words == ["first", "an answer", "second", "second"]
 
 
 async def test_a_turn_has_so_many_model_calls_its_client_five_minutes_and_nobody_a_month(
