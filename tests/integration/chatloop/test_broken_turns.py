@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 
 import asyncpg
+import msgspec
 import pytest
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from prometheus_client import REGISTRY
@@ -149,38 +151,46 @@ async def test_a_turn_lets_go_of_a_store_that_stays_away_and_its_successor_loses
 
 
 @pytest.mark.usefixtures("tool_host")
-async def test_a_chat_that_cannot_be_loaded_for_a_moment_is_loaded_a_moment_later(
+async def test_a_chat_that_cannot_be_loaded_for_a_moment_is_loaded_or_interrupted_a_moment_later(
     store: StoreDriver,
     nats: NatsServer,
     client: NatsClient,
     database: asyncpg.Connection[asyncpg.Record],
 ) -> None:
-    chat = await store.create("first")
-    await store.acquire(chat.id)
-    await store.finish(await store.fence(chat.id), assistant("an answer"))
+    chats = [await store.create("first") for _ in range(2)]
+    for chat in chats:
+        await store.acquire(chat.id)
+        await store.finish(await store.fence(chat.id), assistant("an answer"))
     # More than fits one reply, so that pages follow.
-    await database.execute("UPDATE messages SET size = 100000000 WHERE chat_id = $1", chat.id)
+    await database.execute("UPDATE messages SET size = 100000000")
     whole: str = await database.fetchval("SELECT pg_get_functiondef('load_history'::regproc)")
     head, _, _ = whole.partition("DECLARE")
     await database.execute(f"{head} BEGIN PERFORM refuse('unavailable', 'away'); END $function$")
-    asked: asyncio.Queue[None] = asyncio.Queue()
+    asked: asyncio.Queue[ChatId] = asyncio.Queue()
 
-    def on_ask(_: bytes, __: bytes, ___: bytes, ____: bytes) -> None:
-        asked.put_nowait(None)
+    def on_ask(_: bytes, __: bytes, ___: bytes, body: bytes) -> None:
+        asked.put_nowait(msgspec.json.decode(body, type=work.LoadHistory).chat_id)
 
     client.listen(work.LOAD_HISTORY.subject, on_ask)
 
     async with running_chatloop(nats.url()):
-        await store.send(chat.id, "second")
+        for chat in chats:
+            await store.send(chat.id, "second")
+        twice: Counter[ChatId] = Counter()
         async with asyncio.timeout(60):
-            for _ in range(2):
-                await asked.get()
+            while len(twice) < 2 or min(twice.values()) < 2:
+                twice[await asked.get()] += 1
+        going, stopped = chats
+        await store.interrupt(stopped.id)
         await database.execute(whole)
-        rested = await store.at_rest(chat.id)
+        rested = [await store.at_rest(chat.id) for chat in chats]
 
-    assert (rested.last_outcome, rested.last_error) == ("completed", None)
-    words = [words_of(message) for message in await store.messages(chat.id)]
+    assert [chat.last_outcome for chat in rested] == ["completed", "interrupted"]
+    assert [chat.last_error for chat in rested] == [None, None]
+    words = [words_of(message) for message in await store.messages(going.id)]
     assert words == ["first", "an answer", "second", "second"]
+    words = [words_of(message) for message in await store.messages(stopped.id)]
+    assert words == ["first", "an answer", "second"], "its model was not called any more"
 
 
 async def test_a_turn_has_so_many_model_calls_its_client_five_minutes_and_nobody_a_month(
