@@ -83,11 +83,13 @@ async def close(around: Surroundings, fence: rpc.Fence, error: Exception) -> Non
                 fence, history_version=details["history_version"], status=Status(details["status"])
             )
             continue
-        except SteersmanError as again:  # the lease ends
+        except (
+            SteersmanError
+        ) as again:  # the lease ends: not at once, or it would go round and round
             log.error("chat.not_closed", error_code=again.code)  # noqa: TRY400  # the code says it all
+            return
         break
-    # A queued message may have been promoted, or the answer was unreadable: nobody is to wait for
-    # the end of the lease.
+    # A queued message may have been promoted: nobody is to wait for the end of the lease.
     with suppress(SteersmanError):
         await around.rpc.call(rpc.ABANDON, rpc.Abandon(fence.chat_id, around.runner_id))
 
