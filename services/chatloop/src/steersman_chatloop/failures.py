@@ -83,11 +83,9 @@ async def close(around: Surroundings, fence: rpc.Fence, error: Exception) -> Non
                 fence, history_version=details["history_version"], status=Status(details["status"])
             )
             continue
-        except (
-            SteersmanError
-        ) as again:  # the lease ends: not at once, or it would go round and round
+        except SteersmanError as again:
             log.error("chat.not_closed", error_code=again.code)  # noqa: TRY400  # the code says it all
-            return
+            return  # the lease ends by itself: given back, the chat would go round and round
         break
     # A queued message may have been promoted: nobody is to wait for the end of the lease.
     with suppress(SteersmanError):
