@@ -315,13 +315,13 @@ async def test_a_wait_for_another_attempt_ends_with_an_interrupt_and_with_the_pr
     admin: httpx2.AsyncClient, fakes: FakeProviders
 ) -> None:
     model = await put(admin, "p", "anthropic", {"base_url": base_url(fakes, "anthropic")})
-    fakes.fault("m", HttpError(429, retry_after=3600))
+    fakes.fault("m", HttpError(429, retry_after=600))
     chat = await new_chat(admin, model)
     async with watching(admin, chat) as live:
         await live.next()
         await admin.post(f"{CHATS}/{chat}/messages", json={"text": "hello"})
         retry = (await live.until("retry.scheduled"))[-1].body
-        assert (retry["kind"], retry["delay_ms"]) == ("rate_limit", 3_600_000)
+        assert (retry["kind"], retry["delay_ms"]) == ("rate_limit", 600_000)
         assert (await admin.get(f"{CHATS}/{chat}")).json()["status"] == "running"
 
         assert (await admin.post(f"{CHATS}/{chat}/interrupt", json={})).is_success
