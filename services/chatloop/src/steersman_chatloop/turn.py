@@ -450,7 +450,7 @@ class ChatRun:
 
 def _has_ended(messages: Sequence[Message]) -> bool:
     """Whether the model had nothing more to do."""
-    return isinstance(decide(messages, steps=0, max_steps=1), FinishTurn)
+    return isinstance(decide(messages, steps=1, max_steps=2), FinishTurn)
 
 
 def _fits(messages: Sequence[Message], model: ModelAccess) -> bool:

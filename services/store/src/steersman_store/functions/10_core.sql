@@ -287,8 +287,11 @@ $$;
 CREATE OR REPLACE FUNCTION end_action(c chats, p_transition text, p_outcome text, p_missing text)
 RETURNS chats LANGUAGE plpgsql AS $$
 DECLARE
-    backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
-    wanted text := next_status(c, p_transition, backlog);
+    -- A summary that was asked for meanwhile is written before anything is promoted, as at the end
+    -- of any turn; only an interrupt of the turn that writes it takes the wish back.
+    backlog boolean := NOT c.compaction_requested
+        AND EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
+    wanted text := next_status(c, p_transition, backlog OR c.compaction_requested);
     results json := action_results(c, p_missing);
 BEGIN
     DELETE FROM waits WHERE chat_id = c.id;
@@ -297,7 +300,7 @@ BEGIN
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
-            compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
+            steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     IF results IS NOT NULL THEN  -- a turn that waits at a limit has no open calls
         PERFORM append_message(c, 'tool', results);
