@@ -102,7 +102,7 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the chat asks for in place of the model's own setting."""
     begun: bool = False
     """The transition has opened the episode `generation_attempt` for the caller."""
-    chat_tools: bool = False
+    has_own_tools: bool = False
     """It may use tools that are not there for every chat: ask for its catalog."""
     parent_id: ChatId | None = None
     """Whose agent it is; None for a chat of a person."""

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -46,7 +45,6 @@ from steersman_chatloop.decide import (
 )
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.history import History
-from steersman_chatloop.limits import limit_reached
 from steersman_chatloop.loop_guard import NOTICE, Guard
 from steersman_chatloop.partial import (
     INTERRUPTED,
@@ -180,7 +178,7 @@ class ChatRun:
             max_steps=settings.max_steps,
             compaction=compaction,
             guard=Guard(settings.loop_notice_after, settings.loop_end_after),
-            reached=limit_reached(chat.terms, steps=chat.steps, now=datetime.now(UTC)),
+            reached=chat.terms.reached,
         )
 
     def _for_model(self) -> Sequence[Message]:

@@ -53,11 +53,15 @@ class Families:
 
     def waiting(self, chat_id: ChatId) -> None:
         """A chat began to wait; whom it waits for may have been faster."""
-        self._start(self._resolve(chat_id=chat_id))
+        self._start(self._after_wait(chat_id))
 
     def stopped(self, chat_id: ChatId) -> None:
         """A person has ended a turn, or put the chat away: its agents share that."""
         self._start(self._after_rest(chat_id))
+
+    def limited_anew(self, chat_id: ChatId) -> None:
+        """The limits of a chat were changed: agents that wait at them may go on."""
+        self._start(self._after_new_limits(chat_id))
 
     def gone(self) -> None:
         """A chat was deleted: whoever waited for it need not wait any longer."""
@@ -74,12 +78,14 @@ class Families:
         """
         await self._cascade(None)
         await self._resolve()
+        await self._after_new_limits(None)
 
     # -- up: calls that wait -----------------------------------------------------------------------
 
     async def _after_rest(self, chat_id: ChatId) -> None:
         await self._resolve(agent_id=chat_id)  # somebody waits for this one
         await self._cascade(chat_id)
+        await self._tell_of_limits(chat_id)
 
     async def _resolve(
         self, *, chat_id: ChatId | None = None, agent_id: ChatId | None = None
@@ -106,6 +112,17 @@ class Families:
         RESOLVED.labels("timed_out" if wait["timed_out"] else "done").inc()
         announce(self._announcer, chat_id, announcement_of(row))
 
+    async def _after_wait(self, chat_id: ChatId) -> None:
+        await self._resolve(chat_id=chat_id)
+        await self._tell_of_limits(chat_id)
+
+    async def _tell_of_limits(self, chat_id: ChatId | None) -> None:
+        """Whoever waits for agents that wait at its own limit has a person told."""
+        for row in await self._database.rows("SELECT * FROM untold_limits($1)", chat_id):
+            told = ChatId(row["chat_id"])
+            if await self._database.value("SELECT tell_of_limit($1)", told):
+                self._announcer.changed(told)
+
     # -- down: agents that share what happened -----------------------------------------------------
 
     async def _cascade(self, chat_id: ChatId | None) -> None:
@@ -123,6 +140,14 @@ class Families:
                 what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
                 announce(self._announcer, reached, what)
                 await self._resolve(agent_id=reached)
+
+    async def _after_new_limits(self, chat_id: ChatId | None) -> None:
+        for _ in range(_MOST_STEPS):  # one transaction for each, as above
+            agent = await self._database.value("SELECT resume_agent($1)", chat_id)
+            if agent is None:
+                break
+            announce(self._announcer, ChatId(agent), Announcement(True, None, None))
+        await self._tell_of_limits(chat_id)  # not raised by enough
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

@@ -57,7 +57,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
-    chat_tools: bool
+    has_own_tools: bool
     parent_id: ChatId | None
     agent_kind: AgentKind | None
     effort: Effort | None
@@ -338,7 +338,7 @@ class Worker:
             policies=chat.policies,
             grants=chat.grants,
             effort=chat.effort,
-            chat_tools=chat.chat_tools,
+            has_own_tools=chat.has_own_tools,
             parent_id=chat.parent_id,
             agent_kind=chat.agent_kind,
             may_spawn=chat.depth < self._max_agent_depth,

@@ -230,6 +230,7 @@ BEGIN
         INTO result.others FROM attached(c.id) f WHERE f.id <> c.id;
     DELETE FROM chats WHERE id = c.id;  -- descendants go with it
     DELETE FROM policies WHERE level = 'chat' AND subject = ANY (members);
+    DELETE FROM spending WHERE chat_id = ANY (members);
     RETURN result;
 END $$;
 

@@ -68,7 +68,7 @@ BEGIN
                 FROM generate_subscripts(c.action_results, 1) AS i
                 WHERE c.action_results[i] IS NOT NULL) END,
         'policies', policies_of(c), 'grants', grants_of(c),
-        'chat_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
+        'has_own_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
             THEN EXISTS (SELECT 1 FROM mcp_servers_of(c)) ELSE false END,
         'terms', chat_terms(c));
     r.messages := p_messages;
@@ -324,7 +324,7 @@ BEGIN
             snapshot_version = snapshot_version + 1, attempt_started_at = NULL,
             retry_history = NULL, runner_id = NULL, action_calls = p_calls,
             action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
-            action_asks = p_asks::json[],
+            action_asks = p_asks::json[], limit_reached = NULL,
             action_decisions = array_fill(NULL::text, ARRAY[cardinality(p_calls)]),
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()
