@@ -286,15 +286,8 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
 BEGIN
-    -- Nothing is allowed to them now that was not before: without rules of their own they keep the
-    -- nearest above them.
-    INSERT INTO policies (level, subject, rules)
-        SELECT 'chat', f.id, nearest.rules FROM chats f CROSS JOIN LATERAL (
-                SELECT p.rules FROM lineage(f.parent_id) WITH ORDINALITY AS a(id, n)
-                    JOIN policies p ON p.level = 'chat' AND p.subject = a.id
-                    ORDER BY a.n LIMIT 1) nearest
-            WHERE f.parent_id = ANY (p_family) AND f.detached
-        ON CONFLICT DO NOTHING;
+    PERFORM keep_rules(f.parent_id, f.id) FROM chats f
+        WHERE f.parent_id = ANY (p_family) AND f.detached;
     -- What they shared with those above them stays theirs.
     FOR c IN UPDATE chats f SET parent_id = NULL, root_id = NULL, updated_at = now(),
             workspace_id = coalesce(f.workspace_id, (SELECT r.workspace_id FROM chats r
