@@ -4,12 +4,14 @@ Speaks just enough of Chat Completions. The model `stamped-N-at-R` says N tokens
 is a space and the monotonic clock of this host in seconds, taken right before the write.
 
 `stamped-parent` spawns an agent that answers with such tokens, waits for it, and then says when the
-request that followed has arrived.
+request that followed has arrived. `stamped-poller` does not wait: it looks again and again how far
+its agent is, as often as a quick model would.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import sys
 import time
@@ -46,6 +48,9 @@ _CALL: Final = (
 )
 
 PARENT: Final = "stamped-parent"
+POLLER: Final = "stamped-poller"
+POLL_S: Final = 0.25
+"""What `POLLER` needs to say that it wants to look once more."""
 AGENT: Final = "stamped-2-at-5"
 """What `PARENT` gives its task to: by its second token the parent waits already."""
 
@@ -87,8 +92,9 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         arrived = time.monotonic()
         body = msgspec.json.decode(self._body, type=_Body)
-        if body.model == PARENT and self._transport is not None:
-            _delegate(self._transport, body, arrived)
+        if body.model in (PARENT, POLLER) and self._transport is not None:
+            polls = body.model == POLLER
+            self._answer = asyncio.create_task(_delegate(self._transport, body, arrived, polls))
             return
         model = _MODEL.fullmatch(body.model)
         if model is None or self._transport is None:
@@ -97,7 +103,7 @@ class _Connection(asyncio.Protocol):
         self._answer = asyncio.create_task(_speak(self._transport, count, rate))
 
 
-def _delegate(transport: asyncio.Transport, body: _Body, arrived: float) -> None:
+async def _delegate(transport: asyncio.Transport, body: _Body, arrived: float, polls: bool) -> None:
     results: list[str] = []
     for message in body.messages:
         if message.role == "user":
@@ -108,9 +114,14 @@ def _delegate(transport: asyncio.Transport, body: _Body, arrived: float) -> None
     if not results:
         arguments = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
         _write(transport, _called("spawn_agent", arguments))
-    elif len(results) == 1:
+    elif len(results) == 1 or '"timed_out"' in results[-1]:
         agent: str = msgspec.json.decode(results[0])["agent_id"]
-        _write(transport, _called("wait_agent", {"agent_ids": [agent]}))
+        arguments = {"agent_ids": [agent]}
+        if polls:
+            # The first time by chance, or it would look in step with the agent's clock.
+            await asyncio.sleep(POLL_S * (random.random() if len(results) == 1 else 1))
+            arguments["timeout_s"] = 0
+        _write(transport, _called("wait_agent", arguments))
     else:
         _write(transport, _CHUNK % (b"%.6f" % arrived) + _END % (1, 2))
     transport.write(b"0\r\n\r\n")

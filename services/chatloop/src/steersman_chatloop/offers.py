@@ -69,7 +69,7 @@ async def gather(around: Surroundings, chat: OwnedChat) -> Offer:
     tools = _tools(chat, await around.toolbox.known_to(chat))
     workspace = WorkspaceContext()
     if any(tool.needs_workspace for tool in tools):
-        workspace = await around.contexts.read(chat.chat_id)
+        workspace = await around.contexts.read(chat.chat_id, goes_on=chat.steps > 0)
     if not skills_of(chat.terms, workspace):
         tools = tuple(t for t in tools if t.plugin != "chat" or t.name not in _OF_SKILLS)
     return Offer(tools, workspace, around.toolbox.prompts if tools else ())

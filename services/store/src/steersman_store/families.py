@@ -8,6 +8,8 @@ So a finished agent answers the calls that wait for it, and an interrupt reaches
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -76,7 +78,7 @@ class Families:
         Raises:
             SteersmanError: The database does not answer.
         """
-        await self._cascade(None)
+        await self._do_chores(None)
         await self._resolve()
         await self._after_new_limits(None)
 
@@ -84,62 +86,61 @@ class Families:
 
     async def _after_rest(self, chat_id: ChatId) -> None:
         await self._resolve(agent_id=chat_id)  # somebody waits for this one
-        await self._cascade(chat_id)
-        await self._tell_of_limits(chat_id)
+        await self._do_chores(chat_id)
+
+    async def _after_wait(self, chat_id: ChatId) -> None:
+        await self._resolve(chat_id=chat_id)
+        await self._do_chores(chat_id)
 
     async def _resolve(
         self, *, chat_id: ChatId | None = None, agent_id: ChatId | None = None
     ) -> None:
-        ripe = await self._database.rows(
-            "SELECT * FROM ripe_waits($1, $2, $3)", chat_id, agent_id, _DONE
-        )
-        for wait in ripe:
-            await self._answer(wait)
-
-    async def _answer(self, wait: asyncpg.Record) -> None:
         rows = await self._database.rows(
-            "SELECT * FROM agent_states($1, true)", list(wait["agent_ids"])
+            "SELECT * FROM ripe_reports($1, $2, $3)", chat_id, agent_id, _DONE
         )
+        for _, wait in groupby(rows, key=itemgetter("wait")):
+            await self._answer(list(wait))
+
+    async def _answer(self, reports: Sequence[asyncpg.Record]) -> None:
+        wait = reports[0]
         result = wait_result(
-            wait["call_id"], wait["tool"], states_of(rows), timed_out=wait["timed_out"]
+            wait["call_id"], wait["tool"], states_of(reports), timed_out=wait["timed_out"]
         )
         chat_id = ChatId(wait["chat_id"])
         row = await self._database.row(
-            "SELECT * FROM resolve_wait($1, $2, $3)", wait["id"], chat_id, json_text(result)
+            "SELECT * FROM resolve_wait($1, $2, $3)", wait["wait"], chat_id, json_text(result)
         )
         if row is None or row["reply"] is None:
             return  # another replica was faster, or a person has ended the action
         RESOLVED.labels("timed_out" if wait["timed_out"] else "done").inc()
         announce(self._announcer, chat_id, announcement_of(row))
 
-    async def _after_wait(self, chat_id: ChatId) -> None:
-        await self._resolve(chat_id=chat_id)
-        await self._tell_of_limits(chat_id)
-
-    async def _tell_of_limits(self, chat_id: ChatId | None) -> None:
-        """Whoever waits for agents that wait at its own limit has a person told."""
-        for row in await self._database.rows("SELECT * FROM untold_limits($1)", chat_id):
-            told = ChatId(row["chat_id"])
-            if await self._database.value("SELECT tell_of_limit($1)", told):
-                self._announcer.changed(told)
-
     # -- down: agents that share what happened -----------------------------------------------------
 
-    async def _cascade(self, chat_id: ChatId | None) -> None:
-        open_ = await self._database.rows("SELECT * FROM open_cascades($1)", chat_id)
-        for cascade in open_:
-            # One transaction for each agent: locks of many would wait for each other.
-            for _ in range(_MOST_STEPS):
-                row = await self._database.row(
-                    "SELECT * FROM cascade_step($1, $2)", cascade["chat_id"], cascade["kind"]
-                )
-                if row is None or row["chat_id"] is None:
-                    break
-                REACHED.inc()
-                reached = ChatId(row["chat_id"])
-                what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
-                announce(self._announcer, reached, what)
-                await self._resolve(agent_id=reached)
+    async def _do_chores(self, chat_id: ChatId | None) -> None:
+        for chore in await self._database.rows("SELECT * FROM family_chores($1)", chat_id):
+            of = ChatId(chore["chat_id"])
+            if chore["kind"] == "limit":
+                await self._tell_of_limit(of)
+            else:
+                await self._cascade(of, chore["kind"])
+
+    async def _cascade(self, chat_id: ChatId, kind: str) -> None:
+        # One transaction for each agent: locks of many would wait for each other.
+        for _ in range(_MOST_STEPS):
+            row = await self._database.row("SELECT * FROM cascade_step($1, $2)", chat_id, kind)
+            if row is None or row["chat_id"] is None:
+                break
+            REACHED.inc()
+            reached = ChatId(row["chat_id"])
+            what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
+            announce(self._announcer, reached, what)
+            await self._resolve(agent_id=reached)
+
+    async def _tell_of_limit(self, chat_id: ChatId) -> None:
+        """It waits for agents that wait at its own limit: whoever watches it has to know."""
+        if await self._database.value("SELECT tell_of_limit($1)", chat_id):
+            self._announcer.changed(chat_id)
 
     async def _after_new_limits(self, chat_id: ChatId | None) -> None:
         for _ in range(_MOST_STEPS):  # one transaction for each, as above
@@ -147,7 +148,8 @@ class Families:
             if agent is None:
                 break
             announce(self._announcer, ChatId(agent), Announcement(True, None, None))
-        await self._tell_of_limits(chat_id)  # not raised by enough
+        if chat_id is not None:  # perhaps not raised by enough
+            await self._do_chores(chat_id)
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
