@@ -112,11 +112,11 @@ async def _delegate(transport: asyncio.Transport, body: _Body, arrived: float, p
             results.append(message.content)
     transport.write(_HEAD)
     if not results:
-        arguments = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
-        _write(transport, _called("spawn_agent", arguments))
+        task = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
+        _write(transport, _called("spawn_agent", task))
     elif len(results) == 1 or '"timed_out"' in results[-1]:
         agent: str = msgspec.json.decode(results[0])["agent_id"]
-        arguments = {"agent_ids": [agent]}
+        arguments: dict[str, object] = {"agent_ids": [agent]}
         if polls:
             # The first time by chance, or it would look in step with the agent's clock.
             await asyncio.sleep(POLL_S * (random.random() if len(results) == 1 else 1))

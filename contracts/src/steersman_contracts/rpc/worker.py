@@ -62,6 +62,8 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     account: str = ""
     """A digest of base URL and key, to tell whose encrypted blocks are whose."""
     context_limit: int | None = None
+    summary_limit: int | None = None
+    """What fits into the model that writes its summaries, if that is another."""
     max_output_tokens: int = 32_000
     tools: bool = True
     headers: dict[str, str] = {}

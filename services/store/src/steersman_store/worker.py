@@ -34,7 +34,7 @@ MAX_PAGE_BYTES: Final = 600_000
 _CHAT: Final = (
     "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
     "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings, region, "
-    "project"
+    "project, summary_limit"
 )
 
 
@@ -326,7 +326,7 @@ class Worker:
             snapshot_version=chat.snapshot_version,
             history_version=chat.history_version,
             generation_attempt=chat.generation_attempt,
-            model=self._access(row),
+            model=msgspec.structs.replace(self._access(row), summary_limit=row["summary_limit"]),
             system_prompt=chat.system_prompt,
             steps=chat.steps,
             attempt_started_at=chat.attempt_started_at,

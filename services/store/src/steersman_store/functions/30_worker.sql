@@ -19,7 +19,8 @@ CREATE TYPE worker_result AS (
     headers bytea,
     settings json,
     region text,
-    project text
+    project text,
+    summary_limit integer  -- of the model that writes its summaries, if that is another
 );
 
 DROP TYPE IF EXISTS new_messages CASCADE;
@@ -81,6 +82,10 @@ BEGIN
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
             r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
+    IF r.settings ->> 'compaction_model' IS NOT NULL THEN
+        SELECT context_limit INTO r.summary_limit FROM models
+            WHERE name = r.settings ->> 'compaction_model';
+    END IF;
     RETURN r;
 END $$;
 
