@@ -47,8 +47,8 @@ ASKED = ToolCallPart("call-asked", "drop", {})
 _ANY_SERVER = """
 INSERT INTO mcp_servers (slug, name, transport, url, command, auth, header, header_names,
         env_names, allow, deny, availability, needs_approval, call_timeout_s, enabled)
-    VALUES ('any', 'any', 'http', 'http://host', '{}', 'none', '', '{}', '{}', '{}', '{}', 'default_on', false, 9,
-        true)
+    VALUES ('any', 'any', 'http', 'http://host', '{}', 'none', '', '{}', '{}', '{}', '{}',
+        'default_on', false, 9, true)
 """
 
 

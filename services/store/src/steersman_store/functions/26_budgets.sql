@@ -10,24 +10,18 @@ DECLARE
     own_slot smallint := get_byte(uuid_send(c.id), 15) % 16;
     -- Cached input counts as well; reasoning is part of the output.
     used bigint := tokens_of(p_usage, 'input_tokens') + tokens_of(p_usage, 'output_tokens');
+    counted uuid[] := ARRAY[c.id];
 BEGIN
-    INSERT INTO spending AS s (chat_id, slot, steps, tokens, cost)
-        SELECT a.id, own_slot, p_steps, used, coalesce(p_cost, 0)
-            FROM budgets_of(c) WITH ORDINALITY AS a(id, n)
-            ORDER BY a.n DESC  -- from above, always: nobody waits in a circle
-        ON CONFLICT (chat_id, slot) DO UPDATE SET steps = s.steps + excluded.steps,
-            tokens = s.tokens + excluded.tokens, cost = s.cost + excluded.cost;
-END $$;
-
--- The chats to whose limits a step of this one counts: itself, and those above it.
-CREATE OR REPLACE FUNCTION budgets_of(c chats)
-RETURNS SETOF uuid LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF c.parent_id IS NULL THEN  -- on the path of every turn
-        RETURN NEXT c.id;
-    ELSE
-        RETURN QUERY SELECT lineage(c.id);
+    IF c.parent_id IS NOT NULL THEN
+        counted := ARRAY(SELECT a.id FROM lineage(c.id) WITH ORDINALITY AS a(id, n)
+            ORDER BY a.n DESC);  -- from above, always: nobody waits in a circle
     END IF;
+    FOR n IN 1 .. cardinality(counted) LOOP
+        INSERT INTO spending AS s (chat_id, slot, steps, tokens, cost)
+            VALUES (counted[n], own_slot, p_steps, used, coalesce(p_cost, 0))
+            ON CONFLICT (chat_id, slot) DO UPDATE SET steps = s.steps + excluded.steps,
+                tokens = s.tokens + excluded.tokens, cost = s.cost + excluded.cost;
+    END LOOP;
 END $$;
 
 -- Steps, tokens and cost.
