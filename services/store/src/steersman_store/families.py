@@ -99,7 +99,16 @@ class Families:
             "SELECT * FROM ripe_reports($1, $2, $3)", chat_id, agent_id, _DONE
         )
         for _, wait in groupby(rows, key=itemgetter("wait")):
-            await self._answer(list(wait))
+            reports = list(wait)
+            try:
+                await self._answer(reports)
+            except SteersmanError:
+                raise
+            except (
+                Exception
+            ) as error:  # what an agent said cannot be read: the action's end is left
+                chat = reports[0]["chat_id"]
+                log.error("wait.not_answered", chat_id=chat, exc_info=error)  # noqa: TRY400  # it has the error
 
     async def _answer(self, reports: Sequence[asyncpg.Record]) -> None:
         wait = reports[0]
