@@ -46,6 +46,8 @@ class Answering:
 
     def refresh(self, model: ModelAccess) -> None:
         """How the model that answers is reached now: an admin may have mended what failed."""
+        # Which the chat's row tells, and not that of the model.
+        model = msgspec.structs.replace(model, summary_limit=self.model.summary_limit)
         if self.model is self.own:
             self.own = model
         self.model = model
