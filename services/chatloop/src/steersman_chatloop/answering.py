@@ -20,8 +20,8 @@ class Answering:
     """The model of one turn. A fallback that took over answers until the turn ends."""
 
     def __init__(self, own: ModelAccess) -> None:
-        self.own = own
-        self.model = own
+        self.own: ModelAccess = own
+        self.model: ModelAccess = own
         self._left = list(own.settings.fallbacks)
         self._patience = own.settings.fallback_after
         self._failures = 0

@@ -195,11 +195,8 @@ BEGIN
         RETURNING * INTO m;
     IF step THEN
         PERFORM record_usage(c, p_model, p_usage, spent);
-<<<<<<< HEAD
         PERFORM note_answer(m);
-=======
         PERFORM record_spending(c, (p_role = 'assistant')::integer, p_usage, spent);
->>>>>>> main
     END IF;
     IF p_visibility <> 'model' THEN
         PERFORM emit(c, 'message.created', json_build_object(
