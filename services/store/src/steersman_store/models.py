@@ -13,7 +13,8 @@ from msgspec import UNSET
 
 from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.ids import ModelName, ProviderId
-from steersman_contracts.model_options import ModelSettings, parse_settings
+from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.option_rules import parse_settings
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as rpc
