@@ -101,7 +101,7 @@ class Summariser:
             log.info("compaction.attempt_failed", kind=failed.error.kind)
             if failed.error.kind == "context_overflow":
                 self._shrink += 1
-            elif failed.error.retryable:
+            elif failed.error.retryable or (failed.once and failures == 1):
                 await asyncio.sleep(delay_s(failures, failed.retry_after_s))
             else:
                 return

@@ -191,6 +191,7 @@ class ChatRun:
 
     async def _step(self) -> None:
         failures = 0
+        repeated = False
         while True:
             attempt = Attempt()
             finished = await self._interruptible(self._stream_step(attempt))
@@ -202,6 +203,12 @@ class ChatRun:
                 return
             failures += 1
             error = attempt.failed.error
+            if attempt.failed.once and not repeated:
+                repeated = True
+                RETRIES.labels(error.kind).inc()
+                log.info("attempt.repeated", attempt=attempt.number, kind=error.kind)
+                await self._claim.record_retry(attempt.number, error, 0.0)
+                continue
             if await self._another_model(error):
                 await self._claim.record_retry(attempt.number, error, 0.0)
                 continue

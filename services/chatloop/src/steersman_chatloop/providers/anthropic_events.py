@@ -10,7 +10,7 @@ import msgspec
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import TOOLSET
 from steersman_contracts.computer_use import TOOL
@@ -106,8 +106,7 @@ class Translator:
         delta: JsonObject = event["delta"]
         kind = delta["type"]
         if kind == "text_delta":
-            self._has_text = True
-            return (TextDelta(block.index, delta["text"]),)
+            return self._said(block, delta["text"])
         if kind == "thinking_delta":
             return (ReasoningDelta(block.index, delta["thinking"]),)
         if kind == "input_json_delta":
@@ -138,8 +137,12 @@ class Translator:
 
     def _text(self, block: _Block) -> Sequence[StepEvent]:
         text: str = block.native.get("text") or ""
-        self._has_text = self._has_text or bool(text)
-        return (TextDelta(block.index, text),) if text else NONE
+        return self._said(block, text) if text else NONE
+
+    def _said(self, block: _Block, text: str) -> Sequence[StepEvent]:
+        if not self._has_text:
+            self._has_text = says_something(text)
+        return (TextDelta(block.index, text),)
 
     def _thinking(self, block: _Block) -> Sequence[StepEvent]:
         # Opened at once: its text may be left out, and then only a signature follows.
@@ -154,7 +157,6 @@ class Translator:
         return (ToolCallStarted(block.index, call_id, block.native["name"]),)
 
     def _server_tool_use(self, block: _Block) -> Sequence[StepEvent]:
-        self._has_text = True  # something was done that a person can see
         wire_id, name = block.native["id"], block.native["name"]
         self._tools[wire_id] = name
         return (ToolCallStarted(block.index, wire_id, name, provider_executed=True),)
@@ -248,6 +250,8 @@ class Translator:
         if not self.finished:
             raise StreamFault("truncated", "the stream ended without message_stop")
         stop: StopReason = STOPS.get(self._stop or "", "unknown")
+        if self._has_calls and stop == "end":
+            stop = "tool-calls"  # servers that speak the format do not all know the difference
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
         ended = StepEnded(stop, _usage(self._usage), self._response_id)
         cut = stop in ("max-tokens", "context-window")

@@ -50,8 +50,8 @@ class ProviderFailed(Exception):
     Attributes:
         error: Classified, with a sentence for people and no secrets.
         retry_after_s: Seconds that the provider asks to wait, if it said so.
-        once: One more attempt may go better, and is made before this is raised if nothing of the
-            answer was shown.
+        once: One more attempt may go better, but never a third one, though the error as such is
+            not one that passes.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.google_sources import Sources
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import of_gemini
 from steersman_contracts.computer_use import TOOL
@@ -165,7 +165,8 @@ class Translator:
         if self._text_at is None:
             self._close(out)
             self._text_at = self._open()
-        self._has_text = self._has_text or bool(text)
+        if not self._has_text:
+            self._has_text = says_something(text)
         self._said.append(text)
         out.append(TextDelta(self._text_at, text))
 
@@ -239,7 +240,6 @@ class Translator:
         out.append(PartClosed(index, self._origin.keep(_signature(part))))
 
     def _code(self, part: JsonObject, out: list[StepEvent]) -> None:
-        self._has_text = True
         index = self._open()
         code: JsonObject = part["executableCode"]
         self._code_id = self._ids.take(code.get("id"))
@@ -262,7 +262,6 @@ class Translator:
 
     def _server_call(self, part: JsonObject, out: list[StepEvent]) -> None:
         """A call of a tool that Google runs: a search, most of the time."""
-        self._has_text = True
         index = self._open()
         call: JsonObject = part["toolCall"]
         call_id = self._ids.take(call.get("id"))

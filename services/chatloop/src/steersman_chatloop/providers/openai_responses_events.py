@@ -11,7 +11,7 @@ from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.computer import OPENAI_ITEM
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import of_openai
 from steersman_contracts.computer_use import TOOL
@@ -107,8 +107,11 @@ class Translator:
 
     def _text(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"]) or self._open("text", event)
-        item.said = self._has_text = True
-        return (TextDelta(item.index, event["delta"]),)
+        item.said = True
+        text: str = event["delta"]
+        if not self._has_text:
+            self._has_text = says_something(text)
+        return (TextDelta(item.index, text),)
 
     def _refusal(self, event: JsonObject) -> Sequence[StepEvent]:
         self._refused = True
@@ -148,7 +151,6 @@ class Translator:
             item.call_id = self._ids.take(data.get("call_id") or data.get("id"))
             item.tool = TOOL if kind == "computer" else data.get("name") or ""
             return (ToolCallStarted(item.index, item.call_id, item.tool),)
-        self._has_text = True  # something was done that a person can see
         item.call_id = self._ids.take(data.get("id"))
         item.tool = str(data["type"]).removesuffix("_call")
         return (ToolCallStarted(item.index, item.call_id, item.tool, provider_executed=True),)
@@ -164,7 +166,9 @@ class Translator:
         if not item.said:  # some servers stream no deltas
             out.extend(_whole(item, data))
         if item.kind == "text":
-            self._has_text = self._has_text or bool(out)
+            self._has_text = self._has_text or any(
+                isinstance(event, TextDelta) and says_something(event.text) for event in out
+            )
             self._refused = self._refused or _has_refusal(data)
         elif item.kind in ("call", "computer") and data.get("status") == "incomplete":
             return out  # stays open, so that nobody runs it

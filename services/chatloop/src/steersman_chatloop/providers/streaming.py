@@ -100,8 +100,8 @@ async def run(
             watchdog.stop()
         try:
             closing = translator.end()
-        except StreamFault as fault:
-            raise classify(fault, access) from fault
+        except Exception as error:  # what servers send has any shape
+            raise classify(error, access) from error
         for step_event in closing:
             yield step_event
         if translator.complete:
@@ -192,11 +192,18 @@ class _Watchdog:
             self._task.cancel()
 
 
+def says_something(text: str) -> bool:
+    """Whether a person would see anything of the text."""
+    return bool(text) and not text.isspace()
+
+
 def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
     """Refuse an answer with nothing in it: an empty turn is never silent.
 
+    Blank text says nothing, and a search that nothing was made of is no answer either.
+
     Raises:
-        StreamFault: There is neither text nor a call, nor a reason to go on.
+        StreamFault: There is neither text nor a local call, nor a reason to go on.
     """
     if has_text or has_calls or stop == "pause":
         return
