@@ -367,8 +367,7 @@ async def test_a_search_of_the_provider_stays_in_its_place_and_goes_back(
     ]
     urls = [part.url for part in step.parts if isinstance(part, SourcePart)]
     assert urls == ["https://a.example", "https://b.example"]
-    if kind != "gemini":  # Google names its sources at the end of the answer
-        assert isinstance(step.parts[3], SourcePart)
+    assert isinstance(step.parts[3], SourcePart)
     assert [call.tool for call in step.calls] == ["add"]
     assert not fakes.refused
     names = [tool.name for tool in fakes.requests[0].view.tools]

@@ -148,7 +148,10 @@ async def test_a_failure_in_the_middle_is_retried_and_leaves_no_trace(
 
     assert isinstance(retry, events.RetryScheduled)
     assert (retry.attempt, retry.delay_ms, retry.kind) == (1, 1000, "overloaded")
-    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
+    said, answer = await store.messages(chat.id)
+    assert [words_of(said), words_of(answer)] == ["hello", WORDS]
+    assert said.response_id is None
+    assert (answer.response_id or "").startswith("msg_"), "the provider's own name of the answer"
     await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     attempts = [e.attempt for e in store.log.of(chat.id) if isinstance(e, events.AttemptStarted)]
     assert attempts == [1, 2]

@@ -23,7 +23,7 @@ from steersman_chatloop.compaction import (
     unanswered,
 )
 from steersman_chatloop.decide import Compact
-from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.base import StepRequest, name_of
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import ChatError, Message
 from steersman_contracts.parts import TextPart
@@ -129,8 +129,9 @@ class Summariser:
         chat = self._claim.chat
         ended = self.attempt.ended
         carried = unanswered(self._history)
+        model = self._request.model.name
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, self._request.model.name),
+            Summary(self.text, ended.usage if ended else None, model, name_of(ended)),
             source=self._wanted.source,
             window=self._window,
             before=last_usage(self._history),

@@ -55,7 +55,7 @@ from steersman_chatloop.partial import (
     tool_message,
     with_closed_calls,
 )
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest, name_of
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import delay_s
@@ -311,6 +311,7 @@ class ChatRun:
             model=self._answering.model.name,
             usage=ended.usage if ended is not None else None,
             stop=stop,
+            response_id=name_of(ended),
         )
 
     # -- summaries ------------------------------------------------------------------------------

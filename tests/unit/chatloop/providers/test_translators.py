@@ -684,6 +684,37 @@ def test_google_names_its_sources_and_counts_its_tokens() -> None:
     assert ended == StepEnded("end", Usage(10, 7, 3, 2), "r")
 
 
+def test_sources_of_google_stand_at_the_search_or_behind_the_words_that_they_support() -> None:
+    """They are named at the end of the answer, when a local call has followed already."""
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "https://a.example", "title": "A"}}],
+        "groundingSupports": [
+            {"segment": {"startIndex": 3, "endIndex": 9}, "groundingChunkIndices": [0]}
+        ],
+    }
+    call = {"functionCall": {"name": "add", "args": {}}}
+    search = {"toolCall": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}}}
+    found = {"toolResponse": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "response": {"x": 1}}}
+    text = {"text": "So it is."}
+    ends: dict[str, Any] = {"finish": "STOP", "groundingMetadata": grounding}
+    for sent, kinds in (
+        ([text, call], [TextPart, SourcePart, ToolCallPart]),
+        (
+            [search, found, text, call],
+            [ToolCallPart, ToolResultPart, SourcePart, TextPart, ToolCallPart],
+        ),
+    ):
+        translator = google_events.Translator(
+            Origin("google", GEMINI), CallIds(make=lambda: "made"), searches=True
+        )
+        parts, _, builder = fold(translator, [*(chunk(part) for part in sent), chunk(**ends)])
+        assert [type(part) for part in parts] == kinds
+        source = next(part for part in parts if isinstance(part, SourcePart))
+        assert source == SourcePart("https://a.example", "A", cited=((3, 9),))
+        preview = builder.preview(history_version=1, attempt=1, seq=1)
+        assert list(preview.indexes) == sorted(preview.indexes), "clients sort by them"
+
+
 def test_an_answer_that_google_gives_in_pieces_is_one_answer() -> None:
     translator = gemini()
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 2}

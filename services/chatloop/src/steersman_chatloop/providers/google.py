@@ -22,6 +22,7 @@ from steersman_chatloop.providers.google_events import Translator
 from steersman_chatloop.providers.google_request import (
     FORMAT,
     computer_environment,
+    searches,
     to_request,
     unsent,
 )
@@ -54,7 +55,13 @@ class Google:
         shown = None if computer_environment(request) is None else screen_size(request.messages)
         origin = Origin(FORMAT, request.model)
         names = {tool.name for tool in request.tools if tool.name != TOOL}
-        translator = Translator(origin, CallIds.of(request), screen=shown, functions=names)
+        translator = Translator(
+            origin,
+            CallIds.of(request),
+            screen=shown,
+            functions=names,
+            searches=searches(request.model, has_tools=bool(request.tools)),
+        )
         events = self._answer(request.model, to_request(request), translator)
         return run(events, translator, request.model, self._limits)
 
