@@ -15,7 +15,6 @@ from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
 
-
 _LONGEST_NAME: Final = 200
 
 
