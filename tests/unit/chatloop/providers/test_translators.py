@@ -160,6 +160,15 @@ def content_of(parts: Parts) -> list[dict[str, Any]]:
             {"type": "brand_new", "payload": {"x": [1]}, "more": "y"},
         ),
         (
+            {"type": "brand_new_use", "id": "n1", "input": {}},
+            [
+                {"type": "input_json_delta", "partial_json": '{"a": '},
+                {"type": "input_json_delta", "partial_json": "1}"},
+                {"type": "text_delta", "text": "x"},
+            ],
+            {"type": "brand_new_use", "id": "n1", "input": {"a": 1}, "text": "x"},
+        ),
+        (
             {"type": "text", "text": "be", "citations": []},
             [
                 {

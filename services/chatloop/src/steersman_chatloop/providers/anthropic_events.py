@@ -40,6 +40,9 @@ STOPS: Final[Mapping[str, StopReason]] = {
     "refusal": "refusal",
     "model_context_window_exceeded": "context-window",
 }
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_KNOWN: Final = _CALLS | {"text", "thinking"}
+_PIECES: Final = {"text_delta": "text", "thinking_delta": "thinking"}
 _TRIVIAL: Final = frozenset({"type", "id", "name", "input", "text"})
 
 
@@ -49,8 +52,9 @@ class _Block:
     __slots__ = ("given", "index", "kind", "native")
 
     def __init__(self, kind: str, index: int, native: JsonObject) -> None:
-        self.given: list[str] | None = None
-        """The input of a call of the computer toolset, which becomes part of the arguments."""
+        self.given: list[str] | None = None if kind in _CALLS else []
+        """The input of a call of the computer toolset, which becomes part of the arguments, or of a
+        block that is no call for us."""
         self.kind = kind
         self.index = index
         self.native = native
@@ -105,17 +109,20 @@ class Translator:
             return NONE
         delta: JsonObject = event["delta"]
         kind = delta["type"]
-        if kind == "text_delta":
+        if kind == "text_delta" and block.kind == "text":
             return self._said(block, delta["text"])
-        if kind == "thinking_delta":
+        if kind == "thinking_delta" and block.kind == "thinking":
             return (ReasoningDelta(block.index, delta["thinking"]),)
         if kind == "input_json_delta":
-            text = delta["partial_json"]
+            text: str = delta["partial_json"]
             if block.given is not None:
                 block.given.append(text)
                 return NONE
             return (ToolArgumentsDelta(block.index, text),) if text else NONE
-        if kind == "citations_delta":
+        if kind in _PIECES:  # of a kind of block that we do not know
+            name = _PIECES[kind]
+            block.native[name] = (block.native.get(name) or "") + delta[name]
+        elif kind == "citations_delta":
             block.native["citations"] = [*(block.native.get("citations") or ()), delta["citation"]]
         else:
             # `signature_delta` and whatever comes one day carry whole values.
@@ -183,7 +190,9 @@ class Translator:
         block = self._blocks.pop(event["index"], None)
         if block is None:
             return NONE
-        arguments = _arguments(block)
+        arguments = _arguments(block) if block.kind == "tool_use" else NONE
+        if block.given and block.kind not in _KNOWN:
+            block.native["input"] = parse_arguments("".join(block.given))[0]
         closed = PartClosed(block.index, self._metadata(block))
         if block.kind == "tool_use":
             self._closing = closed

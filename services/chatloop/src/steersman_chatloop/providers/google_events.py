@@ -67,6 +67,7 @@ _SERVER_TOOLS: Final = {
 }
 _SIGNATURE_ALONE: Final = frozenset({"thoughtSignature", "thought"})
 _NO_OBJECT: Final[JsonObject] = {}
+_LONGEST_TYPE: Final = 127
 
 _Handler: TypeAlias = Callable[[Any, JsonObject, list[StepEvent]], None]
 
@@ -238,7 +239,7 @@ class Translator:
         self._has_text = True
         index = self._open()
         blob: JsonObject = part["inlineData"]
-        media_type = blob.get("mimeType") or "application/octet-stream"
+        media_type = (blob.get("mimeType") or "application/octet-stream")[:_LONGEST_TYPE]
         try:
             data = base64.b64decode(_standard(blob.get("data") or ""), validate=True)
         except ValueError as error:

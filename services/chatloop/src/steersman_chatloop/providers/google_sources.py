@@ -21,7 +21,7 @@ ROOM: Final = 100
 class Place(NamedTuple):
     """Where sources may stand: behind the result of a search, or behind a text."""
 
-    index: int
+    first: int
     """The first free index of `ROOM`."""
     start: int
     """Characters of the answer before the search or the text."""
@@ -45,13 +45,13 @@ def places(
     used: dict[int, int] = {}
     for source in sources:
         room = _room(source, rooms)
-        taken = used.get(room.index, 0) if room is not None else ROOM
+        taken = used.get(room.first, 0) if room is not None else ROOM
         if room is None or taken >= ROOM:
             yield behind, source
             behind += 1
         else:
-            used[room.index] = taken + 1
-            yield room.index + taken, source
+            used[room.first] = taken + 1
+            yield room.first + taken, source
 
 
 def _room(source: SourcePart, rooms: list[Place]) -> Place | None:

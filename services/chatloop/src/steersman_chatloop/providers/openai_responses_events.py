@@ -107,6 +107,8 @@ class Translator:
 
     def _text(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"]) or self._open("text", event)
+        if item.kind != "text":
+            return NONE  # words of an item that has none, as far as we know
         item.said = True
         text: str = event["delta"]
         if not self._has_text:
@@ -119,13 +121,16 @@ class Translator:
 
     def _reasoning(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"]) or self._open("reasoning", event)
+        if item.kind != "reasoning":
+            return NONE
         item.said = True
         return (ReasoningDelta(item.index, event["delta"]),)
 
     def _summary_part(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"])
-        # Summaries are paragraphs of one item.
-        return (ReasoningDelta(item.index, "\n\n"),) if item is not None and item.said else NONE
+        if item is None or item.kind != "reasoning" or not item.said:
+            return NONE
+        return (ReasoningDelta(item.index, "\n\n"),)  # summaries are paragraphs of one item
 
     def _arguments(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"])
