@@ -79,14 +79,20 @@ HEADERS: Final = {
 }
 
 
+def usual(kind: Kind) -> ModelAccess:
+    return access_to(kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x")
+
+
+def asked(history: Sequence[Message], model: ModelAccess) -> StepRequest:
+    return StepRequest(CHAT, model, "Be brief.", prepare(history), (ADD,))
+
+
 def accepted(
     kind: Kind, history: Sequence[Message], issued: Issued, model: ModelAccess | None = None
 ) -> Call:
     """Send the history to a provider; raises if the provider would refuse it."""
-    model = model or access_to(
-        kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x"
-    )
-    request = StepRequest(CHAT, model, "Be brief.", prepare(history), (ADD,))
+    model = model or usual(kind)
+    request = asked(history, model)
     body = TO_REQUEST[kind](request)
     assert TO_REQUEST[kind](request) == body, "the same history is the same request"
     stored = [
@@ -97,8 +103,8 @@ def accepted(
     path = PATHS[kind].format(model=model.model_id)
     raw = msgspec.json.encode(body)
     older = {} if model.base_url != "http://x" else {"anthropic-version": "2023-06-01"}
-    asked = HttpRequest("POST", path, {"alt": "sse"}, HEADERS | older, raw)
-    return WIRES[kind].parse(asked, issued)
+    sent = HttpRequest("POST", path, {"alt": "sse"}, HEADERS | older, raw)
+    return WIRES[kind].parse(sent, issued)
 
 
 def translate(
