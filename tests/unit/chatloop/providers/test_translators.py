@@ -331,7 +331,9 @@ def test_cache_marks_stand_on_the_prompt_and_the_last_two_messages() -> None:
         ).messages,
         (),
     )
+    before = msgspec.json.encode(step.messages)
     body = anthropic_request.to_request(step)
+    assert msgspec.json.encode(step.messages) == before, "the marks stand on a copy"
     mark = {"cache_control": {"type": "ephemeral"}}
     assert body["system"] == [
         {"type": "text", "text": "Be brief."},
