@@ -359,9 +359,22 @@ def test_the_stream_must_finish() -> None:
     assert caught.value.code == "truncated"
 
 
-def test_a_limit_leaves_only_the_last_call_open() -> None:
-    end: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "length"}]}
-    _, _, builder = translate(
+@pytest.mark.parametrize(
+    ("finish", "stop", "open_calls"),
+    [
+        ("length", "max-tokens", {"y"}),
+        ("content_filter", "content-filter", {"y"}),
+        ("abort", "unknown", {"y"}),
+        ("stop", "tool-calls", set()),
+        ("", "tool-calls", set()),
+        ("tool_calls", "tool-calls", set()),
+    ],
+)
+def test_what_cuts_an_answer_off_leaves_only_the_last_call_open(
+    finish: str, stop: str, open_calls: set[str]
+) -> None:
+    end: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": finish}]}
+    _, ended, builder = translate(
         [calling(piece("add", "{}", index=0, id="x"), piece("add", "", index=1, id="y")), end]
     )
-    assert builder.unclosed_calls() == {"y"}
+    assert (ended.stop, builder.unclosed_calls()) == (stop, open_calls)

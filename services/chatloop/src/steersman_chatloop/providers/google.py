@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import httpx2
 import msgspec
 
-from steersman_chatloop.providers import direct, sse, transport, tuning
+from steersman_chatloop.providers import direct, sse, transport, tuning, unreadable
 from steersman_chatloop.providers.addresses import brings_its_own_key, google_url
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
@@ -62,7 +62,12 @@ class Google:
             functions=names,
             searches=searches(request.model, has_tools=bool(request.tools)),
         )
-        events = self._answer(request.model, to_request(request), translator)
+        events = unreadable.answers(
+            request,
+            to_request(request),
+            to_request,
+            lambda body: self._answer(request.model, body, translator),
+        )
         return run(events, translator, request.model, self._limits)
 
     async def _answer(

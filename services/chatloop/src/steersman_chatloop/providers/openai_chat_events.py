@@ -191,9 +191,12 @@ class Translator:
         self._close_reasoning(out)
         out.extend(PartAdded(self._open(), source) for source in self._sources.values())
         stop: StopReason = STOPS.get(self._stop, "unknown")
-        # A call that was cut off by a limit stays open, so that nobody runs it.
-        self._calls.close(out, cut=stop in ("max-tokens", "content-filter"))
-        if self._calls and stop in ("end", "unknown"):
+        if stop == "unknown" and not self._stop:
+            stop = "end"  # in so many words
+        # A call that was cut off stays open, so that nobody runs it: by a limit, or by a word that
+        # we do not know, such as "abort".
+        self._calls.close(out, cut=stop in ("max-tokens", "content-filter", "unknown"))
+        if self._calls and stop == "end":
             stop = "tool-calls"  # some servers say "stop"
         elif stop == "tool-calls" and not self._calls:
             stop = "end"
