@@ -703,10 +703,14 @@ def test_sources_of_google_stand_at_the_search_or_behind_the_words_that_they_sup
             {"segment": {"startIndex": 3, "endIndex": 9}, "groundingChunkIndices": [0]}
         ],
     }
-    call = {"functionCall": {"name": "add", "args": {}}}
-    search = {"toolCall": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}}}
-    found = {"toolResponse": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "response": {"x": 1}}}
-    text = {"text": "So it is."}
+    call: dict[str, Any] = {"functionCall": {"name": "add", "args": {}}}
+    search: dict[str, Any] = {
+        "toolCall": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}}
+    }
+    found: dict[str, Any] = {
+        "toolResponse": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "response": {"x": 1}}
+    }
+    text: dict[str, Any] = {"text": "So it is."}
     ends: dict[str, Any] = {"finish": "STOP", "groundingMetadata": grounding}
     for sent, kinds in (
         ([text, call], [TextPart, SourcePart, ToolCallPart]),
