@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import pytest
+from openai.types.responses import ResponseOutputItem, ResponseStreamEvent
 
 from steersman_chatloop.providers import (
     anthropic_events,
@@ -454,8 +455,7 @@ def test_unknown_items_are_kept_for_their_provider_alone() -> None:
     parts, _, _ = fold(
         gpt(), [item("done", 0, **odd), said(1, "so"), item("done", 1, **MESSAGE), completed()]
     )
-    # Nothing of this response follows it, so it could be refused.
-    assert input_of(parts) == [{"type": "message", "role": "assistant", "content": "so"}]
+    assert input_of(parts) == [odd, MESSAGE]
     parts, _, _ = fold(
         gpt(),
         [
@@ -468,6 +468,59 @@ def test_unknown_items_are_kept_for_their_provider_alone() -> None:
     assert input_of(parts) == [REASONING, odd, MESSAGE]
     claude_body = anthropic_request.to_request(request(CLAUDE, USER, (Role.ASSISTANT, parts), USER))
     assert [i["text"] for i in claude_body["messages"][1]["content"]] == ["so"]
+
+
+def kinds_of(union: Any) -> list[str]:
+    (members, *_) = get_args(union)
+    return [get_args(one.model_fields["type"].annotation)[0] for one in get_args(members)]
+
+
+@pytest.mark.parametrize("kind", kinds_of(ResponseOutputItem))
+def test_every_kind_of_item_of_the_sdk_goes_back_as_it_came(kind: str) -> None:
+    known: dict[str, dict[str, Any]] = {
+        "message": MESSAGE,
+        "reasoning": REASONING,
+        "function_call": {"call_id": "c1", "name": "add", "arguments": "{}", "async": True},
+        "computer_call": {"call_id": "c1", "actions": [{"type": "screenshot"}]},
+    }
+    data = {"type": kind, "id": "x_1", "status": "completed"} | known.get(kind, {})
+    later = MESSAGE | {"id": "msg_2", "phase": "final_answer"}
+    events = [item("added", 0, **data), item("done", 0, **data), item("done", 1, **later)]
+    parts, _, _ = fold(gpt(), [*events, completed()])
+    if kind == "message":
+        assert input_of(parts)[1:] == [later], "a plain text needs no block"
+    elif kind == "computer_call":
+        assert input_of(parts)[-1] == later, "goes back with the screenshot that answers it"
+    else:
+        assert input_of(parts) == [data, later]
+
+
+USED: Final = frozenset(
+    {
+        "error",
+        "response.completed",
+        "response.failed",
+        "response.function_call_arguments.delta",
+        "response.incomplete",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.annotation.added",
+        "response.output_text.delta",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_text.delta",
+        "response.refusal.delta",
+    }
+)
+
+
+@pytest.mark.parametrize("kind", sorted({*kinds_of(ResponseStreamEvent)} - USED))
+def test_no_event_of_the_sdk_is_a_surprise(kind: str) -> None:
+    """Those that we have no use for change nothing, wherever they stand."""
+    event = {"type": kind, "output_index": 0, "item_id": "x", "delta": "x", "sequence_number": 1}
+    plain = [said(0, "so"), item("done", 0, **MESSAGE), completed()]
+    mixed = [event, said(0, "so"), event, item("done", 0, **MESSAGE), event, completed()]
+    assert fold(gpt(), mixed)[:2] == fold(gpt(), plain)[:2]
 
 
 def test_reasoning_that_nothing_follows_is_left_out() -> None:

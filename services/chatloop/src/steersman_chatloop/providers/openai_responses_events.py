@@ -185,7 +185,11 @@ class Translator:
         return out
 
     def _opaque(self, data: JsonObject) -> Sequence[StepEvent]:
-        """An item of a kind that we do not know: kept for its own provider, shown to nobody."""
+        """An item of a kind that we do not know: kept for its own provider, shown to nobody.
+
+        What follows it goes back as it came as well: it may need it, as reasoning does.
+        """
+        self._thought = True
         index = self._next
         self._next += 1
         return (ReasoningDelta(index, ""), PartClosed(index, self._origin.keep(data)))
