@@ -68,6 +68,14 @@ def test_an_event_without_an_end_is_given_up(endless: bytes) -> None:
         list(map(reader.feed, [endless] * 10))
 
 
+def test_an_answer_without_an_end_is_given_up() -> None:
+    event = b'data: {"a": 1}\n\n'
+    reader = Reader(whole=60 * len(event))
+    assert len([found for _ in range(60) for found in reader.feed(event)]) == 60
+    with pytest.raises(StreamFault, match="too large"):
+        reader.feed(event)
+
+
 def test_nul_survives() -> None:
     assert read(b'data: {"a": "\\u0000"}\n\n') == [{"a": "\x00"}]
 

@@ -21,6 +21,8 @@ from steersman_contracts.parts import JsonObject
 
 MAX_EVENT: Final = 64 * 1024 * 1024
 """Bytes of one event. The largest are generated images; without a limit a server could fill us."""
+MAX_ANSWER: Final = 256 * 1024 * 1024
+"""Bytes of all events. No model writes so much; whoever sends it never stops."""
 _MARK: Final = b"\xef\xbb\xbf"
 """A byte order mark, which may stand at the beginning of a stream."""
 _MAX_BODY: Final = 1024 * 1024
@@ -33,11 +35,12 @@ _decode = msgspec.json.Decoder().decode
 class Reader:
     """Splits bytes, cut anywhere, into events. Pure."""
 
-    __slots__ = ("_begun", "_data", "_limit", "_rest", "_size", "done")
+    __slots__ = ("_begun", "_data", "_left", "_limit", "_rest", "_size", "done")
 
-    def __init__(self, limit: int = MAX_EVENT) -> None:
-        """Begin a stream; `limit` is the most bytes of one event."""
+    def __init__(self, limit: int = MAX_EVENT, whole: int = MAX_ANSWER) -> None:
+        """Begin a stream; `limit` is the most bytes of one event, `whole` of all of them."""
         self._limit = limit
+        self._left = whole
         self.done = False
         """`[DONE]` was seen: nothing follows."""
         self._rest = bytearray()
@@ -52,6 +55,9 @@ class Reader:
             StreamFault: An event is not JSON, or too large.
         """
         events: list[JsonObject] = []
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise StreamFault("malformed_response", "the answer is too large")
         rest = self._rest
         lines: list[bytes] | list[bytearray]
         if rest:
