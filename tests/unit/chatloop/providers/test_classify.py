@@ -363,6 +363,8 @@ WAITS: Final[list[tuple[Exception, float | None]]] = [
     (gpt(429, None, headers={"retry-after": "soon"}), None),
     (gpt(429, None, headers={"retry-after": "nan"}), None),
     (gpt(429, None, headers={"retry-after": "-3"}), None),
+    (gpt(429, None, headers={"retry-after": "1e300"}), 86_400.0),
+    (gpt(429, None, headers={"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}), 86_400.0),
     (claude(529, "overloaded_error", headers={"retry-after": "4"}), 4.0),
     (gemini(429, "RESOURCE_EXHAUSTED", "m", RETRY_7S), 7.0),
     (gemini(429, "RESOURCE_EXHAUSTED", "m"), None),
