@@ -281,6 +281,7 @@ EMPTY: list[list[Item]] = [
     [],
     [Text(" ")],
     [Text("\n\n"), Text("\t \u00a0\n")],
+    [Text("\u200b\u2060\n\x00")],
     [Reasoning("I wonder.")],
     [Reasoning("I wonder."), Text("\n")],
     [ServerToolSearch("sea", [SearchResult("https://a.example", "A")])],

@@ -247,8 +247,8 @@ class _Watchdog:
 
 
 def says_something(text: str) -> bool:
-    """Whether a person would see anything of the text."""
-    return bool(text) and not text.isspace()
+    """Whether a person would see anything of the text: neither spaces nor what has no width."""
+    return any(letter.isprintable() and not letter.isspace() for letter in text)
 
 
 def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
