@@ -80,7 +80,7 @@ def _parse(kind: type[S], value: JsonObject, field: str) -> S:
     except msgspec.ValidationError as error:
         path = _PATH.search(str(error))
         where = field + (path[1] if path is not None else "")
-        raise InvalidRequest(f"{field}: {error}", field=where) from error
+        raise InvalidRequest(f"{where}: {_PATH.sub('', str(error))}", field=where) from error
     if unknown := next(_unknown(parsed, value, field), None):
         where, _, name = unknown.rpartition(".")
         raise InvalidRequest(f"{where}: there is no {name!r}", field=unknown)
