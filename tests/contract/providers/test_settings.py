@@ -419,6 +419,9 @@ def test_a_running_turn_without_thinking_goes_on_without_it() -> None:
     )
     running = anthropic_request.to_request(StepRequest(CHAT, model, "", history, (ADD,)))
     assert "thinking" not in running
+    told = (*history, Message(MessageId(4), Role.SYSTEM, (TextPart("Be kind."),), 4, NOW))
+    still = anthropic_request.to_request(StepRequest(CHAT, model, "", told, (ADD,)))
+    assert "thinking" not in still, "an instruction does not end a turn"
     later = (
         *history,
         Message(MessageId(4), Role.ASSISTANT, (TextPart("2"),), 4, NOW),

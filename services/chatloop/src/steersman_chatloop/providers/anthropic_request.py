@@ -202,7 +202,9 @@ def _breaks_thinking(history: Sequence[JsonObject]) -> bool:
             kinds = [block["type"] for block in message["content"]]
             if "tool_use" in kinds and kinds[0] not in _UNCACHEABLE:
                 return True
-        elif not all(block["type"] == "tool_result" for block in message["content"]):
+        elif message["role"] != "system" and not all(
+            block["type"] == "tool_result" for block in message["content"]
+        ):
             return False
     return False
 
