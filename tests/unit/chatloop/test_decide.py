@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from steersman_chatloop.decide import (
     RUNS_CALLS,
     CallModel,
+    Compact,
+    Compaction,
     Decision,
     FinishTurn,
     RunTools,
@@ -78,6 +80,21 @@ SAID = message(Role.ASSISTANT, TextPart("hello"), stop="end")
 def test_the_next_thing_follows_from_the_history(
     history: list[Message], expected: Decision
 ) -> None:
+    assert decide(history, steps=1, max_steps=10) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [((), FinishTurn("completed")), ((USER,), CallModel())]
+)
+def test_a_turn_that_was_interrupted_does_not_go_on_by_itself_when_its_summary_has_failed(
+    asked: tuple[Message, ...], expected: Decision
+) -> None:
+    history = [USER, message(Role.ASSISTANT, LOCAL), message(Role.TOOL, RESULT), *asked]
+    wanted = Compaction(requested=True)
+
+    assert decide(history, steps=0, max_steps=10, compaction=wanted) == Compact(
+        "manual", at_rest=not asked
+    )
     assert decide(history, steps=0, max_steps=10) == expected
 
 
@@ -93,8 +110,8 @@ def test_there_is_a_rule_for_every_reason_to_stop() -> None:
 def test_a_turn_goes_on_only_with_a_local_call_and_a_reason_that_says_so(
     stop: StopReason | None,
 ) -> None:
-    with_call = decide([USER, message(Role.ASSISTANT, LOCAL, stop=stop)], steps=0, max_steps=10)
-    without = decide([USER, message(Role.ASSISTANT, HOSTED, stop=stop)], steps=0, max_steps=10)
+    with_call = decide([USER, message(Role.ASSISTANT, LOCAL, stop=stop)], steps=1, max_steps=10)
+    without = decide([USER, message(Role.ASSISTANT, HOSTED, stop=stop)], steps=1, max_steps=10)
 
     if stop in ("tool-calls", "pause"):
         assert with_call == RunTools((LOCAL,))
