@@ -49,6 +49,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """
     record: bool = False
     """Record every desktop from its start."""
+    record_agents: bool = True
+    """Record what agents do that were spawned to use a desktop, from their first action on."""
     max_recording_s: Seconds = 3600.0
     max_recording_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = 500 << 20
     keep_recordings_s: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)] = 7 * 86_400.0
@@ -58,3 +60,6 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     vnc_address: str = ""
     """`host:port` or `unix:/path` of a VNC server to use in place of desktops of our own."""
     vnc_password: Secret = Secret("")
+    vnc_allowed: str = ""
+    """VNC servers that people may name for their chats: networks and host names between spaces,
+    each with `:port` or `:first-last` (5900 to 5999 without). Empty: none."""
