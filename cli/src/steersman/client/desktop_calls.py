@@ -8,6 +8,7 @@ from steersman_contracts.rest_desktop import (
     ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
+    DesktopServerBody,
     DesktopTicketBody,
     ResizeDesktopBody,
     StartDesktopBody,
@@ -20,6 +21,7 @@ from steersman_contracts.rpc.desktop_recordings import (
     Recordings,
     Timeline,
 )
+from steersman_contracts.rpc.desktop_servers import DesktopServer
 
 
 class DesktopCalls:
@@ -83,6 +85,22 @@ class DesktopCalls:
         """A ticket for one live view of the desktop; see `docs/desktop.md`."""
         path = f"/chats/{chat_id}/desktop/ticket"
         return await self._exchange.call("POST", path, DesktopTicket, DesktopTicketBody(mode))
+
+    async def desktop_server(self, chat_id: ChatId) -> DesktopServer:
+        """The VNC server that serves as the chat's desktop; without an address: none."""
+        return await self._exchange.get(f"/chats/{chat_id}/desktop/server", DesktopServer)
+
+    async def put_desktop_server(
+        self, chat_id: ChatId, address: str, password: str | None = None
+    ) -> DesktopServer:
+        """Let a VNC server (`host:port`) be the chat's desktop, from its next start on."""
+        body = DesktopServerBody(address, password)
+        path = f"/chats/{chat_id}/desktop/server"
+        return await self._exchange.call("PUT", path, DesktopServer, body, repeatable=True)
+
+    async def delete_desktop_server(self, chat_id: ChatId) -> None:
+        """Have a desktop of the deployment's own again."""
+        await self._exchange.delete(f"/chats/{chat_id}/desktop/server")
 
     async def start_recording(self, chat_id: ChatId) -> Recording:
         """Record the desktop; a recording that runs goes on."""

@@ -134,6 +134,7 @@ class LocalMachine:
         _write(authority, entries + _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
         self._rfb = await connected(self.address, "")
         self.x = await XClient.open(display, cookie)
+        self.x.paint_background(look.BACKGROUND)
         # Before any program runs: Chromium that has seen one key by the map of Xvnc, in which these
         # keys are `BrightnessUp` and the like, goes on taking them for that.
         await self.x.map_slots({})
