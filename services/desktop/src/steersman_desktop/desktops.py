@@ -19,8 +19,11 @@ from steersman_contracts.errors import (
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import desktop as rpc
+from steersman_contracts.rpc import desktop_files as files
 from steersman_contracts.rpc import desktop_recordings as recorded
 from steersman_contracts.rpc import desktop_servers as servers_rpc
+from steersman_contracts.rpc.workspaces import FileEntry, Piece
+from steersman_desktop import exchange
 from steersman_desktop.archive import Archive
 from steersman_desktop.deleted import find_deleted
 from steersman_desktop.hosts import RENEW_S, Hosts
@@ -122,6 +125,9 @@ class Desktops:
         routes.add(rpc.GET_CLIPBOARD, self._clipboard)
         routes.add(rpc.PUT_CLIPBOARD, self._copy)
         routes.add(rpc.RESIZE_DESKTOP, self._resize)
+        routes.add(files.LIST_FILES, self._list_files)
+        routes.add(files.READ_FILE, self._read_file)
+        routes.add(files.WRITE_FILE, self._write_file)
         server.add(servers_rpc.CHECK_SERVER, self._check_server)
         recordings = self._recordings
         routes.add(recorded.START_RECORDING, recordings.start)
@@ -362,6 +368,29 @@ class Desktops:
         session = self._known(request.chat_id)
         await session.resize(size)
         return session.describe()
+
+    async def _list_files(self, request: files.ListFiles) -> files.FileList:
+        return await asyncio.to_thread(exchange.entries, self._known(request.chat_id).folder())
+
+    async def _read_file(self, request: files.ReadFile) -> Piece:
+        folder = self._known(request.chat_id).folder()
+        return await asyncio.to_thread(
+            exchange.read, folder, request.path, request.offset, request.tag
+        )
+
+    async def _write_file(self, request: files.WriteFile) -> FileEntry:
+        person = None if request.actor is None else request.actor.user_id
+        session = await self._open(request.chat_id, None, person)
+        await session.ready()
+        return await asyncio.to_thread(
+            exchange.write,
+            session.folder(),
+            request.path,
+            request.upload_id,
+            request.offset,
+            request.data,
+            request.size,
+        )
 
     async def _ticket(self, request: rpc.MakeTicket) -> rpc.DesktopTicket:
         user = request.actor.user_id

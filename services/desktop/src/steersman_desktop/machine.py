@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from steersman_contracts.errors import Unavailable
-from steersman_desktop import look
+from steersman_desktop import exchange, look
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
 from steersman_desktop.programs import WINDOW_MANAGERS, first_of
@@ -201,7 +201,7 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
 def _environment(place: Place, authority: Path, display: int | None) -> dict[str, str]:
     home = place.folder / "home"
     runtime = place.folder / "run"
-    for folder in (home, runtime):
+    for folder in (home, runtime, place.folder.joinpath(*exchange.FOLDER)):
         if not folder.exists():
             folder.mkdir(mode=0o700)
             _own(folder, place)

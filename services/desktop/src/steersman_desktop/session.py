@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from steersman_contracts.desktop import Point, scaled
 from steersman_contracts.errors import InvalidRequest, Unavailable
@@ -24,7 +25,7 @@ from steersman_desktop.control import Lease
 from steersman_desktop.display import Display, Open
 from steersman_desktop.gestures import Done
 from steersman_desktop.holding import Holding
-from steersman_desktop.machine import Machine, Size
+from steersman_desktop.machine import LocalMachine, Machine, Size
 from steersman_desktop.operating import Operator
 from steersman_desktop.settings import Settings
 from steersman_desktop.tape import Tape
@@ -230,6 +231,18 @@ class Session:
         async with self._acting.turn:
             await self._display.resize(size)
             self._touch()
+
+    def folder(self) -> Path:
+        """Of its place; for `exchange`.
+
+        Raises:
+            Unavailable: There is no screen, or it is somebody else's.
+        """
+        machine = self._screen()
+        if not isinstance(machine, LocalMachine):
+            raise Unavailable("a VNC server of somebody else takes and gives no files")
+        self._touch()
+        return machine.place.folder
 
     # -- recording -------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
 from steersman_gateway.decisions import DecisionController
 from steersman_gateway.desktop import DesktopController
+from steersman_gateway.desktop_files import DesktopFileController
 from steersman_gateway.desktop_pages import DesktopPageController
 from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.files import ChatFileController, FileController
@@ -71,6 +72,7 @@ def api_router() -> Router:
             ChatWorkspaceController,
             RecordingController,
             DesktopPageController,
+            DesktopFileController,
             watch_chat,
             watch_chats,
         ],

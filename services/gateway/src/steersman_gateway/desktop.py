@@ -147,9 +147,7 @@ class DesktopController(Controller):
 
         Only what the administrator has allowed is taken. The password is kept encrypted.
         """
-        await desktop.call(
-            servers.CHECK_SERVER, servers.CheckServer(*desktop.ids, data.address)
-        )
+        await desktop.call(servers.CHECK_SERVER, servers.CheckServer(*desktop.ids, data.address))
         request = servers.PutServer(*desktop.ids, data.address, data.password)
         return await desktop.call(servers.PUT_SERVER, request)
 
