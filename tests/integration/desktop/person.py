@@ -102,8 +102,8 @@ class Browser:
         """Wait until JavaScript in the page gives something; says what that is."""
         waiting = (
             "new Promise(done => { const look = () => { const found = (() => "
-            f" const at = (side, size) => box[side] + box[size] * {at};"
-            " return box.width && [at('x', 'width'), at('y', 'height')]; })"
+            f"document.readyState === 'complete' && ({expression}))();"
+            " found ? done(found) : setTimeout(look, 20); }; look(); })"
         )
         given = {"expression": waiting, "awaitPromise": True, "returnByValue": True}
         try:

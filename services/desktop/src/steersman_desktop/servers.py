@@ -110,7 +110,9 @@ async def _look_up(host: str, port: int) -> list[Address]:
 def _rule(entry: str) -> Rule:
     text, ports = entry, PORTS
     if entry.startswith("["):
-        text, _, after = entry[1:].partition("]")
+        text, closed, after = entry[1:].partition("]")
+        if not closed:
+            raise ValueError(f"not a network or a host name: {entry!r}")
         ports = _ports(entry, after.removeprefix(":")) if after else PORTS
     elif entry.count(":") == 1:
         text, _, after = entry.partition(":")
