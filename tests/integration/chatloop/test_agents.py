@@ -284,7 +284,11 @@ async def test_an_agent_on_a_desktop_may_share_it_and_shows_at_its_end_what_it_s
     def parent(view: RequestView) -> Turn:
         found = answered(view)
         if not found:
-            wanted = {"prompt": "look", "model": "chat/child", "share_desktop": True}
+            wanted: dict[str, object] = {
+                "prompt": "look",
+                "model": "chat/child",
+                "share_desktop": True,
+            }
             kinds = ("general", "computer_use")
             return Turn([ToolCall("spawn_agent", wanted | {"type": kind}) for kind in kinds])
         if len(found) == 2:

@@ -324,3 +324,18 @@ async def test_a_watched_list_reads_the_chats_that_it_does_not_know() -> None:
         await views.aclose()
 
     assert seen == [{known.id}, {known.id, "other"}, {known.id, "other"}]
+
+
+async def test_a_path_with_a_query_keeps_it() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url.query, "ascii"))
+        return httpx2.Response(200, content=b"x")
+
+    async with client_of(answer) as client:
+        await client.download_workspace_file("w1", "a&b/c d")
+        await client.read_desktop_file(CHAT, "a&b/c d")
+        await client.download_recording(CHAT, "20260101T000000-00000000", "zip")
+
+    assert asked == ["path=a%26b%2Fc+d", "path=a%26b%2Fc+d", "format=zip"]
