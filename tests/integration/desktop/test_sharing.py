@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+import pytest
 from integration.desktop.harness import (
     ANN,
     LOOK,
     Caller,
+    ChatBook,
     RunningDesktop,
     acting,
     needs_xvnc,
+    store_of,
     until,
 )
 
+from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
+from steersman_contracts.errors import Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import desktop_recordings as recorded
+from steersman_contracts.rpc.desktop_chats import ServerSecret
 from steersman_contracts.rpc.desktop_recordings import ActionMark
 from steersman_desktop.acting import OVERRULED
+from steersman_desktop.whose import Whose
+from steersman_runtime.nats_client import close, connect
+from steersman_runtime.rpc import RpcClient
 
 pytestmark = needs_xvnc
 KEY = actions.PressKeys("a")
@@ -90,3 +99,27 @@ async def test_who_is_above_ends_what_one_below_is_doing(
     assert seen.text.endswith(_SEEN)
     assert not pressed.is_error
     assert any(isinstance(mark, ActionMark) for mark in timeline.marks)
+
+
+async def test_what_is_known_of_a_chat_outlasts_the_store(own_nats: NatsServer) -> None:
+    chat, child, never = (ChatId(str(uuid.uuid4())) for _ in range(3))
+    chats = ChatBook(servers={chat: ServerSecret("vnc.test:5900", "s3cret")})
+    chats.share(child, chat)
+    client = await connect(
+        own_nats.url(), name="desktop", inbox_prefix="_INBOX_d", on_closed=lambda: None
+    )
+    whose = Whose(RpcClient(client, wait_for_service_s=0.1))
+    async with store_of(own_nats.url(), chats):
+        found = await whose.desktop(child)
+        server = await whose.server(chat)
+
+    still = await whose.desktop(child, fresh=True), await whose.server(chat)
+    with pytest.raises(Unavailable):
+        await whose.desktop(never)
+    whose.forget(chat)
+    with pytest.raises(Unavailable):
+        await whose.server(chat)
+    await close(client)
+
+    assert (found.chat_id, found.above) == (chat, (chat,))
+    assert still == (found, server)

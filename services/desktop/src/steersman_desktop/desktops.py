@@ -255,8 +255,12 @@ class Desktops:
         """Record what an agent does that was spawned for a desktop; once, as people may stop it."""
         if chat_id in session.recorded_agents:
             return
+        try:
+            kind = (await self._whose.desktop(chat_id)).agent_kind
+        except SteersmanError:  # asked again at its next action, which must not fail for that
+            return
         session.recorded_agents.add(chat_id)
-        if (await self._whose.desktop(chat_id)).agent_kind == "computer_use":
+        if kind == "computer_use":
             self._tasks.start(self._record(session))
 
     def _check_limits(self, person: UserId | None) -> None:
