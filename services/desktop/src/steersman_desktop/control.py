@@ -24,7 +24,7 @@ USED_SINCE: Final = (
 
 
 AGENT_S: Final = 15.0
-"""An agent that has not used a shared desktop for so long leaves it to the others."""
+"""An agent that has not used a shared desktop for so long leaves it to the others; by default."""
 
 
 class Agent(msgspec.Struct, frozen=True):
@@ -108,7 +108,9 @@ def looked(lease: Lease, agent: Agent) -> Lease:
     return msgspec.structs.replace(lease, seen_by=lease.seen_by | {agent.chat_id})
 
 
-def agent_takes(lease: Lease, agent: Agent, *, busy: bool, now: datetime) -> Lease:
+def agent_takes(
+    lease: Lease, agent: Agent, *, busy: bool, now: datetime, idle_s: float = AGENT_S
+) -> Lease:
     """Let an agent have the side of the agents, if it may, so that no other agent presses.
 
     Args:
@@ -116,8 +118,9 @@ def agent_takes(lease: Lease, agent: Agent, *, busy: bool, now: datetime) -> Lea
         agent: Who wants to do something.
         busy: Whether the agent that has it is in the middle of an action.
         now: The time.
+        idle_s: Seconds after which an agent that does nothing leaves the desktop to others.
     """
-    if _why_not(lease, agent, busy=busy, now=now) is not None:
+    if _why_not(lease, agent, busy=busy, now=now, idle_s=idle_s) is not None:
         return lease
     control = lease.control
     shown = agent.chat_id if agent.above else None
@@ -153,10 +156,15 @@ def agent_has(lease: Lease, agent: Agent) -> bool:
 
 
 def why_agent_may_not_act(
-    lease: Lease, agent: Agent, *, busy: bool = False, now: datetime
+    lease: Lease,
+    agent: Agent,
+    *,
+    busy: bool = False,
+    now: datetime,
+    idle_s: float = AGENT_S,
 ) -> str | None:
     """What to tell the agent instead of doing what it wants."""
-    why = _why_not(lease, agent, busy=busy, now=now)
+    why = _why_not(lease, agent, busy=busy, now=now, idle_s=idle_s)
     if why is None and lease.seen_by is not None and agent.chat_id not in lease.seen_by:
         return USED_SINCE
     return why
@@ -169,16 +177,15 @@ def why_agent_may_not_look(lease: Lease) -> str | None:
     return None
 
 
-def _why_not(lease: Lease, agent: Agent, *, busy: bool, now: datetime) -> str | None:
+def _why_not(lease: Lease, agent: Agent, *, busy: bool, now: datetime, idle_s: float) -> str | None:
     if lease.control.holder is not None:
         return "A person is controlling the desktop. Nothing was pressed; wait, and look again."
     last = lease.agent
     if last is None or last.chat_id == agent.chat_id or agent.chat_id in last.above:
         return None
-    since_s = (
-        AGENT_S if lease.agent_used_at is None else (now - lease.agent_used_at).total_seconds()
-    )
-    left_s = AGENT_S if busy else AGENT_S - since_s
+    used_at = lease.agent_used_at
+    since_s = idle_s if used_at is None else (now - used_at).total_seconds()
+    left_s = idle_s if busy else idle_s - since_s
     if left_s <= 0:
         return None
     who = "An agent above you" if last.chat_id in agent.above else "Another agent"

@@ -31,19 +31,23 @@ class Audience(Protocol):
 class Holding:
     """The lease of one desktop, with a clock."""
 
-    def __init__(self, on_change: Changed, *, idle_s: float, absent_s: float) -> None:
+    def __init__(
+        self, on_change: Changed, *, idle_s: float, absent_s: float, agent_idle_s: float
+    ) -> None:
         """Begin, with nobody.
 
         Args:
             on_change: Called at each change of control.
             idle_s: A person who does nothing for so long loses control.
             absent_s: And one whose last view is gone for so long.
+            agent_idle_s: An agent that does nothing for so long leaves the desktop to others.
         """
         # Later than every revision of a desktop that the chat had before.
         self.lease = Lease(DesktopControl(revision=int(_now().timestamp() * 1000)))
         self._on_change = on_change
         self._idle_s = idle_s
         self._absent_s = absent_s
+        self._agent_idle_s = agent_idle_s
         self._absent_since: float | None = None
 
     @property
@@ -97,8 +101,9 @@ class Holding:
 
     def agent_takes(self, agent: Agent, *, busy: bool) -> str | None:
         """Let an agent have the agents' side, if it may; say what it is told instead of acting."""
-        self._change(control.agent_takes(self.lease, agent, busy=busy, now=_now()))
-        return control.why_agent_may_not_act(self.lease, agent, busy=busy, now=_now())
+        idle_s, now = self._agent_idle_s, _now()
+        self._change(control.agent_takes(self.lease, agent, busy=busy, now=now, idle_s=idle_s))
+        return control.why_agent_may_not_act(self.lease, agent, busy=busy, now=now, idle_s=idle_s)
 
     def agent_used(self, agent: Agent) -> None:
         """The agent has pressed something."""

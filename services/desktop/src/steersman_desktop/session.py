@@ -66,6 +66,7 @@ class Session:
             self._control_changed,
             idle_s=settings.control_idle_s,
             absent_s=settings.control_absent_s,
+            agent_idle_s=settings.agent_idle_s,
         )
         self._tape = Tape(
             chat_id,

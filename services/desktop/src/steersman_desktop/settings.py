@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from steersman_desktop.control import AGENT_S
 from steersman_runtime.settings import Secret, ServiceSettings
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)]
@@ -30,6 +31,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """A person who does nothing for so long loses control."""
     control_absent_s: Seconds = 15.0
     """A person whose last view is gone for so long loses control."""
+    agent_idle_s: Seconds = AGENT_S
+    """Of agents that share a desktop one that does nothing for so long leaves it to the others."""
     ticket_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 30.0
     """How long a ticket for the live view is good."""
     start_timeout_s: Seconds = 20.0
