@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,8 +43,9 @@ def test_the_answer_to_a_challenge_is_that_of_every_vnc_program() -> None:
 
 
 @asynccontextmanager
-async def server(folder: Path, *where: str) -> AsyncGenerator[str]:
-    """An Xvnc that wants a password, on a Unix socket unless it is told where."""
+async def server(folder: Path, *, tcp: bool = False) -> AsyncGenerator[str]:
+    """An Xvnc that wants a password, on a Unix socket or at the port that belongs to its number."""
+    socket = ("-rfbport", "-1", "-rfbunixpath", str(folder / "rfb"))
     password = folder / "passwd"
     encrypted = answer(PASSWORD.encode().ljust(8, b"\0") * 2, _FILE_KEY)
     password.write_bytes(encrypted[:8])
@@ -53,7 +53,7 @@ async def server(folder: Path, *where: str) -> AsyncGenerator[str]:
     process = await asyncio.create_subprocess_exec(
         "Xvnc",
         *("-displayfd", str(its)),
-        *(where or ("-rfbport", "-1", "-rfbunixpath", str(folder / "rfb"))),
+        *(("-interface", "127.0.0.1") if tcp else socket),
         *("-SecurityTypes", "VncAuth", "-PasswordFile", str(password)),
         *("-geometry", "640x480", "-depth", "24", "-nolisten", "tcp"),
         pass_fds=[its],
@@ -62,8 +62,8 @@ async def server(folder: Path, *where: str) -> AsyncGenerator[str]:
     os.close(its)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            assert (await asyncio.to_thread(os.read, ours, 10)).strip().isdigit()
-        yield f"unix:{folder / 'rfb'}"
+            number = int(await asyncio.to_thread(os.read, ours, 10))
+        yield f"127.0.0.1:{5900 + number}" if tcp else f"unix:{folder / 'rfb'}"
     finally:
         os.close(ours)
         process.terminate()
@@ -119,13 +119,9 @@ async def test_a_wrong_password_is_said(
 async def test_a_chat_may_have_a_server_that_the_administrator_allows(
     own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    local = f"127.0.0.1:{port}"
-    rules = f"127.0.0.1/32:{port}"
     async with (
-        server(run_dir, "-interface", "127.0.0.1", "-rfbport", str(port)),
-        alone(own_nats.url(), run_dir, own_uid_base, vnc_allowed=rules) as (desktop, rpc),
+        server(run_dir, tcp=True) as local,
+        alone(own_nats.url(), run_dir, own_uid_base, vnc_allowed="127.0.0.1/32") as (desktop, rpc),
     ):
         caller, wrong, forbidden = Caller(rpc), Caller(rpc), Caller(rpc)
         desktop.chats.servers |= {
