@@ -20,7 +20,7 @@ from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.decisions import Decisions
 from steersman_store.desktop_audit import DesktopAudit
-from steersman_store.desktop_chats import DesktopChats
+from steersman_store.desktop_chats import DesktopChats, DesktopServers
 from steersman_store.drops import Drops
 from steersman_store.families import Families
 from steersman_store.files import Files
@@ -125,6 +125,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Policies(database).serve(server)
             DesktopAudit(database).serve(server)
             DesktopChats(database).serve(server)
+            DesktopServers(database, vault).serve(server)
             Providers(database, vault).serve(server)
             models.serve(server)
             Usage(database).serve(server)
