@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.micro import add_service  # pyright: ignore[reportUnknownVariableType]  # untyped kwargs
 from nats.micro.request import Request
@@ -286,15 +288,33 @@ class RpcServer:
     """Answers the methods of one service, on one of its instances."""
 
     def __init__(
-        self, client: NatsClient, service: str, *, version: str, concurrency: int = 512
+        self,
+        client: NatsClient,
+        service: str,
+        *,
+        version: str,
+        concurrency: int = 512,
+        announced: bool = True,
     ) -> None:
+        """Prepare to answer.
+
+        Args:
+            client: The connection.
+            service: Its name; its instances share requests.
+            version: Of the service.
+            concurrency: Requests at the same time; more wait.
+            announced: Whether `nats micro ls` finds it. That takes subjects that a connection with
+                few rights does not have.
+        """
         self._client = client
         self._name = service
         self._version = version
+        self._announced = announced
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = TaskGroup("rpc")
         self._endpoints: list[_Endpoint] = []
         self._service: Service | None = None
+        self._plain: list[Subscription] = []
 
     def add(self, method: Method[Q, R], handler: Callable[[Q], Awaitable[R | msgspec.Raw]]) -> None:
         """Answer a method; before `start`. A `Raw` reply is JSON that is sent as it is."""
@@ -308,6 +328,9 @@ class RpcServer:
 
     async def start(self) -> None:
         """Begin to take requests; instances of a service share them."""
+        if not self._announced:
+            await self._start_plain()
+            return
         self._service = await add_service(
             self._client, name=f"steersman-{self._name}", version=self._version
         )
@@ -318,6 +341,16 @@ class RpcServer:
                     subject=endpoint.method.subject,
                     queue_group=self._name,
                     handler=self._accept(endpoint),
+                )
+            )
+        await self._client.flush(timeout=5)
+
+    async def _start_plain(self) -> None:
+        for endpoint in self._endpoints:
+            accept = self._accept(endpoint)
+            self._plain.append(
+                await self._client.subscribe(  # pyright: ignore[reportUnknownMemberType]  # typed in part
+                    endpoint.method.subject, queue=self._name, cb=_as_request(accept)
                 )
             )
         await self._client.flush(timeout=5)
@@ -390,9 +423,23 @@ class RpcServer:
         service, self._service = self._service, None
         if service is not None:
             await _stop_taking(service)
+        plain, self._plain = self._plain, []
+        for subscription in plain:
+            with suppress(NatsError, TimeoutError):
+                async with asyncio.timeout(_STOP_TAKING_S):
+                    await subscription.drain()
         if not await self._tasks.finish(timeout_s):
             log.warning("rpc.drain_timeout", running=len(self._tasks))
             await self._tasks.cancel()
+
+
+def _as_request(
+    accept: Callable[[Request], Awaitable[None]],
+) -> Callable[[Msg], Awaitable[None]]:
+    async def on_message(message: Msg) -> None:
+        await accept(Request(message))
+
+    return on_message
 
 
 async def _stop_taking(service: Service) -> None:
