@@ -37,11 +37,12 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.admission import Admission
 from steersman_tools.catalog import Tools
 from steersman_tools.context import CallContext, Progress
-from steersman_tools.desks import Desks
 from steersman_tools.execution import Executor, Runnable
 from steersman_tools.ledger import CallKey, Ledger
+from steersman_tools.places import Ground, NoPlace
 from steersman_tools.plugins import Plugins
 from steersman_tools.results import BadResult, Limits, to_call_result
+from steersman_tools.settings import Settings
 from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
@@ -117,9 +118,9 @@ class Calls:
         max_per_chat: int,
         max_waiting: int,
         rpc: Caller | None = None,
-        desks: Desks | None = None,
+        ground: Ground | None = None,
     ) -> None:
-        self._desks = desks
+        self._ground = ground
         self._accepted = CallProgress(0, "", host)
         self._tools = tools
         self._rpc = rpc
@@ -284,12 +285,19 @@ class Calls:
         )
         async with self._admission.enter(request.chat_id, tool.spec):
             await start()
-            if self._desks is None:
+            if self._ground is None:
                 return await self._executor.execute(plugins, tool, request, context)
-            async with self._desks.place(context, tool.spec) as refused:
-                if refused is not None:
-                    return ToolResult.error(refused)
-                return await self._executor.execute(plugins, tool, request, context)
+            try:
+                async with self._ground.place(context, tool) as there:
+                    return await self._executor.execute(plugins, there, request, context)
+            except NoPlace as refused:
+                return ToolResult.error(str(refused))
+
+
+def limits_of(settings: Settings, max_payload: int) -> Limits:
+    """What fits into one message: text may grow sixfold by JSON escapes, files by base64."""
+    room = (max_payload - 6 * settings.max_result_bytes - (16 << 10)) * 3 // 4
+    return Limits(settings.max_result_bytes, max(0, min(settings.max_file_bytes, room)))
 
 
 async def _nothing() -> None:

@@ -72,6 +72,7 @@ class CallPlace(NamedTuple):
     environment: Mapping[str, str]
     root_id: ChatId
     """The outermost chat of the family that shares it."""
+    driver: str
 
 
 class CallContext:

@@ -43,6 +43,7 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
 from steersman_tools.context_rpc import ContextServer
+from steersman_tools.places import Places
 from steersman_tools.settings import Settings
 from steersman_tools.workspace_service import WorkspaceService
 from steersman_tools.workspaces import Workspaces
@@ -67,9 +68,10 @@ class Server:
         client: NatsClient,
         workspaces: Workspaces,
         people: WorkspaceService | None = None,
+        places: Places | None = None,
     ) -> None:
         self._people = people
-        self._context = ContextServer(workspaces, None if people is None else people.desks)
+        self._context = ContextServer(workspaces, places)
         self._runtime = runtime
         self._settings = settings
         self._host = host

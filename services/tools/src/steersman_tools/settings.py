@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from steersman_contracts.secret import Secret
 from steersman_runtime.settings import BadSettings, ServiceSettings
 
 PLUGIN_PREFIX: Final = "STEERSMAN_PLUGIN_"
@@ -55,6 +56,29 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds without a call after which a workspace is stopped; its files stay."""
     workspace_look_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
     """Seconds between looks for workspaces that are idle, or to be removed."""
+    container_engine: str = ""
+    """The program that runs containers, a name or path; empty takes docker or else podman."""
+    container_image: Annotated[str, msgspec.Meta(min_length=1)] = "steersman-tools"
+    """For templates that name none. It holds this service and what commands need."""
+    container_network: str = ""
+    """Of the engine; containers reach NATS in it. Empty is the engine's usual one."""
+    container_nats_url: str = ""
+    """How containers reach NATS; empty takes the servers of `nats_url`."""
+    container_directory: str = ""
+    """The workspaces directory as the engine's machine names it; empty is the same name."""
+    container_options: str = ""
+    """Further options for the engine's `run`, as a shell would split them."""
+    container_start_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """Seconds for a container to answer."""
+    container_fetch_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 900.0
+    """Seconds for an image to be fetched."""
+    container_sweep_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """Seconds between looks for containers that nobody needs any more."""
+    deputy_secret: Secret | None = None
+    """At least 32 characters: what connections of containers to NATS are signed with. Its issuer,
+    `python -m steersman_tools.issuer`, is in the configuration of NATS."""
+    nats_account: Annotated[str, msgspec.Meta(min_length=1)] = "STEER"
+    """Of NATS, in which containers end up."""
     diff_quiet_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
     """Seconds after a call that changed files until watchers are told what has changed."""
     sandbox: Literal["auto", "require", "off"] = "auto"
