@@ -80,6 +80,12 @@ PROGRAMS: Final = (
         "Node", ("node", "nodejs"), "building the web UI; MCP servers by npx", "apt install nodejs"
     ),
     Wanted("ffmpeg", ("ffmpeg",), "recordings of virtual desktops", "apt install ffmpeg"),
+    Wanted(
+        "container engine",
+        ("docker", "podman"),
+        "workspaces in containers",
+        "apt install podman",
+    ),
     Wanted("ripgrep", ("rg",), "fast search in large workspaces", "apt install ripgrep"),
 )
 
