@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from steersman_contracts.hooks import ToolContext, ToolResult
+from steersman_contracts.hooks import ToolContext, ToolResult, host_of_call
 from steersman_contracts.sandbox import sandbox_of
 from steersman_contracts.workspaces import environment_of
 from steersman_plugin_exec.launch import prepare
@@ -71,7 +71,9 @@ async def execute(context: ToolContext, args: Execute) -> ToolResult:
             sandbox_of(context),
             environment_of(context),
         )
-        entry = processes().start(context.chat_id, launch, with_input=background)
+        entry = processes().start(
+            context.chat_id, launch, with_input=background, host=host_of_call(context)
+        )
     except Refused as refused:
         return ToolResult.error(str(refused))
     limit_s = min(args.timeout_s, max(context.timeout_s - ENDING_S, context.timeout_s / 2))

@@ -32,6 +32,7 @@ from steersman_tools.deputy_access import DeputyAccess
 from steersman_tools.desks import Desks, Policy
 from steersman_tools.drivers import Drivers, LocalDriver
 from steersman_tools.execution import Executor
+from steersman_tools.hosts import Hosts
 from steersman_tools.ledger import Ledger, MemoryLedger
 from steersman_tools.notices import Notices
 from steersman_tools.places import Places
@@ -272,4 +273,5 @@ def _calls(
         max_waiting=settings.max_waiting_calls,
         rpc=RpcClient(client),
         ground=places,
+        hosts=Hosts(host, client, ledger.hosts),
     )

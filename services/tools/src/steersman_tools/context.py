@@ -87,7 +87,9 @@ class CallContext:
         workspaces: Workspaces,
         progress: Progress,
         rpc: Caller | None = None,
+        host: str = "",
     ) -> None:
+        self.host = host
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""
         self.place: CallPlace | None = None

@@ -83,6 +83,9 @@ class StoreLedger:
                 log.warning("call.given_up")  # we were taken for dead; somebody was told so
             return
 
+    async def hosts(self) -> tuple[str, ...]:
+        return (await self._rpc.call(rpc.LIST_HOSTS, rpc.ListHosts())).hosts
+
     async def refuse(self, key: CallKey, result: CallResult) -> None:
         await self._rpc.call(rpc.REFUSE, rpc.RefuseCall(_ref(key), result))
 
