@@ -29,6 +29,7 @@ __all__ = [
     "Denied",
     "DynamicTools",
     "HasHost",
+    "HasRoom",
     "PendingCall",
     "PluginHost",
     "PluginOff",
@@ -40,6 +41,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "host_of_call",
+    "room_of",
 ]
 
 API_VERSION: Final = 1
@@ -166,6 +168,21 @@ class HasHost(Protocol):
 def host_of_call(context: object) -> str | None:
     """The host that runs a call, for ids of what it leaves there; None where there is but one."""
     return context.host if isinstance(context, HasHost) else None
+
+
+@runtime_checkable
+class HasRoom(Protocol):
+    """A `ToolContext` that knows how much its model can take."""
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of text and JSON that are kept of the result; of more the middle is cut."""
+        ...
+
+
+def room_of(context: object, otherwise: int) -> int:
+    """How large a result may be; `otherwise` for a context that does not know."""
+    return context.result_bytes if isinstance(context, HasRoom) else otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from steersman_plugin_exec.launch import Launch
 from steersman_plugin_exec.log import OutputLog
-from steersman_plugin_exec.output import Capture
+from steersman_plugin_exec.output import OUTPUT_MAX, Capture
 from steersman_plugin_exec.process import Process
 from steersman_plugin_exec.workdir import Refused
 
@@ -102,7 +102,13 @@ class Processes:
         self.since = datetime.now(UTC)
 
     def start(
-        self, chat_id: str, launch: Launch, *, with_input: bool, host: str | None = None
+        self,
+        chat_id: str,
+        launch: Launch,
+        *,
+        with_input: bool,
+        host: str | None = None,
+        shown: int = OUTPUT_MAX,
     ) -> Entry:
         """Start a process of a chat.
 
@@ -111,6 +117,7 @@ class Processes:
             launch: What to start.
             with_input: Whether it can be written to.
             host: This host, where it may be one of several: the id then names it.
+            shown: Bytes of its output that are shown at a time.
 
         Raises:
             Refused: The system does not start it, or too many run already.
@@ -119,7 +126,7 @@ class Processes:
         process_id = _new_id(host)
         while process_id in self._entries:
             process_id = _new_id(host)
-        capture = Capture(OutputLog(launch.workdir.workspace, process_id))
+        capture = Capture(OutputLog(launch.workdir.workspace, process_id), max(1024, shown))
         process = Process.start(launch, capture, with_input=with_input)
         entry = Entry(chat_id=chat_id, process=process, process_id=process_id, launch=launch)
         self._entries[process_id] = entry

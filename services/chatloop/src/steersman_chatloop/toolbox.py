@@ -156,6 +156,7 @@ class Toolbox:
         calls: Sequence[ToolCallPart],
         *,
         epoch: int = 0,
+        result_bytes: int | None = None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> None:
@@ -165,6 +166,7 @@ class Toolbox:
             chat_id: The chat.
             calls: Local calls, not yet answered.
             epoch: The id of the message that holds them: providers use call ids again.
+            result_bytes: Of text and JSON that the model can take of one result; None: not known.
             finished: Gets each result as it arrives: what is there when this is cancelled, is what
                 was finished.
             on_progress: Called for each progress report.
@@ -176,14 +178,21 @@ class Toolbox:
                 spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
                 turn = turns.take(spec)
                 before = before_on_screen(calls, call)
-                work = self._run(chat_id, call, epoch, spec, finished, on_progress, before)
+                request = CallTool(
+                    chat_id,
+                    call.call_id,
+                    call.tool,
+                    call.arguments,
+                    epoch,
+                    result_bytes=result_bytes,
+                )
+                work = self._run(request, call, spec, finished, on_progress, before)
                 group.create_task(_in_turn(turn, work))
 
     async def _run(
         self,
-        chat_id: ChatId,
+        request: CallTool,
         call: ToolCallPart,
-        epoch: int,
         spec: ToolSpec | None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
@@ -193,19 +202,18 @@ class Toolbox:
             finished[call.call_id] = error_result(call, NOT_EXECUTED)
             return
         try:
-            finished[call.call_id] = await self._result(chat_id, call, epoch, spec, on_progress)
+            finished[call.call_id] = await self._result(request, call, spec, on_progress)
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
-            request = CancelCall(chat_id, call.call_id, epoch)
-            cancel = self._rpc.call(CANCEL_CALL, request, deadline_s=5)
+            unwanted = CancelCall(request.chat_id, request.call_id, request.epoch)
+            cancel = self._rpc.call(CANCEL_CALL, unwanted, deadline_s=5)
             self._background.start(_quietly(cancel))
             raise
 
     async def _result(
         self,
-        chat_id: ChatId,
+        request: CallTool,
         call: ToolCallPart,
-        epoch: int,
         spec: ToolSpec | None,
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> ToolResultPart:
@@ -214,7 +222,6 @@ class Toolbox:
         if spec is None:
             names = ", ".join(tool.name for tool in self._catalog) or "none"
             return error_result(call, f"there is no tool {call.tool!r}; there are: {names}")
-        request = CallTool(chat_id, call.call_id, call.tool, call.arguments, epoch)
         try:
             result = await self._ask(request, spec, lambda frame: on_progress(call, frame))
         except SteersmanError as error:

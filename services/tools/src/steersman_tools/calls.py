@@ -254,6 +254,7 @@ class Calls:
         start: Callable[[], Awaitable[None]],
     ) -> CallResult:
         started = time.monotonic()
+        limits = self._limits.of(call.request.result_bytes)
         log.info("call.started")
         work = asyncio.get_running_loop().create_task(self._work(call, plugins, tool, start))
         stopped = asyncio.get_running_loop().create_task(call.stopped.wait())
@@ -265,14 +266,14 @@ class Calls:
         outcome, result = _outcome(work, call)
         seconds = time.monotonic() - started
         try:
-            kept = to_call_result(result, duration_ms=int(seconds * 1000), limits=self._limits)
+            kept = to_call_result(result, duration_ms=int(seconds * 1000), limits=limits)
         except BadResult as error:
             outcome = "bad_result"
             log.error("tool.bad_result", error=str(error)[:500])  # noqa: TRY400  # the message says it all
             kept = to_call_result(
                 ToolResult.error(f"tool failed: {error}"),
                 duration_ms=int(seconds * 1000),
-                limits=self._limits,
+                limits=limits,
             )
         if tool is not None and tool.spec.ends_turn and not kept.is_error:
             kept = msgspec.structs.replace(kept, ends_turn=True)
@@ -301,6 +302,7 @@ class Calls:
             progress=call.progress,
             rpc=self._rpc,
             host=self._here,
+            result_bytes=self._limits.of(request.result_bytes).text_bytes,
         )
         if call.held:
             return await self._act(call, plugins, tool, context)
@@ -328,8 +330,10 @@ class Calls:
 
 def limits_of(settings: Settings, max_payload: int) -> Limits:
     """What fits into one message: text may grow sixfold by JSON escapes, files by base64."""
-    room = (max_payload - 6 * settings.max_result_bytes - (16 << 10)) * 3 // 4
-    return Limits(settings.max_result_bytes, max(0, min(settings.max_file_bytes, room)))
+    largest = max(settings.max_result_bytes, settings.largest_result_bytes)
+    room = (max_payload - 6 * largest - (16 << 10)) * 3 // 4
+    files = max(0, min(settings.max_file_bytes, room))
+    return Limits(settings.max_result_bytes, files, largest)
 
 
 async def _nothing() -> None:

@@ -88,8 +88,10 @@ class CallContext:
         progress: Progress,
         rpc: Caller | None = None,
         host: str = "",
+        result_bytes: int = 68 << 10,
     ) -> None:
         self.host = host
+        self.result_bytes = result_bytes
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""
         self.place: CallPlace | None = None

@@ -30,7 +30,12 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     max_waiting_calls: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """Calls over the limit of concurrent ones that may wait; more are refused for the moment."""
     max_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 68 << 10
-    """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it."""
+    """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it.
+
+    For models of which it is not known how much they can take.
+    """
+    largest_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 256 << 10
+    """In one result for a model that can take more."""
     max_file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 2 << 20
     """Bytes of inline files in one result; less when NATS takes smaller messages."""
     ledger: Literal["store", "memory"] = "store"
