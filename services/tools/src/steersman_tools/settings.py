@@ -91,6 +91,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
 
     `auto` warns in the log where it does not work.
     """
+    cgroups: Literal["auto", "off"] = "auto"
+    """Control groups of version 2 for the commands of models: where the service may make them."""
     sandbox_network: bool = False
     """Whether commands in the sandbox reach the network, and with it what listens on localhost."""
     sandbox_readable: str = ""
