@@ -54,11 +54,11 @@ def processes_in(group: Path) -> list[str]:
 
 
 async def test_a_command_ends_with_its_group_wherever_its_processes_have_gone(
-    root: Path, tmp_path: Path
+    root: Path, workspace: Path
 ) -> None:
     groups = Groups(root, controllers=())
     command = "setsid sleep 300 & setsid setsid sleep 300 & echo started; wait"
-    launch = await asyncio.to_thread(prepare, command, tmp_path, ".", Grouping(groups))
+    launch = await asyncio.to_thread(prepare, command, workspace, ".", Grouping(groups))
     process = Process.start(launch, Capture())
     (group,) = groups_in(root)
     async with asyncio.timeout(60):
