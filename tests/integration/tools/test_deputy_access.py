@@ -62,7 +62,7 @@ async def test_a_deputy_answers_for_its_workspace_and_reaches_nothing_else(
         if len(refused) == 3:
             three.set()
 
-    deputy._error_cb = on_error
+    deputy._error_cb = on_error  # pyright: ignore[reportPrivateUsage]  # `connect` takes none
     server = RpcServer(deputy, "deputy", version="1", announced=False)
     ping = replace(PING_HOST, address=subjects.deputy(MINE, PING_HOST.name))
 
