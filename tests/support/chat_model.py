@@ -193,4 +193,9 @@ class ChatModel:
         """What is pending is answered with errors, and the turn is over."""
         results = tuple(one.result or one.error(missing) for one in self.action)
         self.history.append(Entry(Role.TOOL, results))
-        self.rest()
+        if not self.wish:
+            self.rest()
+            return
+        self.action = []  # the summary is written before anything else begins
+        self.run()
+        self.release()

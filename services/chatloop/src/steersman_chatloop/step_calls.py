@@ -7,7 +7,7 @@ whatever a tool of the chat waits for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,7 +18,12 @@ from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
-from steersman_chatloop.offers import NOT_IN_PLAN_MODE, chat_tools_of, harmless
+from steersman_chatloop.offers import (
+    NOT_BELOW_A_PLAN,
+    NOT_IN_PLAN_MODE,
+    chat_tools_of,
+    harmless,
+)
 from steersman_chatloop.policy import SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
@@ -55,6 +60,7 @@ class StepCalls:
         chat: OwnedChat,
         calls: Sequence[ToolCallPart],
         message_id: int,
+        hands_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """Look at the calls.
 
@@ -63,7 +69,9 @@ class StepCalls:
             chat: The chat, owned.
             calls: All local calls of the step, in order.
             message_id: The message that holds them.
+            hands_on: Whether somebody else goes on with them when this is cancelled.
         """
+        self._hands_on = hands_on
         self._around = around
         self._chat = chat
         self._message_id = message_id
@@ -115,16 +123,19 @@ class StepCalls:
                 result_bytes=result_room(self._chat.model.context_limit),
                 finished=self.results,
                 on_progress=self._publish_progress,
+                hands_on=self._hands_on,
             )
 
     def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:
         """What a model was not offered it may call all the same."""
-        if not self._chat.terms.plan_mode:
+        terms = self._chat.terms
+        if not terms.looks_only:
             return
+        why = NOT_IN_PLAN_MODE if terms.plan_mode else NOT_BELOW_A_PLAN
         allowed = {tool.name for tool in harmless(self._chat, catalog)}
         for call in self.calls:
             if call.tool not in allowed and call.call_id not in self.results:
-                self.results[call.call_id] = error_result(call, NOT_IN_PLAN_MODE)
+                self.results[call.call_id] = error_result(call, why)
 
     async def _run_own(self, tool: ChatTool, call: ToolCallPart) -> None:
         scene = Scene(self._around, self._chat, self._message_id)
@@ -133,6 +144,9 @@ class StepCalls:
         except SteersmanError as error:
             log.warning("tool.failed", tool=call.tool, error_code=error.code)
             result = error_result(call, f"the call could not be made: {error}")
+        except Exception as error:  # a tool that crashes costs one error result, not the turn
+            log.exception("tool.crashed", tool=call.tool)
+            result = error_result(call, f"the tool failed: {type(error).__name__}")
         if isinstance(result, AgentWait):
             self.awaits = (*self.awaits, result)
         elif result is not None:

@@ -89,6 +89,10 @@ class Toolbox:
         self._asks: set[_Ask] = set()
         self._watching: asyncio.Task[None] | None = None
 
+    async def aclose(self) -> None:
+        """End what still goes on beside the turns."""
+        await self._background.cancel()
+
     async def catalog(self) -> tuple[ToolSpec, ...]:
         """All tools, by name: as they were known a few seconds ago, read anew meanwhile.
 
@@ -130,7 +134,7 @@ class Toolbox:
 
     async def known_to(self, chat: OwnedChat) -> tuple[ToolSpec, ...]:
         """All tools that there are for a chat."""
-        return await (self.of_chat(chat.chat_id) if chat.chat_tools else self.catalog())
+        return await (self.of_chat(chat.chat_id) if chat.has_own_tools else self.catalog())
 
     async def of_chat(self, chat_id: ChatId) -> tuple[ToolSpec, ...]:
         """All tools with those that this chat alone may use; asked anew each time."""
@@ -159,6 +163,7 @@ class Toolbox:
         result_bytes: int | None = None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
+        hands_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run calls concurrently; one that crashes costs one error result.
 
@@ -170,6 +175,8 @@ class Toolbox:
             finished: Gets each result as it arrives: what is there when this is cancelled, is what
                 was finished.
             on_progress: Called for each progress report.
+            hands_on: Asked when this is cancelled: whether somebody else asks for the same calls
+                next. Their hosts then go on with them; otherwise they are told to stop.
         """
         turns = _Turns()
         async with asyncio.TaskGroup() as group:
@@ -186,7 +193,7 @@ class Toolbox:
                     epoch,
                     result_bytes=result_bytes,
                 )
-                work = self._run(request, call, spec, finished, on_progress, before)
+                work = self._run(request, call, spec, finished, on_progress, before, hands_on)
                 group.create_task(_in_turn(turn, work))
 
     async def _run(
@@ -197,6 +204,7 @@ class Toolbox:
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
         before: Sequence[str],
+        hands_on: Callable[[], bool],
     ) -> None:
         if any((result := finished.get(each)) and result.is_error for each in before):
             finished[call.call_id] = error_result(call, NOT_EXECUTED)
@@ -205,10 +213,14 @@ class Toolbox:
             finished[call.call_id] = await self._result(request, call, spec, on_progress)
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
-            unwanted = CancelCall(request.chat_id, request.call_id, request.epoch)
-            cancel = self._rpc.call(CANCEL_CALL, unwanted, deadline_s=5)
-            self._background.start(_quietly(cancel))
+            if not hands_on():
+                self.stop(request.chat_id, call, request.epoch)
             raise
+
+    def stop(self, chat_id: ChatId, call: ToolCallPart, epoch: int) -> None:
+        """Tell the host of a call, wherever it runs, that nobody wants it any more."""
+        request = CancelCall(chat_id, call.call_id, epoch)
+        self._background.start(_quietly(self._rpc.call(CANCEL_CALL, request, deadline_s=5)))
 
     async def _result(
         self,
