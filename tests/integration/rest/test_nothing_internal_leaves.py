@@ -343,19 +343,26 @@ def test_every_operation_is_in_the_table() -> None:
     assert operations == set(ROUTES)
 
 
-class Wiretap:
-    """Whatever is published to more than one service, byte for byte: events, feeds, hints, beats.
+TOLD = (
+    *(
+        f"{subjects.ROOT}.{kind}.>"
+        for kind in ("ev", "live", "work", "desk", "ctl", "relay", "tools")
+    ),
+    subjects.TOOLSET_BEATS,
+    subjects.TOOLSET_CATALOGS,
+    subjects.UNNAMED_CHATS,
+)
+"""Whatever is told without an answer. Requests are left out: some carry what only their service may
+know, and who listens to them passes for somebody who answers."""
 
-    Requests are left out: some carry what only their service may know.
-    """
+
+class Wiretap:
+    """What is told, byte for byte."""
 
     def __init__(self, client: NatsClient) -> None:
         self.heard: list[bytes] = []
-        client.listen(f"{subjects.ROOT}.>", self._on_message)
-
-    def _on_message(self, subject: bytes, _: bytes, headers: bytes, body: bytes) -> None:
-        if not subject.startswith(f"{subjects.ROOT}.rpc.".encode()):
-            self.heard.append(headers + body)
+        for subject in TOLD:
+            client.listen(subject, lambda _, __, headers, body: self.heard.append(headers + body))
 
 
 @pytest.fixture
