@@ -13,6 +13,7 @@ import msgspec
 
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.model_options import (
+    EFFORTS,
     OPTIONS,
     AnthropicOptions,
     CompatibleOptions,
@@ -56,6 +57,10 @@ def parse_settings(provider_type: str, settings: JsonObject) -> ModelSettings:
     limits = [tier.above for tier in parsed.prices.tiers]
     if len(set(limits)) < len(limits):
         raise InvalidRequest("two tiers begin at the same input", field="settings.prices.tiers")
+    default, most = parsed.reasoning_effort, parsed.max_reasoning_effort
+    if default is not None and most is not None and EFFORTS.index(default) > EFFORTS.index(most):
+        field = "settings.reasoning_effort"
+        raise InvalidRequest(f"{field}: {default} is above the limit {most}", field=field)
     parse_options(provider_type, parsed.options)
     return parsed
 

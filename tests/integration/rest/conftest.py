@@ -48,6 +48,18 @@ async def alice(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
+async def alice_is_admin(store: StoreDriver, database_url: str) -> None:
+    """Before her first request: gateways remember for a while who somebody is."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "UPDATE users SET role = 'admin' WHERE id = $1", store.actor.user_id
+        )
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
 async def bob(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
     async with gateway.client(BOB) as client:
         yield client

@@ -72,6 +72,7 @@ async def test_the_process_answers_as_the_list_does_and_is_asked_only_for_what_m
         PriceQuery("demo", None, "echo"),
     ]
     found = await price_list.look_up(queries)
+    assert found is not None
     now = datetime.now(UTC)
 
     assert found == [find_prices(q, now) if q.may_be_listed() else None for q in queries]

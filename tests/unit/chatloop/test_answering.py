@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from steersman_chatloop.answering import Answering
@@ -45,3 +46,19 @@ def test_what_lies_in_the_conversation_is_no_reason_for_another_model(kind: Erro
 
 def test_without_fallbacks_there_is_none() -> None:
     assert Answering(model("p/a", after=1)).after(BUSY) is None
+
+
+def test_a_model_that_was_mended_is_the_same_model_and_a_fallback_stays_in_place() -> None:
+    own, other = model("p/a", "p/b", after=1), model("p/b")
+    mended = msgspec.structs.replace(own, base_url="http://there", reached=False)
+    answering = Answering(own)
+
+    answering.refresh(mended)
+
+    assert (answering.model, answering.after(BUSY)) == (mended, "p/b")
+    answering.switch(other)
+    answering.refresh(msgspec.structs.replace(other, api_key="another"))
+    assert (answering.model.api_key, answering.own) == ("another", mended)
+    # That it has answered makes no other model of it; whatever else a person changes does.
+    assert answering.is_for(msgspec.structs.replace(mended, reached=True))
+    assert not answering.is_for(own)

@@ -8,6 +8,7 @@ import pytest
 
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.model_options import (
+    EFFORTS,
     GoogleOptions,
     ModelSettings,
     OpenAIOptions,
@@ -38,6 +39,12 @@ HARM = {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}
         ("anthropic", {"temprature": 1}, "temprature", "no 'temprature'"),
         ("anthropic", {"temperature": 3}, "temperature", "<= 2.0"),
         ("anthropic", {"reasoning_effort": "huge"}, "reasoning_effort", "huge"),
+        (
+            "anthropic",
+            {"reasoning_effort": "xhigh", "max_reasoning_effort": "medium"},
+            "reasoning_effort",
+            "xhigh is above the limit medium",
+        ),
         ("anthropic", {"prices": {"inputs": 1}}, "prices.inputs", "no 'inputs'"),
         ("anthropic", {"prices": {"input": -1}}, "prices.input", ">= 0"),
         (
@@ -162,6 +169,39 @@ def test_what_is_wrong_is_named(
         parse_settings(kind, settings)
 
     assert refused.value.details["field"] == f"settings.{field}"
+
+
+BOUNDS: list[tuple[str, float, float, float]] = [
+    # What is just outside is refused; the least and the most are taken.
+    ("temperature", 0, 2, 0.01),
+    ("top_p", 0, 1, 0.01),
+    ("top_k", 1, 1_000_000, 1),
+    ("presence_penalty", -2, 2, 0.01),
+    ("frequency_penalty", -2, 2, 0.01),
+    ("compaction_threshold", 0, 100, 1),
+    ("fallback_after", 1, 25, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "least", "most", "step"), BOUNDS)
+def test_numbers_have_bounds(name: str, least: float, most: float, step: float) -> None:
+    for value in (least, most):
+        assert getattr(parse_settings("anthropic", {name: value}), name) == value
+    for value in (least - step, most + step, "1", True):
+        with pytest.raises(InvalidRequest, match=name):
+            parse_settings("anthropic", {name: value})
+
+
+def test_efforts_are_a_scale_and_the_default_keeps_to_the_limit() -> None:
+    assert EFFORTS == ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    for low, default in enumerate(EFFORTS):
+        for limit, most in enumerate(EFFORTS):
+            settings = {"reasoning_effort": default, "max_reasoning_effort": most}
+            if low <= limit:
+                assert parse_settings("google", settings).max_reasoning_effort == most
+            else:
+                with pytest.raises(InvalidRequest):
+                    parse_settings("google", settings)
 
 
 def test_options_of_a_newer_version_are_read() -> None:

@@ -74,6 +74,8 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the model cannot be called, if it cannot."""
     region: str | None = None
     project: str | None = None
+    reached: bool = True
+    """Whether a call to the present address of the provider has succeeded."""
 
 
 class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):

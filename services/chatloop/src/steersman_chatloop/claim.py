@@ -190,12 +190,16 @@ class Claim:
 
     async def access_to(self, model: ModelName) -> ModelAccess | None:
         """How to reach another model than the chat's own; None when it cannot be used."""
+        access = await self.access_now(model)
+        return access if access.disabled is None else None
+
+    async def access_now(self, model: ModelName) -> ModelAccess:
+        """How to reach a model at this moment, or why it cannot be called."""
         request = rpc.GetModelAccess(self.chat.chat_id, self._around.runner_id, model)
         try:
-            access = (await self._ask(rpc.MODEL_ACCESS, request)).model
+            return (await self._ask(rpc.MODEL_ACCESS, request)).model
         except StaleFence as stale:
             raise LostError from stale
-        return access if access.disabled is None else None
 
     async def hand_over(self) -> None:
         """Give the chat back unfinished."""

@@ -211,7 +211,7 @@ class ChatRun:
         if self._in_turn != self._claim.turns_ended:
             self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
             self._answering = Answering(chat.model)
-        elif self._answering.own != chat.model:
+        elif not self._answering.is_for(chat.model):
             self._answering = Answering(chat.model)  # a person has chosen another one
         compaction = Compaction(
             self._window(),
@@ -274,6 +274,7 @@ class ChatRun:
             await self._claim.record_retry(attempt.number, error, wait)
             if not await self._interruptible(asyncio.sleep(wait)):
                 return
+            await self._look_again()
 
     async def _stream_step(self, attempt: Attempt) -> None:
         try:
@@ -316,6 +317,10 @@ class ChatRun:
                 self._answering.switch(access)
                 return True
         return False
+
+    async def _look_again(self) -> None:
+        """Ask how the model is to be called: it may have been mended or disabled during a wait."""
+        self._answering.refresh(await self._claim.access_now(self._answering.model.name))
 
     def _open_episode(self, attempt: int) -> Episode:
         return Episode(

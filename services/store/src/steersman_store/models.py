@@ -104,12 +104,13 @@ class Models:
                 field="provider_id",
             )
         settings = checked(provider["type"], request.settings, name)
-        edited = bool(request.settings.get("prices"))
-        if not edited:
+        source: str | None = "edited"
+        if not request.settings.get("prices"):
             query = PriceQuery(provider["type"], provider["base_url"], request.model_id)
-            (prices,) = await self._price_list.look_up([query])
-            if prices is not None:
-                settings = msgspec.structs.replace(settings, prices=prices)
+            found = await self._price_list.look_up([query])
+            source = None if found is None else "list"  # None: looked up at the next start
+            if found and found[0] is not None:
+                settings = msgspec.structs.replace(settings, prices=found[0])
         async with self._database.transaction() as connection:
             await _lock(connection, name, request.version)
             await _check_names(connection, settings)
@@ -133,7 +134,7 @@ class Models:
                 request.make_default,
                 request.tools,
                 json_text(settings),
-                "edited" if edited else "list",
+                source,
             )
             return await _reply(connection, name, request.actor)
 
@@ -206,6 +207,8 @@ class Models:
         found = await self._price_list.look_up(
             [PriceQuery(row["type"], row["base_url"], row["model_id"]) for row in rows]
         )
+        if found is None:
+            return []
         changed: list[str] = []
         for row, prices in zip(rows, found, strict=True):
             settings = msgspec.json.decode(row["settings"], type=ModelSettings)

@@ -190,10 +190,13 @@ async def write_presets(database: Database, vault: Vault, found: Sequence[Preset
             sealed = None if preset.key is None else vault.seal(preset.key.reveal(), preset.id)
             mine = await connection.fetchval(
                 "INSERT INTO providers AS p (id, type, display_name, base_url, api_key, region, "
-                "project, preset) VALUES ($1, $2, $3, $4, $5, $6, $7, true) "
+                "project, preset, unreached_since) VALUES ($1, $2, $3, $4, $5, $6, $7, true, "
+                # An address that came with the deployment is no typing error of anybody.
+                "CASE WHEN $4::text IS NULL THEN now() END) "
                 "ON CONFLICT (id) DO UPDATE SET type = $2, display_name = $3, base_url = $4, "
                 "api_key = $5, region = $6, project = $7, enabled = true, "
-                "updated_at = now() WHERE p.preset RETURNING true",
+                "updated_at = now(), unreached_since = CASE WHEN $4::text IS NULL "
+                "THEN p.unreached_since END WHERE p.preset RETURNING true",
                 preset.id,
                 preset.type,
                 preset.display_name,

@@ -66,29 +66,31 @@ class PriceList:
 
     Args:
         idle_s: After how many seconds without a question the process ends.
+        answer_s: Seconds that it has for an answer, its start included.
     """
 
-    def __init__(self, *, idle_s: float = 30.0) -> None:
+    def __init__(self, *, idle_s: float = 30.0, answer_s: float = _ANSWER_S) -> None:
         self._idle_s = idle_s
+        self._answer_s = answer_s
         self._lock = asyncio.Lock()
         self._process: Process | None = None
         self._closing: asyncio.TimerHandle | None = None
 
-    async def look_up(self, queries: Sequence[PriceQuery]) -> list[Prices | None]:
-        """The prices of each model; None for one that is not listed, or when nothing answers."""
+    async def look_up(self, queries: Sequence[PriceQuery]) -> Sequence[Prices | None] | None:
+        """The prices of each model, None for one that is not listed; None when nothing answers."""
         asked = [query for query in queries if query.may_be_listed()]
         if not asked:
             return [None] * len(queries)
         async with self._lock:
             self._keep()
             try:
-                async with asyncio.timeout(_ANSWER_S):
+                async with asyncio.timeout(self._answer_s):
                     found = await self._ask(asked)
             except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as error:
                 # A model without prices works; its costs are then unknown.
                 log.warning("prices.unknown", error=type(error).__name__)
                 await self._stop()
-                found = [None] * len(asked)
+                return None
             except asyncio.CancelledError:
                 # Its answer would be taken for that to the next question.
                 await self._stop()

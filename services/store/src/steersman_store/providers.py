@@ -307,7 +307,9 @@ async def _write(
         "header_names, region, project) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
         "ON CONFLICT (id) DO UPDATE SET type = $2, display_name = $3, base_url = $4, "
         "enabled = $5, api_key = $6, headers = $7, header_names = $8, region = $9, "
-        "project = $10, preset = false, version = p.version + 1, updated_at = now() "
+        "project = $10, preset = false, version = p.version + 1, updated_at = now(), "
+        "unreached_since = CASE WHEN (p.type, p.base_url, p.region) IS DISTINCT FROM ($2, $4, $9) "
+        "THEN now() ELSE p.unreached_since END "
         f"RETURNING {_PROVIDER}",
         provider_id,
         *msgspec.structs.astuple(wanted),

@@ -34,7 +34,7 @@ MAX_PAGE_BYTES: Final = 600_000
 _CHAT: Final = (
     "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
     "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings, region, "
-    "project, summary_limit"
+    "project, reached, summary_limit"
 )
 
 
@@ -349,7 +349,8 @@ class Worker:
         row = await self._database.row(
             "SELECT $3::text AS model, m.provider_id, p.type AS provider_type, m.model_id, "
             "p.base_url, p.api_key, p.headers, m.context_limit, m.max_output_tokens, m.tools, "
-            "m.settings, obstacle(m, p) AS disabled, p.region, p.project FROM chats c "
+            "m.settings, obstacle(m, p) AS disabled, p.region, p.project, "
+            "p.unreached_since IS NULL AS reached FROM chats c "
             "LEFT JOIN models m ON m.name = $3 LEFT JOIN providers p ON p.id = m.provider_id "
             "WHERE c.id = $1 AND c.runner_id = $2",
             request.chat_id,
@@ -366,7 +367,8 @@ class Worker:
             "SELECT '' AS model, id AS provider_id, type AS provider_type, '' AS model_id, "
             "base_url, api_key, headers, NULL AS context_limit, 32000 AS max_output_tokens, "
             "false AS tools, '{}'::json AS settings, "
-            "CASE WHEN lacks_key(p) THEN 'missing_key' END AS disabled, region, project "
+            "CASE WHEN lacks_key(p) THEN 'missing_key' END AS disabled, region, project, "
+            "unreached_since IS NULL AS reached "
             "FROM providers p WHERE id = $1",
             request.provider_id,
         )
@@ -400,6 +402,7 @@ class Worker:
             disabled=row["disabled"],
             region=row["region"],
             project=row["project"],
+            reached=row["reached"],
         )
 
 

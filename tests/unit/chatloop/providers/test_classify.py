@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import aiohttp
 import anthropic
 import httpx2
 import msgspec
@@ -350,6 +351,43 @@ def test_a_sample_is_classified(error: Exception, kind: ErrorKind, *, retryable:
     assert len(found.detail) <= 500
 
 
+# No connection at all: what it means depends on whether this address has ever answered.
+UNREACHED: Final[list[Exception]] = [
+    because(openai.APIConnectionError(request=REQUEST), REFUSED),
+    because(anthropic.APITimeoutError(REQUEST), httpx2.ConnectTimeout("no answer in 10 s")),
+    httpx2.ConnectError("[Errno -3] Temporary failure in name resolution"),
+    httpx2.ConnectError("[Errno 101] Network is unreachable"),
+    because(httpx2.RemoteProtocolError("no status"), aiohttp.ServerDisconnectedError()),
+]
+NEVER: Final = msgspec.structs.replace(ACCESS, reached=False)
+
+
+@pytest.mark.parametrize("error", UNREACHED, ids=str)
+def test_an_address_that_has_never_answered_is_a_matter_of_configuration(error: Exception) -> None:
+    down, wrong = classify(error, ACCESS).error, classify(error, NEVER).error
+
+    assert (down.kind, down.retryable) == ("timeout", True)
+    assert (wrong.kind, wrong.retryable) == ("config", False)
+    assert "base URL" in wrong.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        anthropic.APITimeoutError(REQUEST),
+        because(openai.APIConnectionError(request=REQUEST), httpx2.ReadError("reset by peer")),
+        StreamFault("stalled"),
+        plain(503),
+    ],
+    ids=name,
+)
+def test_a_connection_that_was_made_and_failed_is_tried_again_all_the_same(
+    error: Exception,
+) -> None:
+    found = classify(error, NEVER).error
+    assert (found.kind, found.retryable) == ("timeout", True)
+
+
 def test_there_are_enough_samples() -> None:
     assert len(SAMPLES) >= 80
 
@@ -425,6 +463,7 @@ def test_secrets_never_reach_the_detail(text: str) -> None:
 
 def test_every_rule_has_a_sample() -> None:
     signals = [signal_of(error, now=NOW) for error, _, _ in SAMPLES]
+    signals += [msgspec.structs.replace(signal_of(e), reached=False) for e in UNREACHED]
     used = [next(rule for rule in RULES if rule.matches(signal)) for signal in signals]
     assert [rule for rule in RULES if rule not in used] == []
 

@@ -36,6 +36,8 @@ class Rule(msgspec.Struct, frozen=True):
     text: re.Pattern[str] | None = None
     waits: bool | None = None
     """Whether the provider said how long to wait."""
+    reached: bool | None = None
+    """Whether a call to this address has ever succeeded."""
     says: str | None = None
     """Instead of the kind's own sentence."""
     once: bool = False
@@ -48,6 +50,7 @@ class Rule(msgspec.Struct, frozen=True):
             and (self.names is None or not self.names.isdisjoint(signal.names))
             and (self.text is None or self.text.search(signal.text) is not None)
             and (self.waits is None or self.waits is (signal.retry_after_s is not None))
+            and (self.reached is None or self.reached is signal.reached)
         )
 
 
@@ -60,6 +63,7 @@ def _rule(
     names: str = "",
     text: str = "",
     waits: bool | None = None,
+    reached: bool | None = None,
     says: str | None = None,
     once: bool = False,
 ) -> Rule:
@@ -71,6 +75,7 @@ def _rule(
         frozenset(names.split()) or None,
         re.compile(text, re.IGNORECASE) if text else None,
         waits,
+        reached,
         says,
         once,
     )
@@ -79,6 +84,10 @@ def _rule(
 LOST: Final = "The connection to {provider} was lost before the answer was complete."
 UNREACHABLE: Final = "{provider} cannot be reached."
 NO_HOST: Final = "{provider} cannot be reached: check its base URL."
+NEVER_REACHED: Final = (
+    "{provider} cannot be reached, and has answered no chat so far: "
+    "check its base URL and the network."
+)
 UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is wrong."
 NO_ROOM: Final = (
     "{provider} used up its limit of output tokens before it answered: raise it for this model."
@@ -203,6 +212,17 @@ BROAD: Final = (
     ),
     _rule("rate_limit", retryable=True, status=(429,)),
     _rule("timeout", retryable=True, status=(503,)),
+    # An address that has never answered is more likely wrong than down: nobody is to wait for it.
+    _rule(
+        "config",
+        names="ConnectError ClientConnectorError ConnectTimeout",
+        reached=False,
+        says=NEVER_REACHED,
+    ),
+    # Nor has one that hangs up at once, or speaks another protocol: TLS, or that of a database.
+    _rule(
+        "config", names="ServerDisconnectedError ClientResponseError", reached=False, says=NO_API
+    ),
     _rule(
         "timeout",
         retryable=True,
@@ -278,7 +298,7 @@ def classify(
     """Say what went wrong, whether to try again, and when."""
     if isinstance(error, ProviderFailed):
         return error
-    signal = signal_of(error, now=now)
+    signal = msgspec.structs.replace(signal_of(error, now=now), reached=access.reached)
     rule = next(rule for rule in RULES if rule.matches(signal))
     retryable = rule.retryable if signal.should_retry is None else signal.should_retry
     return failure(

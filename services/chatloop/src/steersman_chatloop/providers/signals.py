@@ -55,6 +55,8 @@ class Signal(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     should_retry: bool | None = None
     """What the provider says itself in `x-should-retry`."""
+    reached: bool = True
+    """Whether a call to this address has ever succeeded; no exception says that."""
 
 
 LONGEST_WAIT_S: Final = 86_400.0

@@ -196,6 +196,7 @@ BEGIN
         RETURNING * INTO m;
     IF step THEN
         PERFORM record_usage(c, p_model, p_usage, spent);
+        PERFORM note_answer(m);
         PERFORM record_spending(c, (p_role = 'assistant')::integer, p_usage, spent);
     END IF;
     IF p_visibility <> 'model' THEN

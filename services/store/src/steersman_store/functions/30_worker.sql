@@ -20,6 +20,7 @@ CREATE TYPE worker_result AS (
     settings json,
     region text,
     project text,
+    reached boolean,     -- a call to its address has succeeded
     summary_limit integer  -- of the model that writes its summaries, if that is another
 );
 
@@ -78,9 +79,10 @@ BEGIN
     r.model := c.model;
     SELECT m.provider_id, p.type, m.model_id, p.base_url, p.api_key, m.context_limit,
             m.max_output_tokens, m.tools, obstacle(m, p), p.headers, m.settings, p.region,
-            p.project
+            p.project, p.unreached_since IS NULL
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
-            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project
+            r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project,
+            r.reached
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
     IF r.settings ->> 'compaction_model' IS NOT NULL THEN
         SELECT context_limit INTO r.summary_limit FROM models
