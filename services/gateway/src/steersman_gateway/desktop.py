@@ -7,7 +7,9 @@ import secrets
 from litestar import Controller, Response, delete, get, patch, post, put
 from litestar.params import JSONBody
 
+from steersman_contracts.chats import Transition
 from steersman_contracts.computer_use import to_action
+from steersman_contracts.errors import TransitionRefused
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
     ClipboardBody,
@@ -47,7 +49,7 @@ class DesktopController(Controller):
         backend: Services,
     ) -> rpc.Desktop:
         """Have a desktop, and answer when it can be used. One that runs stays as it is."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         request = rpc.StartDesktop(actor, chat, data.width, data.height)
         return await backend.call(rpc.START_DESKTOP, request)
 
@@ -66,7 +68,7 @@ class DesktopController(Controller):
         backend: Services,
     ) -> rpc.Desktop:
         """Give a desktop that runs another size. Its windows stay."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         request = rpc.ResizeDesktop(actor, chat, data.width, data.height)
         return await backend.call(rpc.RESIZE_DESKTOP, request)
 
@@ -92,7 +94,7 @@ class DesktopController(Controller):
         backend: Services,
     ) -> None:
         """Put text into the clipboard of the desktop. For who has control."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         await backend.call(rpc.PUT_CLIPBOARD, rpc.PutClipboard(actor, chat, data.text))
 
     @get(
@@ -123,7 +125,7 @@ class DesktopController(Controller):
         backend: Services,
     ) -> DesktopActionResult:
         """One action of a person who has control, in the words of the `computer` tool."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         request = rpc.PerformAction(
             chat, secrets.token_hex(16), to_action(data), actor, last_digest="-"
         )
@@ -144,7 +146,7 @@ class DesktopController(Controller):
         backend: Services,
     ) -> rpc.Desktop:
         """Take the input, at once: what the agent is doing ends. `private` hides the screen too."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         request = rpc.TakeControl(actor, chat, private=data.private)
         return await backend.call(rpc.TAKE_CONTROL, request)
 
@@ -178,10 +180,27 @@ class DesktopController(Controller):
 
         The ticket is good once and for half a minute. What is carried is RFB 3.8.
         """
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         return await backend.call(rpc.MAKE_TICKET, rpc.MakeTicket(actor, chat, data.mode))
 
 
 async def _check(backend: Backend, actor: Actor, chat: ChatId) -> None:
     """The store knows whose chat it is; the desktop service does not."""
     await backend.call(GET, GetChat(actor, chat))
+
+
+async def check_changeable(backend: Backend, actor: Actor, chat: ChatId) -> None:
+    """And whether it is put away: its desktop is not started or used then.
+
+    Raises:
+        TransitionRefused: The chat is archived.
+    """
+    found = (await backend.call(GET, GetChat(actor, chat))).chat
+    if found.archived:
+        transition = Transition.UPDATE.value
+        raise TransitionRefused(
+            f"{transition!r} is not allowed while the chat is {found.status.value!r} and archived",
+            status=found.status.value,
+            transition=transition,
+            archived=True,
+        )

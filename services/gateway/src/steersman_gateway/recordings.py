@@ -16,6 +16,7 @@ from steersman_contracts.rpc import desktop_recordings as rpc
 from steersman_contracts.rpc.chats import GET, GetChat
 from steersman_gateway.auth import CurrentActor
 from steersman_gateway.backend import Backend, Services
+from steersman_gateway.desktop import check_changeable
 from steersman_gateway.files import content_disposition
 from steersman_gateway.ids import ChatInPath
 
@@ -42,7 +43,7 @@ class RecordingController(Controller):
         self, chat: ChatInPath, actor: CurrentActor, backend: Services
     ) -> rpc.Recording:
         """Record from now on; one that runs goes on. Starts the desktop if there is none."""
-        await _check(backend, actor, chat)
+        await check_changeable(backend, actor, chat)
         return await backend.call(rpc.START_RECORDING, rpc.StartRecording(actor, chat))
 
     @get("/", operation_id="listRecordings", summary="List the recordings")

@@ -36,7 +36,7 @@ BEGIN
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
             client_tools, title_source, effort, mcp_server_ids, plan_mode, limits, response_schema)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
-            coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
+            coalesce(p_model, default_model()), first_status(starts),
             p_key, p_client_tools, p_title_source, p_effort, p_mcp_server_ids, p_plan_mode,
             p_limits, p_response_schema)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
