@@ -7,12 +7,11 @@ over all rows of all tables, and what is allowed is taken back after a look.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import asyncpg
 import pytest
-from support.chat_sql import CASES, Case, ChatSql, Everything, Sums, open_chats
+from support.chat_sql import CASES, Case, ChatSql, Everything, Sums
 
 from steersman_contracts.chats import Status, Transition
 from steersman_store.transitions import ARCHIVED, CREATION, TRANSITIONS, Next
@@ -73,13 +72,6 @@ def _landed(case: Case, transition: Transition, after: Next) -> str:
     if transition is Transition.DELETE:
         return GONE
     return after.with_backlog if case.backlog else after.status
-
-
-@pytest.fixture
-async def sql(database_url: str) -> AsyncGenerator[ChatSql]:
-    opened = await open_chats(database_url)
-    yield opened
-    await opened.connection.close()
 
 
 def code_of(error: asyncpg.PostgresError) -> str:

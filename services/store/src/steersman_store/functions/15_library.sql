@@ -88,8 +88,9 @@ BEGIN
         -- What was written together stays together: a summary is taken back with its messages.
         SELECT c.id, role, visibility, content, public_content, content_version, size,
                 revision, model, usage, stop, boundary, created_at, cost
-            FROM messages
-            WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
+            FROM messages m
+            -- `m.id`: a bare `id` would be the first output column, which is the same in all rows.
+            WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY m.id;
     IF p_missing IS NOT NULL THEN
         INSERT INTO messages (chat_id, role, content, size, revision)
             VALUES (c.id, 'tool', p_missing, octet_length(p_missing::text), c.snapshot_version);
