@@ -281,7 +281,7 @@ BEGIN
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
             action_pending = NULL, action_asks = NULL, action_decisions = NULL,
-            action_expires_at = NULL, compaction_requested = false,
+            action_expires_at = NULL, limit_reached = NULL, compaction_requested = false,
             plan = CASE WHEN unproposed THEN NULL ELSE plan END,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
