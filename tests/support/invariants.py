@@ -137,7 +137,7 @@ async def read_rows(connection: asyncpg.Connection, chat_id: str) -> ChatRows:
         raise LookupError(f"no chat {chat_id!r}")
     chat, *lists, found = (json.loads(value) for value in row)
     named = {table: tuple(rows or ()) for table, rows in found.items()}
-    return ChatRows(chat, *(tuple(rows) for rows in lists), named)
+    return ChatRows(chat, *(tuple(rows) for rows in lists), others=named)
 
 
 # -- one moment --------------------------------------------------------------------------------

@@ -729,7 +729,7 @@ class Machine(RuleBasedStateMachine):
 
     def _answer_to(self, call_id: str) -> ToolResultPart:
         rows = self.read()
-        found = rows.chat["action_results"] or []
+        found: list[Any] = rows.chat["action_results"] or []
         parts = [msgspec.convert(one, ToolResultPart) for one in found if one is not None]
         if rows.history[-1]["role"] == Role.TOOL:
             last = decode_parts(rows.history[-1]["content"])
