@@ -100,7 +100,7 @@ _CALLED: Final = Messages(
 _RESULT: Final = json.dumps(
     {"type": "tool-result", "call_id": CALL, "tool": "ask", "content": [], "is_error": False}
 )
-_NO_WAITS: Final[tuple[list[object], ...]] = ([], [], [], [])
+NO_WAITS: Final[tuple[list[object], ...]] = ([], [], [], [])
 _ERROR: Final = json.dumps({"kind": "generic", "message": "it broke"})
 
 
@@ -165,7 +165,7 @@ class ChatSql:
             await self.call("pause_turn", *await self.fence(chat_id), reached, 300.0)
             return
         await self.call("commit_step", *await self.fence(chat_id), _CALLED, False)
-        waits = _NO_WAITS
+        waits = NO_WAITS
         if action == "agents":
             waits = ([CALL], [await self.spawn(chat_id)], [False], [600.0])
         await self.call(
@@ -332,7 +332,7 @@ _TRY: Final[dict[Transition, _Try]] = {
     Transition.ENTER_REQUIRES_ACTION: _worker(
         "enter_requires_action",
         *([CALL], ["ask"], [None], [None], _CALLED.contents[0], 300.0),
-        *_NO_WAITS,
+        *NO_WAITS,
     ),
     Transition.RESUME: _person("set_limits", json.dumps({"steps": 9})),
     Transition.FINISH_TURN: _worker("end_turn", said("end"), "finish_turn", "completed", False),
