@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
+
 from steersman_contracts.events import EVENTS, RESERVED
 from steersman_contracts.feed import FEED_EVENTS
+from steersman_gateway.settings import Settings as Gateway
+from steersman_gateway.viewers import MAX_BYTES, MAX_FRAMES
+from steersman_store.settings import Settings as Store
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "streaming.md").read_text()
@@ -35,6 +40,17 @@ def test_each_event_of_a_chat_has_a_rule_in_the_reducer_of_the_page() -> None:
 
 def test_each_event_of_the_list_of_chats_has_a_rule_too() -> None:
     assert rules(BLOCKS[1]) == set(FEED_EVENTS)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_settings() -> None:
+    gateway = {field.name: field.default for field in msgspec.structs.fields(Gateway)}
+    store = {field.name: field.default for field in msgspec.structs.fields(Store)}
+
+    assert "A comment comes every 15 seconds" in PAGE
+    assert gateway["ping_interval_s"] == gateway["write_timeout_s"] == 15
+    assert gateway["silence_s"] == 10
+    assert store["event_max_age_s"] == 24 * 3600
+    assert (MAX_FRAMES, MAX_BYTES) == (256, 1 << 20)
 
 
 def test_the_reducer_stays_below_a_page() -> None:
