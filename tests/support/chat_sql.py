@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import asyncpg
@@ -386,12 +386,14 @@ class Everything:
         )
 
     @classmethod
-    async def of(cls, connection: asyncpg.Connection) -> Everything:
+    async def of(
+        cls, connection: asyncpg.Connection, *, besides: Collection[str] = ()
+    ) -> Everything:
         rows = await connection.fetch(
             "SELECT relname FROM pg_class WHERE relkind = 'r' "
             "AND relnamespace = current_schema()::regnamespace"
         )
-        return cls(connection, sorted(row["relname"] for row in rows))
+        return cls(connection, sorted({row["relname"] for row in rows} - {*besides}))
 
     async def family(self, chat_id: str) -> str:
         """For `sums`: what the rows of a chat and of its agents have in them."""
