@@ -3,6 +3,9 @@
 Speaks just enough of Chat Completions. The model `stamped-N-at-R` says N tokens, R per second; each
 is a space and the monotonic clock of this host in seconds, taken right before the write.
 
+The model `counted-N` says N tokens at once: the number of messages that it got, and words. What it
+got it does not look into: a history of 10,000 messages is none of this process's business.
+
 `stamped-parent` spawns an agent that answers with such tokens, waits for it, and then says when the
 request that followed has arrived.
 """
@@ -13,6 +16,7 @@ import asyncio
 import re
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import httptools
@@ -20,6 +24,7 @@ import msgspec
 import uvloop
 
 _MODEL: Final = re.compile(r"stamped-(\d+)-at-(\d+)")
+_COUNTED: Final = re.compile(r"counted-(\d+)")
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -45,6 +50,9 @@ _CALL: Final = (
     b"data: [DONE]\n\n"
 )
 
+_ROLE: Final = b'"role":'
+
+COUNTED: Final = "counted-200"
 PARENT: Final = "stamped-parent"
 AGENT: Final = "stamped-2-at-5"
 """What `PARENT` gives its task to: by its second token the parent waits already."""
@@ -57,14 +65,14 @@ class _Message(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     model: str
-    messages: list[_Message] = []
+    messages: msgspec.Raw
 
 
 class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._body = b""
+        self._body: list[bytes] = []
         self._answer: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,27 +87,42 @@ class _Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        self._body = b""
+        self._body = []
 
     def on_body(self, body: bytes) -> None:
-        self._body += body
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         arrived = time.monotonic()
-        body = msgspec.json.decode(self._body, type=_Body)
-        if body.model == PARENT and self._transport is not None:
-            _delegate(self._transport, body, arrived)
+        if self._transport is None:
+            return
+        body = msgspec.json.decode(b"".join(self._body), type=_Body)
+        if body.model == PARENT:
+            messages = msgspec.json.decode(body.messages, type=list[_Message])
+            _delegate(self._transport, messages, arrived)
+            return
+        if counted := _COUNTED.fullmatch(body.model):
+            _count(self._transport, bytes(body.messages).count(_ROLE), int(counted[1]))
             return
         model = _MODEL.fullmatch(body.model)
-        if model is None or self._transport is None:
-            raise ValueError(f"no such model: {self._body[:100]!r}")
+        if model is None:
+            raise ValueError(f"no such model: {body.model!r}")
         count, rate = int(model[1]), int(model[2])
         self._answer = asyncio.create_task(_speak(self._transport, count, rate))
 
 
-def _delegate(transport: asyncio.Transport, body: _Body, arrived: float) -> None:
+def _count(transport: asyncio.Transport, messages: int, tokens: int) -> None:
+    transport.write(_HEAD)
+    _write(transport, _CHUNK % (b"%d" % messages))
+    for number in range(1, tokens):
+        _write(transport, _CHUNK % (b" w%d" % number))
+    _write(transport, _END % (tokens, tokens + 1))
+    transport.write(b"0\r\n\r\n")
+
+
+def _delegate(transport: asyncio.Transport, messages: Sequence[_Message], arrived: float) -> None:
     results: list[str] = []
-    for message in body.messages:
+    for message in messages:
         if message.role == "user":
             results = []
         elif message.role == "tool":

@@ -53,7 +53,7 @@ async def running_store(
     nats_url: str, database_url: str, **settings: Any
 ) -> AsyncGenerator[Runtime]:
     """A store on real NATS and PostgreSQL."""
-    values: dict[str, Any] = {"pool_size": 4, "sweep_s": 0.2, "shutdown_timeout_s": 2.0} | settings
+    values: dict[str, Any] = {"pool_size": 4, "sweep_s": 0.5, "shutdown_timeout_s": 2.0} | settings
     wanted = StoreSettings(
         nats_url=Secret(nats_url),
         database_url=Secret(database_url),

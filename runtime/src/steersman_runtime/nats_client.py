@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -147,6 +147,17 @@ class NatsClient(Client):
         self.listeners.pop(sid, None)
         if self._subs.pop(sid, None) is not None and self.is_connected:
             self.write(f"UNSUB {sid}\r\n".encode())
+
+    async def drain_listeners(self, sids: Sequence[int]) -> None:
+        """End subscriptions; what has arrived by now is still handed over."""
+        for sid in sids:
+            if self._subs.pop(sid, None) is not None and self.is_connected:
+                self.write(f"UNSUB {sid}\r\n".encode())
+        try:
+            await self.flush()  # the answer stands behind the last message
+        finally:
+            for sid in sids:
+                self.listeners.pop(sid, None)
 
     # -- publishing ------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
+from steersman_runtime import heap
 from steersman_runtime.health import Health
 from steersman_runtime.logging import configure_logging
 from steersman_runtime.nats_client import NatsClient, close, connect
@@ -149,6 +150,10 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
         super().__init__(config)
         self._runtime = runtime
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        heap.settle()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not the base class: it would raise the signal again after the end, and a service that

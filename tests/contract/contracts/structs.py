@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable
 from datetime import UTC
 from types import ModuleType
 from typing import Any
@@ -50,6 +50,8 @@ def structs_of(module: ModuleType) -> list[type[msgspec.Struct]]:
     ]
 
 
+# Strategies are built once: examples and the structs inside of others share them.
+@functools.cache
 def instances(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a type."""
     return _build(inspect.type_info(kind))
@@ -109,15 +111,21 @@ def _build(info: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911
             return st.dictionaries(
                 _build(info.key_type), _build(info.value_type), max_size=_MAX_ITEMS
             )
-        case inspect.StructType(cls=cls, fields=fields):
-            return st.deferred(lambda: _struct(cls, fields))
+        case inspect.StructType(cls=cls):
+            return _struct(cls)
         case _:
             raise NotImplementedError(info)
 
 
-def _struct(
-    cls: type[msgspec.Struct], fields: Iterable[inspect.Field]
-) -> st.SearchStrategy[msgspec.Struct]:
+@functools.cache
+def _struct(cls: type[msgspec.Struct]) -> st.SearchStrategy[msgspec.Struct]:
+    return st.deferred(lambda: _fields(cls))
+
+
+def _fields(cls: type[msgspec.Struct]) -> st.SearchStrategy[msgspec.Struct]:
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    fields = info.fields
     required = {field.name: _build(field.type) for field in fields if field.required}
     optional = {field.name: _build(field.type) for field in fields if not field.required}
     return st.fixed_dictionaries(required, optional=optional).map(lambda values: cls(**values))

@@ -21,8 +21,9 @@ from steersman_contracts.errors import (
     TransitionRefused,
     Unavailable,
 )
+from steersman_contracts.rpc import DEADLINE_HEADER
 from steersman_runtime.jetstream import request
-from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.nats_client import NatsClient, encode_headers
 from steersman_runtime.rpc import RpcClient
 
 
@@ -241,6 +242,51 @@ async def test_a_service_is_found_by_generic_tools(client: NatsClient) -> None:
 
     (endpoint,) = msgspec.json.decode(body)["endpoints"]
     assert (endpoint["subject"], endpoint["queue_group"]) == (method.subject, method.service)
+
+
+async def test_generic_tools_see_how_much_a_service_did(client: NatsClient, rpc: RpcClient) -> None:
+    method = new_method()
+
+    async def refuse_the_second(ask: Ask) -> Answer:
+        if ask.text == "2":
+            raise Conflict("taken")
+        return Answer(ask.text)
+
+    async with serving(client, method, refuse_the_second):
+        await rpc.call(method, Ask("1"))
+        with pytest.raises(Conflict):
+            await rpc.call(method, Ask("2"))
+        _, body = await request(client, f"$SRV.STATS.steersman-{method.service}", b"")
+
+    (endpoint,) = msgspec.json.decode(body)["endpoints"]
+    assert (endpoint["num_requests"], endpoint["num_errors"]) == (2, 1)
+    assert endpoint["last_error"] == "conflict"
+    assert endpoint["average_processing_time"] * 2 <= endpoint["processing_time"]
+
+
+async def test_a_message_that_wants_no_answer_is_no_request(
+    client: NatsClient, rpc: RpcClient
+) -> None:
+    method, gate = new_method(), Gate()
+    gate.opened.set()
+
+    async with serving(client, method, gate):
+        client.send(method.subject, b"{}")
+        await rpc.call(method, Ask("after it"))
+
+    assert gate.calls == 1
+
+
+async def test_a_deadline_that_is_no_number_is_refused(client: NatsClient) -> None:
+    method, replies = new_method(), Heard()
+    headers = encode_headers({DEADLINE_HEADER: "soon"})
+
+    async with serving(client, method, echo):
+        client.send(method.subject, b"{}", reply=client.open_reply(replies), headers=headers)
+        refusal = await replies.next()
+
+    assert b"invalid_request" in refusal.headers
+    assert "milliseconds, not b'soon'" in msgspec.json.decode(refusal.payload)["message"]
 
 
 async def test_drain_finishes_what_runs_and_takes_nothing_new(

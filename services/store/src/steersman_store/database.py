@@ -22,6 +22,7 @@ from steersman_contracts.errors import (
     WireError,
     from_wire,
 )
+from steersman_store.connections import of_one_pool
 from steersman_store.outages import UNWRITABLE, is_outage, sentence
 
 log = structlog.stdlib.get_logger()
@@ -38,13 +39,6 @@ _PROBE: Final = b"\x00" * 7000
 class _Refusal(msgspec.Struct):
     code: str
     details: dict[str, Any] = {}
-
-
-class _Connection(asyncpg.Connection):
-    # A pool resets each connection with a query when it comes back. No query of ours leaves
-    # anything behind (no session settings, no cursors, no session locks), so it would be waste.
-    def get_reset_query(self) -> str:
-        return ""
 
 
 class Database:
@@ -177,7 +171,7 @@ async def open_database(url: str, *, size: int) -> AsyncGenerator[Database]:
             min_size=min(2, size),
             max_size=size,
             command_timeout=_QUERY_TIMEOUT_S,
-            connection_class=_Connection,
+            connection_class=of_one_pool(),
             server_settings={
                 "timezone": "UTC",
                 "application_name": "steersman-store",

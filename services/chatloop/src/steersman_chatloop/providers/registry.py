@@ -20,6 +20,7 @@ from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
 from steersman_contracts.deltas import PartClosed, TextDelta
 from steersman_contracts.rpc.models import ProviderType
+from steersman_runtime import heap
 
 log = structlog.stdlib.get_logger()
 
@@ -81,6 +82,12 @@ FACTORIES: Final[dict[ProviderType, Callable[[Limits], Provider]]] = {
     "anthropic-vertex": _anthropic_vertex,
     "google-vertex": _google_vertex,
 }
+
+
+def _made(kind: ProviderType, limits: Limits) -> Provider:
+    with heap.importing():
+        return FACTORIES[kind](limits)
+
 
 _DISABLED: Final[dict[str, ErrorKind]] = {
     "provider_disabled": "provider_disabled",
@@ -149,7 +156,7 @@ class Providers:
         """Import in a thread: the other chats of this process go on meanwhile."""
         task = self._loading.get(kind)
         if task is None:
-            task = asyncio.create_task(asyncio.to_thread(FACTORIES[kind], self._limits))
+            task = asyncio.create_task(asyncio.to_thread(_made, kind, self._limits))
             self._loading[kind] = task
         try:
             # Shielded: a chat that is interrupted must not stop the import for the others.
