@@ -70,7 +70,7 @@ async def rules_and_desktop_of_an_archived_chat_stay_as_they_are(
     await store.archive(chat.id)
     address = f"/api/v1/chats/{chat.id}"
 
-    for method, path, body in (
+    requests: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
         ("PUT", "/policy", {"rules": []}),
         ("PUT", "/desktop", {}),
         ("PATCH", "/desktop", {"width": 800, "height": 600}),
@@ -79,7 +79,8 @@ async def rules_and_desktop_of_an_archived_chat_stay_as_they_are(
         ("POST", "/desktop/control", {}),
         ("POST", "/desktop/ticket", {}),
         ("POST", "/desktop/recordings", None),
-    ):
+    )
+    for method, path, body in requests:
         reply = await alice.request(method, address + path, json=body)
         problem = reply.json()
         assert (reply.status_code, problem["code"]) == (409, "transition_refused"), (path, problem)
