@@ -168,6 +168,7 @@ async def test_a_fork_shares_the_history_up_to_a_message_and_goes_its_own_way(
     fork = (await store.rpc.call(people.FORK, request)).chat
     await store.send(fork.id, "elsewhere")
 
+    assert (chat.has_unread, fork.has_unread) == (True, False)
     assert (fork.status, fork.title, fork.model) == (Status.WAITING, "a fork", chat.model)
     assert [words_of(m) for m in await store.messages(fork.id)] == ["first", "one", "elsewhere"]
     assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one", "second"]

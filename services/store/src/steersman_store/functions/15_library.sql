@@ -96,6 +96,9 @@ BEGIN
             VALUES (c.id, 'tool', p_missing, octet_length(p_missing::text), c.snapshot_version);
     END IF;
     PERFORM share_files(source.id, c.id);
+    -- Whoever forks has it before their eyes: there is no answer in it that they have yet to see.
+    INSERT INTO chat_marks (user_id, chat_id, last_read_id)
+        SELECT p_actor, c.id, max(id) FROM messages WHERE chat_id = c.id;
     PERFORM emit(c, 'chat.created', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
     RETURN answer(json_build_object('chat', chat_json(c)));
