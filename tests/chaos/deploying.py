@@ -41,7 +41,8 @@ SETTINGS: Final = {
     "STEERSMAN_CHATLOOP_GENERATE_TITLES": "false",
 }
 # Nobody looks at the desktop here, and each start of a service costs a second of CPU.
-REPLICAS: Final = ("store=2", "gateway=2", "chatloop=2", "desktop=0")
+KINDS: Final = ("store", "gateway", "chatloop", "tools")
+REPLICAS: Final = (*(f"{kind}=2" for kind in KINDS), "desktop=0")
 
 PROVIDERS: Final[dict[str, tuple[ProviderType, str]]] = {
     "chat": ("openai-chat", "chat"),
@@ -158,6 +159,10 @@ class Deployment:
         urls = self.gateways
         return Client(urls[number % len(urls)], self.facts["token"], patience_s=40.0)
 
+    def is_up(self, name: str) -> bool:
+        """Whether it was started again since it was last killed."""
+        return self.processes()[name].starts == 1 + self.killed.count(name)
+
     def kill(self, name: str) -> Process:
         """SIGKILL; the supervisor starts it again."""
         process = self.processes()[name]
@@ -244,7 +249,7 @@ class Deployment:
         return [
             f"{name} was started {process.starts} times and killed {self.killed.count(name)} times"
             for name, process in self.processes().items()
-            if process.starts != 1 + self.killed.count(name)
+            if not self.is_up(name)
         ]
 
     def refusals(self) -> list[str]:

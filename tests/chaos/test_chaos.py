@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
-from chaos.deploying import LEASE_S, Deployment, until
+from chaos.deploying import KINDS, LEASE_S, Deployment, until
 from chaos.talking import Inside, Talk, at_rest, broken_talk, history, start_talk, talk_on
 from chaos.watching import Watcher
 from support.invariants import broken, broken_deltas, broken_log
@@ -25,9 +25,8 @@ from support.invariants import broken, broken_deltas, broken_log
 ROUNDS = int(os.environ.get("STEERSMAN_CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "0")) or secrets.randbits(32)
 TALKS = 20
-ROUND_S = 14.0
+ROUND_S = 7.0
 REST_S = 90.0
-VICTIMS = ("chatloop-1", "chatloop-2", "gateway-1", "gateway-2", "store-1", "store-2", "tools")
 
 pytestmark = pytest.mark.xdist_group("chaos")
 
@@ -54,12 +53,13 @@ async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_sto
                     deployment,
                     talk,
                     random.Random(dice.random()),
-                    messages=3,
+                    messages=2,
                     within_s=ROUND_S,
                 )
                 for talk in talks
             ]
             await asyncio.gather(*people, _kill(deployment, dice, nats=round_number == 0))
+        assert {name.split("-")[0] for name in deployment.killed} == {*KINDS, "nats"}
         await deployment.all_ready()
         client = await stack.enter_async_context(deployment.client())
         for talk in talks:
@@ -91,16 +91,19 @@ async def _talks(deployment: Deployment) -> list[Talk]:
 
 
 async def _kill(deployment: Deployment, dice: random.Random, *, nats: bool) -> None:
-    """One after the other, as random comes; NATS once."""
-    until = time.monotonic() + ROUND_S
-    nats_at = time.monotonic() + dice.uniform(0.2, 0.8) * ROUND_S
-    while time.monotonic() < until:
+    """One after the other: one of each kind and, if wanted, NATS, in any order; then others."""
+    end = time.monotonic() + ROUND_S
+    first = [f"{kind}-{dice.randint(1, 2)}" for kind in KINDS] + ["nats"] * nats
+    dice.shuffle(first)
+    for victim in first:
+        await asyncio.sleep(dice.uniform(0.5, 2.0))
+        await until(functools.partial(deployment.is_up, victim), 60)
+        deployment.kill(victim)
+    while time.monotonic() < end:
         await asyncio.sleep(dice.uniform(0.5, 3.0))
-        if nats and time.monotonic() > nats_at:
-            nats = False
-            deployment.kill("nats")
-            continue
-        deployment.kill(dice.choice(VICTIMS))
+        victim = f"{dice.choice(KINDS)}-{dice.randint(1, 2)}"
+        if deployment.is_up(victim):
+            deployment.kill(victim)
 
 
 async def _check(
@@ -251,11 +254,12 @@ async def test_a_wiped_event_log_costs_a_gap_and_nothing_that_is_stored(
     deployment: Deployment,
 ) -> None:
     await deployment.all_ready()
-    model = await deployment.add_model("chat", "tokens-100-at-10")
+    model = await deployment.add_model("chat", "tokens-100-at-20")
     tools = await deployment.add_model("chat", "tool-files")
     async with deployment.client() as client, AsyncExitStack() as stack:
-        talks = [await start_talk(client, model, interrupts=False) for _ in range(2)]
-        talks.append(await start_talk(client, tools, interrupts=False))
+        quiet = await start_talk(client, tools, interrupts=False)
+        await at_rest(client, quiet.chat_id, REST_S)
+        talks = [quiet, *[await start_talk(client, model, interrupts=False) for _ in range(2)]]
         watchers = [
             Watcher(deployment, talk.chat_id, random.Random(SEED) if cuts else None)
             for talk in talks
@@ -263,8 +267,7 @@ async def test_a_wiped_event_log_costs_a_gap_and_nothing_that_is_stored(
         ]
         tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
         stack.push_async_callback(_cancel, tasks)
-        await at_rest(client, talks[-1].chat_id, REST_S)
-        for watcher in watchers[:-2]:
+        for watcher in watchers:
             await _streams(watcher)
         former = {talk.chat_id: await history(client, talk.chat_id) for talk in talks}
 

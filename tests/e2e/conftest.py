@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support.deployment import Deployment
 
-REPLICATED = ("store", "gateway", "chatloop")
+REPLICATED = ("store", "gateway", "chatloop", "tools")
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 

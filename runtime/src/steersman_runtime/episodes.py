@@ -29,9 +29,15 @@ _decode = msgspec.json.Decoder(PartDelta).decode
 
 
 def fold_episode(
-    deltas: Iterable[PartDelta], *, history_version: int, attempt: int
+    deltas: Iterable[PartDelta], *, history_version: int, attempt: int, whole: bool = True
 ) -> Preview | None:
     """Fold the deltas of one episode; those of others are ignored, and so are repeats.
+
+    Args:
+        deltas: In the order of the log.
+        history_version: Names the episode, with `attempt`.
+        attempt: Names the episode, with `history_version`.
+        whole: Whether what comes before a missing one is of no use.
 
     Returns:
         The preview; None when the episode has none, or when they are not all there from the first.
@@ -44,7 +50,9 @@ def fold_episode(
         if event.seq <= seq:
             continue
         if event.seq != seq + 1:
-            return None
+            if whole:
+                return None
+            break
         seq = event.seq
         for delta in event.deltas:
             builder.apply(delta)
@@ -62,7 +70,7 @@ async def read_episode(
     began_at: datetime,
     until: int | None = None,
 ) -> Preview | None:
-    """Read what an episode has streamed.
+    """Read what an episode has streamed, up to what the log has lost of it, if it has.
 
     Args:
         client: May read the event log directly.
@@ -91,4 +99,4 @@ async def read_episode(
         since=(began_at - CLOCK_SKEW).isoformat(),
         on_message=on_message,
     )
-    return fold_episode(found, history_version=history_version, attempt=attempt)
+    return fold_episode(found, history_version=history_version, attempt=attempt, whole=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import asyncpg
 import msgspec
 import pytest
 from fakes import FakeProviders, Script, Text, Turn
@@ -13,6 +14,7 @@ from support.chatloop import ModelSetup
 
 from steersman_chatloop.attachments import FileCache
 from steersman_contracts.chats import Status
+from steersman_contracts.events import RetryScheduled
 from steersman_contracts.ids import ModelName, RunnerId
 from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc import chats as people
@@ -53,6 +55,33 @@ async def test_an_image_reaches_the_model_in_every_turn_while_it_is_there(
     last = msgspec.json.encode(fakes.requests[-1].body).decode()
     assert base64.b64encode(LARGE).decode() not in last
     assert "is not available any more" in last
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, database_url: str
+) -> None:
+    fakes.script("m", Turn([Text("a sea")]))
+    image = await upload(store, PNG)
+    connection = await asyncpg.connect(database_url)
+    whole: str = await connection.fetchval(
+        "SELECT pg_get_functiondef('read_file_for_model'::regproc)"
+    )
+    head, _, _ = whole.partition("BEGIN")
+    await connection.execute(f"{head} BEGIN PERFORM refuse('unavailable', 'away'); END $function$")
+    request = people.CreateChat(
+        store.actor, ModelName(await models.add("anthropic", "m")), parts=(part(image),)
+    )
+    chat = (await store.rpc.call(people.CREATE, request)).chat
+    retry = await store.log.until(chat.id, RetryScheduled)
+    assert isinstance(retry, RetryScheduled)
+    assert retry.kind == "timeout"
+
+    await connection.execute(whole)
+    await connection.close()
+
+    assert (await store.at_rest(chat.id)).last_outcome == "completed"
+    assert len(fakes.requests) == 1
 
 
 async def test_what_was_read_last_is_kept_within_bounds(

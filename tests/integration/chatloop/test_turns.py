@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
-from support.chat_driver import StoreDriver, words_of
+from support.chat_driver import StoreDriver, assistant, words_of
 from support.chatloop import KINDS, ModelSetup, ToolHost, said
 from support.databases import expire_leases
 from support.services import running_chatloop
@@ -23,9 +25,9 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import Parts, TextPart, ToolResultPart
+from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
-from steersman_runtime.jetstream import Publisher
+from steersman_runtime.jetstream import Publisher, request
 from steersman_runtime.nats_client import NatsClient, encode_headers
 
 WORDS = " ".join(f"word{number}" for number in range(60))
@@ -43,6 +45,37 @@ async def stream_as(
         msgspec.json.encode(event),
         headers=encode_headers({events.EVENT_HEADER: event.name}),
     )
+
+
+@asynccontextmanager
+async def log_away_at_first(client: NatsClient) -> AsyncGenerator[None]:
+    """Whoever reads the event log is told that nobody answers, until the first has been."""
+    stream = f"STREAM.INFO.{subjects.EVENT_STREAM}"
+    _, told = await request(client, f"$JS.API.{stream}", b"")
+    config = msgspec.json.decode(told)["config"]
+
+    async def answers(*, directly: bool) -> None:
+        body = msgspec.json.encode(config | {"allow_direct": directly})
+        _, told = await request(client, f"$JS.API.STREAM.UPDATE.{subjects.EVENT_STREAM}", body)
+        assert "error" not in msgspec.json.decode(told)
+
+    asked = asyncio.Event()
+
+    def refuse(_: bytes, reply: bytes, __: bytes, ___: bytes) -> None:
+        client.send(reply.decode(), b"", headers=b"NATS/1.0 503\r\n\r\n")
+        asked.set()
+
+    async def come_back() -> None:
+        await asked.wait()
+        client.unlisten(sid)
+        await answers(directly=True)
+
+    await answers(directly=False)
+    sid = client.listen(f"$JS.API.DIRECT.GET.{subjects.EVENT_STREAM}", refuse)
+    back = asyncio.create_task(come_back())
+    yield
+    async with asyncio.timeout(60):
+        await back
 
 
 def streamed(store: StoreDriver, chat_id: ChatId) -> dict[tuple[int, int], Parts]:
@@ -266,22 +299,6 @@ async def test_a_call_with_broken_arguments_or_an_unknown_tool_is_answered_and_n
     assert words_of(messages[3]) == "sorry"
 
 
-async def test_a_chatloop_that_is_stopped_hands_its_chats_over(
-    store: StoreDriver, nats: NatsServer, fakes: FakeProviders, models: ModelSetup
-) -> None:
-    fakes.script("m", Turn([Text(WORDS)]))
-    fakes.hold("m", deltas=5)
-    async with running_chatloop(nats.url(), instance="first", lease_s=300.0):
-        chat = await store.create("hello", model=await models.add("chat", "m"))
-        async with asyncio.timeout(60):
-            await fakes.held("m")
-
-    async with running_chatloop(nats.url(), instance="second", lease_s=300.0):
-        await store.at_rest(chat.id)
-
-    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
-
-
 @pytest.mark.usefixtures("chatloops")
 async def test_the_next_turn_sends_the_whole_conversation(
     store: StoreDriver, fakes: FakeProviders, models: ModelSetup
@@ -303,9 +320,19 @@ async def test_the_next_turn_sends_the_whole_conversation(
     ]
 
 
-async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
-    store: StoreDriver, nats: NatsServer, client: NatsClient, database_url: str
+async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen_and_ends_its_calls(
+    store: StoreDriver,
+    nats: NatsServer,
+    client: NatsClient,
+    database_url: str,
+    tool_host: ToolHost,
 ) -> None:
+    calling = await store.create("hello")
+    await store.acquire(calling.id, "dead", lease_s=60)
+    await store.commit(
+        await store.fence(calling.id, "dead"), assistant(ToolCallPart("c1", "build", {}))
+    )
+    await store.interrupt(calling.id)
     chat = await store.create("hello")
     await store.acquire(chat.id, "dead", lease_s=60)
     fence = await store.fence(chat.id, "dead")
@@ -313,11 +340,16 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen(
     await stream_as(client, chat.id, [TextDelta(0, "one "), TextDelta(0, "two")])
     call = ToolCallStarted(1, "call-1", "read_file")
     await stream_as(client, chat.id, [call, ToolArgumentsDelta(1, '{"path"')], seq=2)
+    # After a hole: NATS was away for a moment, and did not take what came between.
+    await stream_as(client, chat.id, [ToolArgumentsDelta(1, '"b"}'), TextDelta(2, "x")], seq=4)
     await store.interrupt(chat.id)
     await expire_leases(database_url)
 
-    async with running_chatloop(nats.url()):
+    async with log_away_at_first(client), running_chatloop(nats.url()):
         rested = await store.at_rest(chat.id)
+        await store.at_rest(calling.id)
+        async with asyncio.timeout(60):
+            assert (await tool_host.cancelled.get()).call_id == "c1"
 
     assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
     _, partial, results = await store.messages(chat.id)

@@ -107,6 +107,37 @@ async def test_a_successor_attaches_to_a_call_wherever_it_runs(
     assert counting.runs == {"t": 1}
 
 
+async def test_a_worker_that_hands_its_chat_on_leaves_the_call_to_its_successor(
+    start_tools: StartTools, new_toolbox: NewToolbox
+) -> None:
+    counting = Counting(opened=False)
+    source = plugin("p", tool(counting.count, arguments=Text))
+    for _ in range(2):
+        await start_tools(source)
+    chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
+    toolbox = await new_toolbox()
+
+    async with asyncio.timeout(60):
+        work = toolbox.run(
+            chat,
+            [call],
+            epoch=1,
+            finished={},
+            on_progress=lambda _, __: None,
+            hands_on=lambda: True,
+        )
+        stopped = asyncio.create_task(work)
+        await counting.began.wait()
+        stopped.cancel()
+        await asyncio.wait((stopped,))
+        await toolbox.aclose()
+        successor = asyncio.create_task(run(await new_toolbox(), chat, call))
+        counting.opened.set()
+
+        assert await successor == ["t 1"]
+    assert counting.runs == {"t": 1}
+
+
 async def test_what_only_reads_is_not_booked(
     start_tools: StartTools, new_toolbox: NewToolbox, booked: str
 ) -> None:

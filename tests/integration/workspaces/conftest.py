@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import httpx2
 import pytest
-from integration.gateway.driver import RunningGateway, running_gateway
+from integration.gateway.driver import RunningGateways, running_gateways
 from integration.rest.conftest import ALICE, BOB, add_token
 from integration.tools.host import Caller, Service, tools_service
 from support.chat_driver import StoreDriver, new_actor
@@ -78,22 +78,22 @@ async def start_tools(
 @pytest.fixture
 async def gateway(
     nats: NatsServer, store: StoreDriver, database_url: str
-) -> AsyncGenerator[RunningGateway]:
+) -> AsyncGenerator[RunningGateways]:
     await add_token(database_url, store.actor.user_id, ALICE)
     await add_token(database_url, (await new_actor(database_url, "bob")).user_id, BOB)
-    async with running_gateway(nats.url()) as gateway:
+    async with running_gateways(nats.url()) as gateway:
         yield gateway
 
 
 @pytest.fixture
-async def alice(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+async def alice(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
     """The person whose chats they are."""
     async with gateway.client(ALICE) as client:
         yield client
 
 
 @pytest.fixture
-async def bob(gateway: RunningGateway) -> AsyncGenerator[httpx2.AsyncClient]:
+async def bob(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
     async with gateway.client(BOB) as client:
         yield client
 

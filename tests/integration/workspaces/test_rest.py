@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from click.testing import CliRunner
-from integration.gateway.driver import RunningGateway
+from integration.gateway.driver import RunningGateways
 from integration.rest.conftest import ALICE
 from integration.workspaces.conftest import NewChat, StartTools, write_template
 from support.chat_driver import StoreDriver
@@ -197,7 +197,7 @@ async def test_a_stranger_finds_nothing(
 async def test_changes_are_told_and_shown(
     start_tools: StartTools,
     alice: httpx2.AsyncClient,
-    gateway: RunningGateway,
+    gateway: RunningGateways,
     new_chat: NewChat,
     store: StoreDriver,
 ) -> None:

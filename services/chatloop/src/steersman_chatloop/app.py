@@ -42,12 +42,14 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 idle_s=settings.idle_timeout_s,
             )
             stack.push_async_callback(providers.aclose)
+            toolbox = Toolbox(rpc)
+            stack.push_async_callback(toolbox.aclose)
             around = Surroundings(
                 client=client,
                 rpc=rpc,
                 publisher=Publisher(client),
                 providers=providers,
-                toolbox=Toolbox(rpc),
+                toolbox=toolbox,
                 files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
                 contexts=WorkspaceContexts(client),
                 settings=settings,
@@ -68,9 +70,15 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             await server.start()
             stack.push_async_callback(server.drain, 1.0)
             # Left first: a chat that is handed over must not come back to who hands it over.
-            await stack.enter_async_context(
+            pulling = await stack.enter_async_context(
                 running(worker.pull, name="work", on_failure=runtime.fail)
             )
+
+            def take_no_more() -> None:
+                pulling.cancel()
+                worker.begin_drain()
+
+            runtime.on_stop(take_no_more)
             yield
 
     return create_service(runtime, lifespan)

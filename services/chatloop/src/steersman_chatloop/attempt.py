@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from steersman_chatloop.episode import Episode
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded
-from steersman_contracts.deltas import PartsBuilder
+from steersman_contracts.chats import ChatError
+from steersman_contracts.deltas import Delta, PartClosed, PartsBuilder
+
+MOST: Final = 16 * 2**20
+"""Characters and events of one attempt, together: far beyond what any model says, or can be
+stored. A server that never comes to an end would fill the memory that other chats share."""
+_ENDLESS: Final = ChatError("generic", "The answer of the model was too long, and was cut off.")
+_GARBLED: Final = ChatError("generic", "The answer of the model cannot be used: its parts clash.")
 
 
 class Attempt:
@@ -16,6 +25,21 @@ class Attempt:
         self.number = 0
         self.ended: StepEnded | None = None
         self.failed: ProviderFailed | None = None
+        self._left = MOST
+
+    def take(self, event: Delta | PartClosed) -> None:
+        """Take in what has arrived.
+
+        Raises:
+            ProviderFailed: There is no end to it, or it contradicts what came before.
+        """
+        try:
+            self.builder.apply(event)
+        except ValueError as error:
+            raise ProviderFailed(_GARBLED) from error
+        self._left -= 1 + len(getattr(event, "text", ""))
+        if self._left < 0:
+            raise ProviderFailed(_ENDLESS)
 
     async def flush(self) -> None:
         """Wait until the event log has all deltas of the attempt, or never will."""

@@ -6,7 +6,6 @@ the chat as it is after the write, and is what is believed from then on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -15,6 +14,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
+from steersman_chatloop.asking import ask
 from steersman_chatloop.history import History
 from steersman_chatloop.oversize import fit
 from steersman_chatloop.partial import INTERRUPTED, NewMessages, answered, tool_message
@@ -45,7 +45,6 @@ log = structlog.stdlib.get_logger()
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 
-_LONGEST_PAUSE_S: Final = 2.0
 _ENVELOPE: Final = 64 * 1024
 """Bytes of a write beside its messages."""
 
@@ -70,6 +69,8 @@ class Claim:
         self.history = history
         self.released = False
         """The chat rests, or was given back: nothing is left to do."""
+        self.whole = True
+        """False: reading the history has failed half-way, and it must not be taken for one."""
         self.turns_ended = 0
 
     # -- the model's turn ------------------------------------------------------------------------
@@ -121,12 +122,17 @@ class Claim:
 
     # -- ends ------------------------------------------------------------------------------------
 
-    async def finish_turn(self, messages: NewMessages, outcome: Outcome) -> None:
-        """End the turn; a queued message starts the next one in the same transaction."""
+    async def finish_turn(
+        self, messages: NewMessages, outcome: Outcome, *, begin: bool = True
+    ) -> None:
+        """End the turn; a queued message starts the next one in the same transaction.
+
+        With `begin`, the episode that answers it is open after it.
+        """
         await self._commit(
             rpc.FINISH_TURN,
             messages,
-            lambda f, m: rpc.FinishTurn(f, m, outcome, begin=True),
+            lambda f, m: rpc.FinishTurn(f, m, outcome, begin=begin),
             ends=outcome,
         )
 
@@ -148,6 +154,13 @@ class Claim:
         await self._commit(
             rpc.FINISH_ERROR, messages, lambda f, m: rpc.FinishError(f, error, m), ends="error"
         )
+
+    async def end_broken(self, error: ChatError, messages: NewMessages) -> None:
+        """End the turn because something of ours broke, whichever end it still has."""
+        if self.chat.status is Status.INTERRUPTING or self._steering.take_interrupt():
+            await self.finish_interruption(messages)
+        else:
+            await self.finish_error(error, messages)
 
     async def require_action(
         self,
@@ -200,22 +213,30 @@ class Claim:
         return rpc.Fence(chat.chat_id, self._around.runner_id, chat.history_version, chat.status)
 
     async def _ask(self, method: Method[Q, R], request: Q) -> R:
-        """Call the store until it answers: an outage pauses a turn, it does not end it.
+        """Ask the store until it answers, or the time is up.
 
-        A repeated write is harmless: the fence refuses it if the first one took effect.
+        Then nobody has this chat: the lease ends by itself, and whoever takes the chat next
+        goes on from what is stored and from the event log (decision 30).
+
+        Raises:
+            LostError: It did not answer, or the chat is not ours any more.
         """
-        pause = 0.05
-        while True:
-            if self._steering.lost:
-                raise LostError
-            try:
-                return await self._around.rpc.call(method, request)
-            except (Unavailable, DeadlineExceeded) as error:
-                if self._steering.hurried:
-                    raise LostError from error
-                log.warning("store.unavailable", method=method.name, error_code=error.code)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+        steering = self._steering
+        if steering.lost:
+            raise LostError
+        try:
+            return await ask(
+                self._around.rpc,
+                method,
+                request,
+                within_s=self._around.settings.store_timeout_s,
+                gives_up=lambda: steering.lost or steering.hurried,
+            )
+        except (Unavailable, DeadlineExceeded) as error:
+            log.warning("store.given_up", method=method.name, error_code=error.code)
+            raise LostError from error
+        except NotFound as error:  # deleted meanwhile
+            raise LostError from error
 
     async def _commit(
         self,
@@ -284,7 +305,11 @@ class Claim:
         )
         try:
             context = await self._ask(rpc.ACQUIRE, request)
-        except (TransitionRefused, AlreadyOwned, NotFound) as error:
+            self.chat, self.whole = context.chat, False
+            await load(self._around, self.history, context)
+            self.whole = True
+        except (TransitionRefused, AlreadyOwned, NotFound, StaleFence) as error:
             raise LostError from error
-        self.chat = context.chat
-        await load(self._around, self.history, context)
+        except (Unavailable, DeadlineExceeded) as error:
+            log.warning("store.given_up", method=rpc.LOAD_HISTORY.name, error_code=error.code)
+            raise LostError from error

@@ -43,8 +43,13 @@ def answered(messages: NewMessages) -> NewMessages:
 
 def open_calls(messages: Sequence[Message]) -> NewMessages:
     """Results for calls of the last stored step that have none."""
+    return tool_message(unanswered_calls(messages), {}, INTERRUPTED)
+
+
+def unanswered_calls(messages: Sequence[Message]) -> tuple[ToolCallPart, ...]:
+    """The calls of the last stored step, if they have no results."""
     match decide(messages, steps=0, max_steps=1):
-        case RunTools(calls) | FinishTurn(_, calls) if calls:
-            return tool_message(calls, {}, INTERRUPTED)
+        case RunTools(calls) | FinishTurn(_, calls):
+            return calls
         case _:
             return ()

@@ -6,6 +6,9 @@ from typing import Final
 
 _FIRST_S: Final = 1.0
 _LONGEST_S: Final = 60.0
+MOST_S: Final = 3600.0
+"""Who is told to come back later than this does not wait in the middle of a turn: it ends
+with what the provider said."""
 
 
 def delay_s(failures: int, retry_after_s: float | None) -> float:

@@ -16,6 +16,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Chats that this process works on at the same time."""
     lease_s: Annotated[float, msgspec.Meta(ge=1, le=300)] = 15.0
     """How long a chat stays this process's without a renewal; renewed every third of it."""
+    store_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 300.0
+    """Seconds that a turn waits for a store that does not answer, with what it has to save. After
+    that the chat is left to whoever takes it when the store is back."""
     delta_interval_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.025
     """What a model streams within this time is joined into one event; the first goes at once."""
     max_steps: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1200

@@ -18,6 +18,8 @@ class Steering:
         self.interrupted = False
         """A person wants the turn to end; cleared by who saves what was produced."""
         self.lost = False
+        self.elsewhere = False
+        """Somebody else goes on with the turn, just as it is."""
         self.draining = False
         self.hurried = False
         """The process ends: what runs is not finished, and the store is not waited for."""
@@ -28,9 +30,10 @@ class Steering:
         self.interrupted = True
         self._stop_work()
 
-    def lose(self) -> None:
-        """The chat belongs to somebody else, or is gone."""
+    def lose(self, *, elsewhere: bool = False) -> None:
+        """The chat belongs to somebody else (then perhaps `elsewhere`), or is gone."""
         self.lost = True
+        self.elsewhere = elsewhere
         self._stop_work()
 
     def drain(self, *, at_once: bool) -> None:
@@ -39,6 +42,11 @@ class Steering:
         if at_once:
             self.hurried = True
             self._stop_work()
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether what was begun is somebody else's to end: a call that runs is left alone."""
+        return not self.interrupted and (self.elsewhere or (self.hurried and not self.lost))
 
     def take_interrupt(self) -> bool:
         """Whether an interrupt is waiting; it is the caller's to see to from here on."""
@@ -54,6 +62,10 @@ class Steering:
 
         Returns:
             Whether it ran to its end.
+
+        Raises:
+            RuntimeError: Something cancelled it that nobody had asked for: to do it again could
+                mean to do it for ever.
         """
         if self.interrupted or self.lost or self.hurried:
             work.close()
@@ -65,6 +77,8 @@ class Steering:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
+            if not (self.interrupted or self.lost or self.hurried):
+                raise RuntimeError("the work was cancelled, and by nobody") from None
             return False
         finally:
             self._work = None

@@ -7,7 +7,7 @@ whatever a tool of the chat waits for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -43,6 +43,7 @@ class StepCalls:
         chat: OwnedChat,
         calls: Sequence[ToolCallPart],
         message_id: int,
+        hands_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """Look at the calls.
 
@@ -51,7 +52,9 @@ class StepCalls:
             chat: The chat, owned.
             calls: All local calls of the step, in order.
             message_id: The message that holds them.
+            hands_on: Whether somebody else goes on with them when this is cancelled.
         """
+        self._hands_on = hands_on
         self._around = around
         self._chat = chat
         self._message_id = message_id
@@ -102,6 +105,7 @@ class StepCalls:
                 epoch=self._message_id,
                 finished=self.results,
                 on_progress=self._publish_progress,
+                hands_on=self._hands_on,
             )
 
     def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:
@@ -120,6 +124,9 @@ class StepCalls:
         except SteersmanError as error:
             log.warning("tool.failed", tool=call.tool, error_code=error.code)
             result = error_result(call, f"the call could not be made: {error}")
+        except Exception as error:  # a tool that crashes costs one error result, not the turn
+            log.exception("tool.crashed", tool=call.tool)
+            result = error_result(call, f"the tool failed: {type(error).__name__}")
         if isinstance(result, AgentWait):
             self.awaits = (*self.awaits, result)
         elif result is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steersman_chatloop.asking import ask
 from steersman_chatloop.attachments import FileCache
 from steersman_chatloop.history import History
 from steersman_chatloop.providers.registry import Providers
@@ -36,6 +37,11 @@ async def load(around: Surroundings, history: History, context: rpc.WorkContext)
     """Take in the messages of a context, and page through the rest if they did not fit.
 
     A history that began at a boundary which was taken back is read from the store once more.
+
+    Raises:
+        Unavailable: The store was away for as long as anybody waits for it.
+        DeadlineExceeded: The same, and it was too slow last.
+        StaleFence: The chat is somebody else's.
     """
     history.apply(context.messages)
     chat_id = context.chat.chat_id
@@ -52,7 +58,9 @@ async def _read_on(
 ) -> None:
     while True:
         request = rpc.LoadHistory(chat_id, around.runner_id, after)
-        page = await around.rpc.call(rpc.LOAD_HISTORY, request)
+        page = await ask(
+            around.rpc, rpc.LOAD_HISTORY, request, within_s=around.settings.store_timeout_s
+        )
         history.apply(page.messages)
         if page.complete or not page.messages:
             return

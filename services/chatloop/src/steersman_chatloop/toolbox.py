@@ -89,6 +89,10 @@ class Toolbox:
         self._asks: set[_Ask] = set()
         self._watching: asyncio.Task[None] | None = None
 
+    async def aclose(self) -> None:
+        """End what still goes on beside the turns."""
+        await self._background.cancel()
+
     async def catalog(self) -> tuple[ToolSpec, ...]:
         """All tools, by name: as they were known a few seconds ago, read anew meanwhile.
 
@@ -158,6 +162,7 @@ class Toolbox:
         epoch: int = 0,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
+        hands_on: Callable[[], bool] = lambda: False,
     ) -> None:
         """Run calls concurrently; one that crashes costs one error result.
 
@@ -168,6 +173,8 @@ class Toolbox:
             finished: Gets each result as it arrives: what is there when this is cancelled, is what
                 was finished.
             on_progress: Called for each progress report.
+            hands_on: Asked when this is cancelled: whether somebody else asks for the same calls
+                next. Their hosts then go on with them; otherwise they are told to stop.
         """
         turns = _Turns()
         async with asyncio.TaskGroup() as group:
@@ -176,7 +183,9 @@ class Toolbox:
                 spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
                 turn = turns.take(spec)
                 before = before_on_screen(calls, call)
-                work = self._run(chat_id, call, epoch, spec, finished, on_progress, before)
+                work = self._run(
+                    chat_id, call, epoch, spec, finished, on_progress, before, hands_on
+                )
                 group.create_task(_in_turn(turn, work))
 
     async def _run(
@@ -188,6 +197,7 @@ class Toolbox:
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
         before: Sequence[str],
+        hands_on: Callable[[], bool],
     ) -> None:
         if any((result := finished.get(each)) and result.is_error for each in before):
             finished[call.call_id] = error_result(call, NOT_EXECUTED)
@@ -196,10 +206,14 @@ class Toolbox:
             finished[call.call_id] = await self._result(chat_id, call, epoch, spec, on_progress)
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
-            request = CancelCall(chat_id, call.call_id, epoch)
-            cancel = self._rpc.call(CANCEL_CALL, request, deadline_s=5)
-            self._background.start(_quietly(cancel))
+            if not hands_on():
+                self.stop(chat_id, call, epoch)
             raise
+
+    def stop(self, chat_id: ChatId, call: ToolCallPart, epoch: int) -> None:
+        """Tell the host of a call, wherever it runs, that nobody wants it any more."""
+        request = CancelCall(chat_id, call.call_id, epoch)
+        self._background.start(_quietly(self._rpc.call(CANCEL_CALL, request, deadline_s=5)))
 
     async def _result(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -45,20 +45,24 @@ from steersman_chatloop.decide import (
     local_calls,
 )
 from steersman_chatloop.episode import Episode
+from steersman_chatloop.failures import give_up
 from steersman_chatloop.history import History
+from steersman_chatloop.left_behind import left_behind
 from steersman_chatloop.limits import limit_reached
 from steersman_chatloop.loop_guard import NOTICE, Guard
+from steersman_chatloop.offers import chat_tools_of
 from steersman_chatloop.partial import (
     INTERRUPTED,
     NewMessages,
     open_calls,
     tool_message,
+    unanswered_calls,
     with_closed_calls,
 )
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
-from steersman_chatloop.retries import delay_s
+from steersman_chatloop.retries import MOST_S, delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
 from steersman_chatloop.summarising import Begin, Summariser
@@ -66,6 +70,7 @@ from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts.chats import (
     ChatError,
     Message,
+    Outcome,
     Role,
     Status,
     StopReason,
@@ -77,7 +82,6 @@ from steersman_contracts.errors import StaleFence, SteersmanError
 from steersman_contracts.parts import JsonObject, Parts, TextPart, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.worker import ModelAccess
-from steersman_runtime.episodes import read_episode
 
 log = structlog.stdlib.get_logger()
 
@@ -87,6 +91,10 @@ _ANSWERED: Final = frozenset({"end", "stop-sequence", "unknown"})
 """Stops after which what was said is the answer."""
 _PAUSE_STEPS: Final = 5
 """Steps after a summary that failed, before another one is tried."""
+
+_NEVER_ENDED: Final = ChatError(
+    "generic", "The model was called again and again, and never came to an end.", retryable=True
+)
 
 TURN_SECONDS = Histogram(
     "steersman_turn_seconds",
@@ -99,8 +107,24 @@ RETRIES = Counter("steersman_model_retries", "Model calls that are tried again",
 class ChatRun:
     """Works on one owned chat until it rests, is lost, or is handed over."""
 
-    def __init__(self, around: Surroundings, chat: rpc.OwnedChat, history: History) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        chat: rpc.OwnedChat,
+        history: History,
+        *,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Work on a chat that is ours.
+
+        Args:
+            around: What every turn needs.
+            chat: The chat, as `acquire` gave it.
+            history: Its messages, all of them.
+            crowded: Whether other chats may be waiting for room here.
+        """
         self._around = around
+        self._crowded = crowded
         self.steering = Steering()
         self._claim = Claim(around, chat, history, self.steering)
         self._requests = Requests(around, self._claim)
@@ -109,6 +133,14 @@ class ChatRun:
         self._reentries = 0
         self._no_summary_before = 0
         """The step of this turn before which no other summary is tried."""
+        self._running: Attempt | StepCalls | None = None
+        """What runs, or ran last, and is not stored as long as the history is `_runs_after`."""
+        self._runs_after = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the history was read that there is."""
+        return self._claim.whole
 
     @property
     def chat(self) -> rpc.OwnedChat:
@@ -121,16 +153,23 @@ class ChatRun:
         """Go on until the chat rests or is no longer ours."""
         started = time.monotonic()
         try:
-            while not self._claim.released:
-                await self._advance()
+            while not self._claim.released and await self._goes_on():
+                pass
         except LostError:
             log.info("turn.lost")
-        except SteersmanError as error:
-            await self._give_up(error)
-        except Exception as error:  # noqa: BLE001  # the worker lives on, the chat says what happened
-            await self._give_up(error)
         finally:
             TURN_SECONDS.observe(time.monotonic() - started)
+
+    async def _goes_on(self) -> bool:
+        """One step on; whatever breaks in it ends the turn, and the worker lives on."""
+        try:
+            await self._advance()
+        except LostError:
+            raise
+        except Exception as error:  # the chat says what happened
+            log.error("turn.failed", exc_info=error)  # noqa: TRY400  # it has the error
+            return await give_up(self._claim, error, (self._unsaved, self._open_calls, _nothing))
+        return True
 
     async def _advance(self) -> None:
         if self.steering.lost:
@@ -139,7 +178,7 @@ class ChatRun:
             self.steering.interrupted = False
             await self._claim.finish_interruption(await self._left_behind())
             return
-        if self.steering.draining:
+        if self.steering.draining or (self._begins_turn() and self._crowded()):
             await self._claim.hand_over()
             return
         match self._decide(self._for_model()):
@@ -159,7 +198,15 @@ class ChatRun:
                 await self._claim.pause(reached)
             case FinishTurn(outcome, unanswered):
                 results = tool_message(unanswered, {}, "not run: the model had stopped")
-                await self._claim.finish_turn(results, outcome)
+                await self._finish_turn(results, outcome)
+
+    def _begins_turn(self) -> bool:
+        """Whether a queued message was promoted, and its turn is still to begin."""
+        return self._in_turn != self._claim.turns_ended
+
+    async def _finish_turn(self, messages: NewMessages, outcome: Outcome) -> None:
+        # Where chats wait for room, the next turn of this one waits behind them.
+        await self._claim.finish_turn(messages, outcome, begin=not self._crowded())
 
     def _decide(self, messages: Sequence[Message]) -> Decision:
         chat, settings = self.chat, self._around.settings
@@ -190,9 +237,14 @@ class ChatRun:
     # -- a step ----------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        failures = 0
+        failures, most = 0, self._around.settings.max_attempts
+        if self.chat.generation_attempt - self.chat.begun >= most:
+            # By workers that are gone. Perhaps it is what ends them; it is to end no more.
+            await self._finish_error(_NEVER_ENDED)
+            return
         while True:
             attempt = Attempt()
+            self._running, self._runs_after = attempt, self.chat.history_version
             finished = await self._interruptible(self._stream_step(attempt))
             if not finished:
                 await self._save_partial(attempt)
@@ -208,10 +260,10 @@ class ChatRun:
             if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
                 await self._compact(Compact("automatic"), overflow=attempt)
                 return
-            if not error.retryable or failures >= self._around.settings.max_attempts:
+            wait = delay_s(failures, attempt.failed.retry_after_s)
+            if not error.retryable or failures >= most or wait > MOST_S:
                 await self._finish_error(error, attempt)
                 return
-            wait = delay_s(failures, attempt.failed.retry_after_s)
             RETRIES.labels(error.kind).inc()
             log.info("attempt.failed", attempt=attempt.number, kind=error.kind, retry_in_s=wait)
             await self._claim.record_retry(attempt.number, error, wait)
@@ -219,7 +271,11 @@ class ChatRun:
                 return
 
     async def _stream_step(self, attempt: Attempt) -> None:
-        request = await self._requests.step(self._answering.model, self._for_model())
+        try:
+            request = await self._requests.step(self._answering.model, self._for_model())
+        except ProviderFailed as error:  # a file cannot be read now: tried again like any other
+            attempt.number, attempt.failed = self.chat.generation_attempt, error
+            return
         await self._stream(attempt, request, self._claim.begin_attempt)
 
     async def _stream(self, attempt: Attempt, request: StepRequest, begin: Begin) -> None:
@@ -234,7 +290,7 @@ class ChatRun:
                     if isinstance(event, StepEnded):
                         attempt.ended = event
                         continue
-                    attempt.builder.apply(event)
+                    attempt.take(event)
                     if not isinstance(event, PartClosed):
                         attempt.episode.add(event)
             attempt.number = await begun
@@ -279,14 +335,14 @@ class ChatRun:
         elif self._is_full_after(ended.usage):
             await self._claim.commit_step((message,), begin=False)
         else:
-            await self._claim.finish_turn((message,), "completed")
+            await self._finish_turn((message,), "completed")
 
     async def _finish_with_answer(self, message: rpc.NewMessage, schema: JsonObject) -> None:
         """The model is done: hold its answer against the schema, and ask again a few times."""
         checked = answers.check(message.parts, schema)
         message = msgspec.structs.replace(message, parts=checked.parts)
         if not checked.problems:
-            await self._claim.finish_turn((message,), "completed")
+            await self._finish_turn((message,), "completed")
         elif answers.repairs(self._for_model()) < answers.MOST_REPAIRS:
             text = answers.repair(checked.problems)
             note = rpc.NewMessage(Role.USER, (TextPart(text),), Visibility.MODEL)
@@ -325,7 +381,11 @@ class ChatRun:
     async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
         """Summarise; without a summary the turn goes on, unless the provider had refused it."""
         own = self._answering.model
-        request = await self._requests.step(own, self._for_model())
+        try:
+            request = await self._requests.step(own, self._for_model())
+        except ProviderFailed as error:  # a file cannot be read now: there is no summary either
+            await self._without_summary(error.error, overflow)
+            return
         writer = await self._writer()
         if writer is not own:  # its cache knows nothing of this chat: no need for the same prefix
             request = msgspec.structs.replace(request, model=writer, tools=())
@@ -350,7 +410,15 @@ class ChatRun:
         ended = _has_ended(self._for_model())
         if await summariser.settle():
             self._reentries += ended and not wanted.at_rest
-        elif overflow is not None and overflow.failed is not None:
+        else:
+            await self._go_on_without(overflow)
+
+    async def _without_summary(self, error: ChatError, overflow: Attempt | None) -> None:
+        await self._claim.fail_compaction(error)
+        await self._go_on_without(overflow)
+
+    async def _go_on_without(self, overflow: Attempt | None) -> None:
+        if overflow is not None and overflow.failed is not None:
             await self._finish_error(overflow.failed.error, overflow)
         else:
             self._no_summary_before = self.chat.steps + _PAUSE_STEPS
@@ -358,7 +426,14 @@ class ChatRun:
     # -- tools -----------------------------------------------------------------------------------
 
     async def _run_tools(self, calls: Sequence[ToolCallPart]) -> None:
-        running = StepCalls(self._around, self.chat, calls, self._calls_message())
+        running = StepCalls(
+            self._around,
+            self.chat,
+            calls,
+            self._calls_message(),
+            hands_on=lambda: self.steering.hands_on,
+        )
+        self._running, self._runs_after = running, self.chat.history_version
         if await self._interruptible(running.run()):
             if running.waits:
                 patience_s = (
@@ -389,32 +464,43 @@ class ChatRun:
             await self._claim.finish_interruption(self._partial(attempt, "interrupted"))
 
     async def _left_behind(self) -> NewMessages:
-        """What a turn that is to be interrupted has left: by us, or by a worker that died.
-
-        People have seen what a dead worker streamed, so it is read back from the event log. What
-        the provider wants back of it died with the worker, and is never sent.
-        """
-        chat = self.chat
-        if chat.attempt_started_at is None or chat.generation_attempt == 0:
-            return open_calls(self._for_model())
-        try:
-            preview = await read_episode(
-                self._around.client,
-                chat.chat_id,
-                history_version=chat.history_version,
-                attempt=chat.generation_attempt,
-                began_at=chat.attempt_started_at,
-            )
-        except SteersmanError as error:
-            log.warning("episode.not_read", error_code=error.code)
-            preview = None
+        """What a turn that is to be interrupted has left: by us, or by a worker that died."""
+        preview = await left_behind(self._around, self.chat, hurried=lambda: self.steering.hurried)
         if preview is None:
+            self._stop_calls()
             return open_calls(self._for_model())
-        log.info("episode.recovered", seq=preview.seq)
         return with_closed_calls(self._assistant(preview.parts, "interrupted"))
 
+    def _stop_calls(self) -> None:
+        """What a worker that is gone had begun may still run: only it would have ended that."""
+        chat = self.chat
+        names = {tool.name for tool in chat.client_tools}
+        names |= {tool.spec.name for tool in chat_tools_of(chat)}
+        for call in unanswered_calls(self._for_model()):
+            if call.tool not in names:
+                self._around.toolbox.stop(chat.chat_id, call, self._calls_message())
+
     def _partial(self, attempt: Attempt, stop: StopReason) -> NewMessages:
-        return with_closed_calls(self._assistant(attempt.builder.parts(), stop))
+        """What arrived of a step; its tokens count where the provider has said how many."""
+        parts = attempt.builder.parts()
+        return with_closed_calls(self._assistant(parts, stop, attempt.ended))
+
+    async def _unsaved(self) -> NewMessages:
+        """What the running step has produced so far, closed."""
+        running = self._running
+        if self._runs_after != self.chat.history_version:
+            running = None
+        match running:
+            case Attempt():
+                await running.flush()
+                return self._partial(running, "unknown")
+            case StepCalls():
+                return tool_message(running.calls, running.results, INTERRUPTED)
+            case None:
+                return await self._open_calls()
+
+    async def _open_calls(self) -> NewMessages:
+        return open_calls(self._for_model())
 
     async def _finish_error(self, error: ChatError, attempt: Attempt | None = None) -> None:
         messages = open_calls(self._for_model())
@@ -422,18 +508,6 @@ class ChatRun:
             await attempt.flush()
             messages = self._partial(attempt, "unknown")
         await self._claim.finish_error(error, messages)
-
-    async def _give_up(self, error: Exception) -> None:
-        """Something of ours broke: the chat must not look as if it still ran."""
-        log.error("turn.failed", exc_info=error)
-        failure = ChatError("generic", "Something went wrong on our side.", type(error).__name__)
-        try:
-            if self.chat.status is Status.INTERRUPTING:  # only its own end leads out of there
-                await self._claim.finish_interruption(open_calls(self._for_model()))
-            else:
-                await self._finish_error(failure)
-        except Exception as again:  # the lease expires and another worker tries
-            log.error("turn.not_closed", exc_info=again)  # noqa: TRY400  # it has the error
 
     async def _interruptible(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run work that a person, another owner or the end of the process can end.
@@ -446,6 +520,10 @@ class ChatRun:
         except StaleFence as stale:
             await self._claim.settle(stale, ())
             return False
+
+
+async def _nothing() -> NewMessages:
+    return ()
 
 
 def _has_ended(messages: Sequence[Message]) -> bool:

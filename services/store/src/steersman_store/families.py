@@ -88,7 +88,14 @@ class Families:
             "SELECT * FROM ripe_waits($1, $2, $3)", chat_id, agent_id, _DONE
         )
         for wait in ripe:
-            await self._answer(wait)
+            try:
+                await self._answer(wait)
+            except SteersmanError:
+                raise
+            except (
+                Exception
+            ) as error:  # what an agent said cannot be read: the action's end is left
+                log.error("wait.not_answered", chat_id=wait["chat_id"], exc_info=error)  # noqa: TRY400  # it has the error
 
     async def _answer(self, wait: asyncpg.Record) -> None:
         rows = await self._database.rows(

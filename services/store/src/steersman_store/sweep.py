@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
 from prometheus_client import Counter
 
-from steersman_contracts.errors import SteersmanError
+from steersman_contracts.errors import SteersmanError, Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_runtime.nats_client import NatsClient
 from steersman_store.announce import Announcer
@@ -45,30 +47,34 @@ class Sweep:
     async def run(self) -> None:
         """Sweep until cancelled."""
         self._client.on_reconnect.append(self._now.set)
+        ensured = True
         try:
             while True:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(self._settings.sweep_s):
                         await self._now.wait()
                     self._now.clear()
-                    # NATS may have come back without its store.
-                    await ensure_streams(self._client, self._settings)
-                except TimeoutError:
-                    pass
-                except SteersmanError as error:
-                    log.warning("streams.not_ensured", error_code=error.code, error=str(error))
-                    continue
+                    ensured = False
+                # NATS may have come back without its store; and it may take a while until it can
+                # be given one: without streams nobody hears a hint.
+                ensured = ensured or await self._ensure_streams()
                 await self._sweep()
         finally:
             self._client.on_reconnect.remove(self._now.set)
 
+    async def _ensure_streams(self) -> bool:
+        try:
+            await ensure_streams(self._client, self._settings)
+        except SteersmanError as error:
+            log.warning("streams.not_ensured", error_code=error.code, error=str(error))
+            return False
+        return True
+
     async def _sweep(self) -> None:
         try:
             await self._database.try_writing()
-            await self._families.sweep()
-            await self._expire_actions()
-            await self._database.value("SELECT expire_files($1)", _MOST)
-            await self._database.value("SELECT expire_imports()")
+            for work in (self._families.sweep, self._expire_actions, self._expire_loose_ends):
+                await _by_itself(work)
             rows = await self._database.rows("SELECT sweep_leases($1)::text AS id", _MOST)
         except SteersmanError as error:
             log.warning("sweep.failed", error_code=error.code)
@@ -76,6 +82,10 @@ class Sweep:
         for row in rows:
             self._announcer.runnable(ChatId(row["id"]))
         SWEPT.inc(len(rows))
+
+    async def _expire_loose_ends(self) -> None:
+        await self._database.value("SELECT expire_files($1)", _MOST)
+        await self._database.value("SELECT expire_imports()")
 
     async def _expire_actions(self) -> None:
         for _ in range(_MOST):
@@ -88,3 +98,13 @@ class Sweep:
             if row["runnable"]:
                 self._announcer.runnable(chat_id)
             self._families.rested(chat_id)
+
+
+async def _by_itself(work: Callable[[], Awaitable[None]]) -> None:
+    """Do one thing of many: whatever breaks in it, chats without a worker still get one."""
+    try:
+        await work()
+    except Unavailable:
+        raise  # nothing else can be done either
+    except Exception as error:
+        log.error("sweep.broken", exc_info=error)  # noqa: TRY400  # it has the error

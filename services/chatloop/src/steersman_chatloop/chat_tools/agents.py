@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, TypeVar
@@ -10,15 +9,11 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 
 from steersman_chatloop.agent_kinds import KINDS, capabilities_of
+from steersman_chatloop.asking import ask
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_contracts.agents import MAX_AGENTS_NAMED, described, is_over, wait_result
 from steersman_contracts.chats import AgentKind
-from steersman_contracts.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    NotFound,
-    Unavailable,
-)
+from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.ids import UUID_PATTERN, ChatId, MessageId, ModelName
 from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import MAX_TEXT, JsonObject, JsonPart, ToolCallPart, ToolResultPart
@@ -35,7 +30,6 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 Answer = ToolResultPart | AgentWait
 
-_LONGEST_PAUSE_S: Final = 2.0
 _MOST_WAIT_S: Final = 4 * 3600
 
 _AgentId = Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, description="As spawn_agent gave it.")]
@@ -141,13 +135,8 @@ class AgentTool(Generic[A]):
 
 async def _ask(scene: Scene, method: Method[Q, R], request: Q) -> R:
     """Ask until there is an answer: each of these is done once, however often it is asked for."""
-    pause = 0.05
-    while True:
-        try:
-            return await scene.around.rpc.call(method, request)
-        except (Unavailable, DeadlineExceeded):
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+    around = scene.around
+    return await ask(around.rpc, method, request, within_s=around.settings.store_timeout_s)
 
 
 def _caller(scene: Scene) -> rpc.Caller:
