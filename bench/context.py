@@ -17,7 +17,7 @@ from bench.direct import Direct
 from bench.figures import Wrong
 from bench.http import Address, Api
 from bench.providers import FAKE, KEY, STAMPED, Providers, words
-from bench.stamped import AGENT, COUNTED, PARENT
+from bench.stamped import AGENT, COUNTED, PARENT, POLLER
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ MODELS: Final[dict[str, tuple[str, ...]]] = {
         "tokens-100-at-50",
         "tokens-200-at-50",
     ),
-    STAMPED: ("stamped-60-at-25", COUNTED, PARENT, AGENT),
+    STAMPED: ("stamped-60-at-25", COUNTED, PARENT, POLLER, AGENT),
 }
 TOOL: Final = "list_files"
 TOOL_MODEL: Final = f"tool-{TOOL}"

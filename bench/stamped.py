@@ -7,12 +7,14 @@ The model `counted-N` says N tokens at once: the number of messages that it got,
 got it does not look into: a history of 10,000 messages is none of this process's business.
 
 `stamped-parent` spawns an agent that answers with such tokens, waits for it, and then says when the
-request that followed has arrived.
+request that followed has arrived. `stamped-poller` does not wait: it looks again and again how far
+its agent is, as often as a quick model would.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import sys
 import time
@@ -54,6 +56,9 @@ _ROLE: Final = b'"role":'
 
 COUNTED: Final = "counted-200"
 PARENT: Final = "stamped-parent"
+POLLER: Final = "stamped-poller"
+POLL_S: Final = 0.25
+"""What `POLLER` needs to say that it wants to look once more."""
 AGENT: Final = "stamped-2-at-5"
 """What `PARENT` gives its task to: by its second token the parent waits already."""
 
@@ -97,9 +102,10 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             return
         body = msgspec.json.decode(b"".join(self._body), type=_Body)
-        if body.model == PARENT:
+        if body.model in (PARENT, POLLER):
             messages = msgspec.json.decode(body.messages, type=list[_Message])
-            _delegate(self._transport, messages, arrived)
+            polls = body.model == POLLER
+            self._answer = asyncio.create_task(_delegate(self._transport, messages, arrived, polls))
             return
         if counted := _COUNTED.fullmatch(body.model):
             _count(self._transport, bytes(body.messages).count(_ROLE), int(counted[1]))
@@ -120,7 +126,9 @@ def _count(transport: asyncio.Transport, messages: int, tokens: int) -> None:
     transport.write(b"0\r\n\r\n")
 
 
-def _delegate(transport: asyncio.Transport, messages: Sequence[_Message], arrived: float) -> None:
+async def _delegate(
+    transport: asyncio.Transport, messages: Sequence[_Message], arrived: float, polls: bool
+) -> None:
     results: list[str] = []
     for message in messages:
         if message.role == "user":
@@ -129,11 +137,16 @@ def _delegate(transport: asyncio.Transport, messages: Sequence[_Message], arrive
             results.append(message.content)
     transport.write(_HEAD)
     if not results:
-        arguments = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
-        _write(transport, _called("spawn_agent", arguments))
-    elif len(results) == 1:
+        task = {"prompt": "Go on.", "model": f"stamped/{AGENT}"}
+        _write(transport, _called("spawn_agent", task))
+    elif len(results) == 1 or '"timed_out"' in results[-1]:
         agent: str = msgspec.json.decode(results[0])["agent_id"]
-        _write(transport, _called("wait_agent", {"agent_ids": [agent]}))
+        arguments: dict[str, object] = {"agent_ids": [agent]}
+        if polls:
+            # The first time by chance, or it would look in step with the agent's clock.
+            await asyncio.sleep(POLL_S * (random.random() if len(results) == 1 else 1))
+            arguments["timeout_s"] = 0
+        _write(transport, _called("wait_agent", arguments))
     else:
         _write(transport, _CHUNK % (b"%.6f" % arrived) + _END % (1, 2))
     transport.write(b"0\r\n\r\n")

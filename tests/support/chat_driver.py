@@ -171,8 +171,8 @@ class StoreDriver:
         )
         return await self.rpc.call(people.EDIT_MESSAGE, request)
 
-    async def edit_queued(self, chat_id: ChatId, queued_id: int, words: str) -> Chat:
-        request = people.EditQueued(self.actor, chat_id, QueuedId(queued_id), text(words))
+    async def edit_queued(self, chat_id: ChatId, queued_id: int, words: str, **fields: Any) -> Chat:
+        request = people.EditQueued(self.actor, chat_id, QueuedId(queued_id), text(words), **fields)
         return (await self.rpc.call(people.EDIT_QUEUED, request)).chat
 
     async def delete_queued(self, chat_id: ChatId, queued_id: int) -> Chat:

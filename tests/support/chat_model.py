@@ -207,4 +207,10 @@ class ChatModel:
         results = tuple(one.result or one.error(missing) for one in self.action)
         if results:
             self.history.append(Entry(Role.TOOL, results))
-        self.rest()
+        if not self.wish:
+            self.rest()
+            return
+        self.action = []  # the summary is written before anything else begins
+        self.at_limit = False
+        self.run()
+        self.release()

@@ -307,7 +307,7 @@ _TRY: Final[dict[Transition, _Try]] = {
     ),
     Transition.SEND_MESSAGE: _send,
     Transition.EDIT_MESSAGE: _edit,
-    Transition.EDIT_QUEUED: _of_queue("edit_queued", text("edited")),
+    Transition.EDIT_QUEUED: _of_queue("edit_queued", text("edited"), True, None),
     Transition.DELETE_QUEUED: _of_queue("delete_queued"),
     Transition.PROMOTE_QUEUED: _of_queue("promote_queued"),
     Transition.REORDER_QUEUE: _reorder,

@@ -236,11 +236,9 @@ def _action(rows: ChatRows) -> Iterator[str]:
     kept = ("action_calls", "action_tools", "action_results", "action_decisions")
     asked = ("action_asks", "action_pending", "action_expires_at")
     waits = rows.status is Status.REQUIRES_ACTION
-    at_limit = waits and chat["limit_reached"] is not None
-    if at_limit != (chat["limit_reached"] is not None) or at_limit != (
-        waits and chat["action_calls"] is None
-    ):
-        yield f"{rows.status} has the limit_reached {chat['limit_reached']!r}"
+    at_limit = waits and chat["action_calls"] is None
+    if at_limit and chat["limit_reached"] is None:
+        yield "waits, and neither for a call nor at a limit"
     if rows.waits and not waits:
         yield f"{rows.status}, and waits for agents"
     # A worker has yet to run what was approved.

@@ -225,10 +225,11 @@ class PendingAction(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def needs_client(self) -> bool:
         """Whether it waits for a client or a person, and not for agents alone."""
-        return bool(self.calls or self.approvals)
+        return bool(self.calls or self.approvals or self.limit)
 
     limit: LimitReached | None = None
-    """The turn waits because of this, and not for calls: raise the limit, or end the turn."""
+    """The turn, or agents that it waits for, do not go on because of this: raise the limit, or end
+    the turn."""
 
 
 class Chat(msgspec.Struct, frozen=True, omit_defaults=True):

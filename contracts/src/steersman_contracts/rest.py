@@ -218,6 +218,8 @@ class EditQueuedBody(_Body, frozen=True, forbid_unknown_fields=True):
 
     text: Text | None = None
     parts: Annotated[tuple[InputPart, ...], msgspec.Meta(max_length=100)] = ()
+    response_schema: JsonObject | UnsetType | None = UNSET
+    """As of a new message; left out, it stays as it is, and null is the chat's."""
 
 
 class ReorderQueueBody(_Body, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
+from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import JsonObject
 
 MAX_PROMPT: Final = 10_000
@@ -30,7 +31,10 @@ class SkillSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TurnLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one turn may use before it pauses for a person; None is no limit of the chat's own."""
+    """What one turn may use before it pauses for a person; None is no limit of the chat's own.
+
+    The agents of a chat share its limits: what they use counts, and they pause as well.
+    """
 
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     """Model calls."""
@@ -42,23 +46,18 @@ class TurnLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds since the message that began the turn, waiting for people included."""
 
 
-class TurnSpent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the present turn has used; only counted in chats that have limits."""
-
-    started_at: datetime
-    tokens: int = 0
-    cost_micros: int = 0
-
-
 LimitKind: TypeAlias = Literal["steps", "tokens", "cost_micros", "wall_s"]
 
 
-class LimitReached(msgspec.Struct, frozen=True):
+class LimitReached(msgspec.Struct, frozen=True, omit_defaults=True):
     """A turn waits: a person raises the limit, or ends the turn."""
 
     kind: LimitKind
     limit: int
     used: int
+    """Of the turn, with what its agents have used."""
+    chat_id: ChatId | None = None
+    """An agent waits at the limit of this chat above it; None is a limit of its own."""
 
 
 PlanState: TypeAlias = Literal["proposed", "approved", "rejected"]
@@ -84,9 +83,16 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """Those of the deployment."""
     plan_mode: bool = False
     """Only tools that change nothing, until a person has approved a plan."""
-    limits: TurnLimits | None = None
-    spent: TurnSpent | None = None
+    plan_above: bool = False
+    """A chat above is in plan mode: only such tools as well, and no plan of one's own."""
+    reached: LimitReached | None = None
+    """The model is not called again until this limit is raised."""
     response_schema: JsonObject | None = None
     """JSON Schema of the final answer."""
     compaction_threshold: int | None = None
     """The owner's own, in place of the model's: percent of the window, 100 is never."""
+
+    @property
+    def looks_only(self) -> bool:
+        """Whether only tools that change nothing may run."""
+        return self.plan_mode or self.plan_above

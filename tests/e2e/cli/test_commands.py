@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from tempfile import NamedTemporaryFile
 
 import pytest
 from e2e.cli.conftest import StartChat, text_of, until
@@ -280,6 +281,19 @@ async def _limits(person: Person) -> None:
     assert (await person.chat()).limits is None
 
 
+async def _schema(person: Person) -> None:
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        file.write('{"type": "object"}')
+        file.flush()
+        (told,) = await person.type(f"/schema {file.name}")
+    assert told.startswith("answers have that form")
+    assert (await person.chat()).response_schema == {"type": "object"}
+    assert "".join(await person.type("/schema")).split() == ["{", '"type":', '"object"', "}"]
+    assert await person.type("/schema none") == ["answers are free"]
+    assert (await person.chat()).response_schema is None
+    await person.refuses("/schema /dev/null", "holds no JSON Schema")
+
+
 async def _quit(person: Person) -> None:
     await person.type("/quit")
     assert person.talk.leaves
@@ -289,7 +303,7 @@ CASES: dict[str, Callable[[Person], Awaitable[None]]] = {
     case.__name__[1:]: case
     for case in (
         *(_help, _model, _models, _interrupt, _retry, _edit, _queue, _clear, _fork, _title),
-        *(_compact, _approve, _deny, _effort, _agents, _answer, _plan, _limits),
+        *(_compact, _approve, _deny, _effort, _agents, _answer, _plan, _limits, _schema),
         *(_pin, _unpin, _new, _chats, _resume, _archive, _unarchive, _delete, _quit),
     )
 }

@@ -11,17 +11,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
-from fakes.script import Answer, RequestView
+from fakes.script import Answer, RequestView, Usage
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
 from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
+from steersman_chatloop.offers import NOT_BELOW_A_PLAN
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, Role, Status
 from steersman_contracts.parts import JsonObject, JsonPart, TextPart, ToolResultPart
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc.tools import CallResult, CallTool
+from steersman_contracts.terms import LimitReached, TurnLimits
 
 AGENTS = 50
 PATIENCE_S = 100.0
@@ -263,6 +265,81 @@ async def test_the_kind_of_an_agent_decides_about_its_tools(
     assert offered == {"explore": ["look"], "general": ["drop", "look"]}
     called = [tool_host.called.get_nowait().tool for _ in range(tool_host.called.qsize())]
     assert sorted(called) == ["drop", "look", "look"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_agent_shares_the_limit_of_its_chat_and_goes_on_once_it_is_raised(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    tool_host.tools["look"] = nothing
+
+    def child(view: RequestView) -> Turn:
+        if view.step_index < 2:
+            return Turn([ToolCall("look", {"n": view.step_index}), Usage(input=45, output=5)])
+        return Turn([*reporting(view).items, Usage(input=45, output=5)])
+
+    fakes.script("parent", delegating("one", model="chat/child"))
+    fakes.script("child", child)
+    gate = fakes.hold("child")
+    await models.add("chat", "child")
+    limits = TurnLimits(steps=4)
+    chat = await store.create("go", model=await models.add("chat", "parent"), limits=limits)
+    await store.log.until(chat.id, events.ActionRequired)
+    gate.release()
+    reached = LimitReached("steps", 4, 4)
+    async with asyncio.timeout(60):
+        while not any(
+            isinstance(e, events.ActionRequired) and e.action.limit == reached
+            for e in store.log.of(chat.id)
+        ):
+            await store.log.more(len(store.log.seen))
+    (agent,) = await agents_of(store, chat)
+    assert agent.action is not None
+    assert agent.action.limit == LimitReached("steps", 4, 4, chat.id)
+    assert len(fakes.requests) == 4  # two of each
+
+    await store.set_limits(chat.id, steps=20)
+    rested = await store.at_rest(chat.id)
+
+    assert (rested.last_outcome, len(fakes.requests)) == ("completed", 6)
+    (told,) = value((await results(store, chat))[-1])["agents"]
+    assert told["report"] == "report on one"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_agent_at_work_changes_nothing_more_once_its_chat_makes_a_plan(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    tool_host.tools |= {"look": nothing, "drop": nothing}
+    tool_host.facts["look"] = {"read_only": True}
+
+    def child(view: RequestView) -> Turn:
+        if view.step_index == 0:
+            return Turn([ToolCall("look"), ToolCall("drop")])
+        return Turn([Text("; ".join(result.text for result in view.results))])
+
+    fakes.script("parent", delegating("one", model="chat/child"))
+    fakes.script("child", child)
+    gate = fakes.hold("child")
+    await models.add("chat", "child")
+    chat = await store.create("go", model=await models.add("chat", "parent"))
+    async with asyncio.timeout(40):
+        await fakes.held("child")
+
+    planning = people.UpdateChat(store.actor, chat.id, plan_mode=True)
+    await store.rpc.call(people.UPDATE, planning)
+    gate.release()
+    await store.at_rest(chat.id)
+
+    (told,) = value((await results(store, chat))[-1])["agents"]
+    assert told["report"] == f"nothing; {NOT_BELOW_A_PLAN}"
+    first, second = [r.view for r in fakes.requests if r.model == "child"]
+    assert [{tool.name for tool in view.tools} for view in (first, second)] == [
+        {"drop", "look"},
+        {"look"},
+    ]
+    assert "Whoever gave you this task is planning" in second.system
+    assert tool_host.called.qsize() == 1
 
 
 @pytest.mark.usefixtures("chatloops")

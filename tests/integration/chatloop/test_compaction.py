@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from fakes import FakeProviders, Text, ToolCall, Turn
 from fakes.faults import HttpError
@@ -106,6 +107,114 @@ async def test_a_full_context_is_summarised_between_two_steps(
         "tokens_before": 700,
         "estimated_tokens_after": 0,
     }
+
+
+class PrefixCache:
+    """Counts prompts as a provider does that caches prefixes: a hundred tokens for each message,
+    for the tools and for the system prompt."""
+
+    def __init__(self) -> None:
+        self._seen: list[list[str]] = []
+
+    def count(self, view: RequestView) -> Usage:
+        said = [repr(message) for message in view.messages if message.role != "system"]
+        prompt = [repr(view.tools), view.system, *said]
+        cached = max((_common(prompt, earlier) for earlier in self._seen), default=0)
+        self._seen.append(prompt)
+        return Usage(input=len(prompt) * 100, output=5, cache_read=cached * 100)
+
+
+def _common(left: list[str], right: list[str]) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_is_the_next_request_with_an_instruction_and_finds_the_cache_full(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return said("found")
+
+    tool_host.tools["look"] = look
+    cache = PrefixCache()
+    calls = iter([ToolCall("look", {"n": n}, id=f"c{n}") for n in range(3)])
+
+    def answer(view: RequestView) -> Turn:
+        usage = cache.count(view)
+        if INSTRUCTION in view.last_user_text:
+            return Turn([Text("THE SUMMARY"), usage])
+        return Turn([next(calls, Text("done")), usage])
+
+    fakes.script("m", answer)
+    chat = await chat_of("find it")
+    await store.at_rest(chat.id)
+
+    steps = [request.body for request in fakes.requests]
+    messages = [
+        msgspec.convert(request.body["messages"], list[dict[str, Any]])
+        for request in fakes.requests
+    ]
+    asked = [each[-1]["content"] == INSTRUCTION for each in messages]
+    assert asked == [False, False, False, True, False]
+    last, summary = steps[2], steps[3]
+    call = {"name": "look", "arguments": '{"n":2}'}
+    assert summary == last | {
+        "messages": [
+            *messages[2],
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c2", "type": "function", "function": call}],
+            },
+            {"role": "tool", "tool_call_id": "c2", "content": "found"},
+            {"role": "user", "content": INSTRUCTION},
+        ],
+        "tool_choice": "none",
+    }
+    used = [e.usage for e in store.log.of(chat.id) if isinstance(e, events.UsageRecorded)]
+    # What was sent before is read from the cache: a call, its result, the instruction are new.
+    assert [(u.input_tokens, u.cache_read_tokens) for u in used] == [
+        (300, 0),
+        (500, 300),
+        (700, 500),
+        (1000, 700),
+        (300, 200),
+    ]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_that_is_refused_changes_nothing_and_starts_nothing(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang(_: CallTool) -> CallResult:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    tool_host.tools["hang"] = hang
+    fakes.script("m", answering(Turn([ToolCall("hang"), SMALL]), Turn([Text("two"), SMALL])))
+    chat = await chat_of("first")
+    async with asyncio.timeout(40):
+        await begun.wait()
+    await store.interrupt(chat.id)
+    before = (await store.at_rest(chat.id), await store.messages(chat.id))
+    fakes.fault("m", HttpError(401, error_type="invalid_api_key"))
+    await store.compact(chat.id)
+    failed = await store.log.until(chat.id, events.CompactionFinished, succeeded=False)
+    rested = await store.at_rest(chat.id)
+
+    assert isinstance(failed, events.CompactionFinished)
+    assert failed.error is not None
+    assert failed.error.kind == "auth"
+    assert (rested.status, await store.messages(chat.id)) == (Status.WAITING, before[1])
+    assert len(fakes.requests) == 2, "the turn that was interrupted does not go on"
+    await store.send(chat.id, "second")
+    await store.at_rest(chat.id)
+    *_, last = await requests(fakes, 3)
+    assert said_to(last)[0] == ("user", "first")
 
 
 @pytest.mark.usefixtures("chatloops")

@@ -14,6 +14,7 @@ from support.chatloop import ModelSetup
 
 from steersman_contracts import events
 from steersman_contracts.chats import Status
+from steersman_contracts.parts import JsonPart, ToolResultPart
 
 SMALL = Usage(input=10, output=5)
 
@@ -63,6 +64,26 @@ async def test_another_model_can_write_the_summaries(
     assert next(m.text for m in asked.messages if m.role != "system") == "first"
     used = await store.log.until(chat.id, events.UsageRecorded, model=writer)
     assert isinstance(used, events.UsageRecorded)
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_what_another_model_summarises_has_to_fit_that_one_as_well(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    writer = await models.add("chat", "writer", context_limit=100)
+    name = await models.add("chat", "own", context_limit=10_000, compaction_model=writer)
+    full = Usage(input=70, output=5)
+    turns = iter((Turn([Text("one"), full]), Turn([Text("two"), SMALL])))
+    fakes.script("own", lambda _: next(turns))
+    fakes.script("writer", lambda _: Turn([Text("SUMMARY"), SMALL]))
+    chat = await store.create("first", model=name)
+    await store.at_rest(chat.id)
+
+    report = (await store.messages(chat.id))[-2].parts[0]
+    assert isinstance(report, ToolResultPart)
+    (told,) = report.content
+    assert isinstance(told, JsonPart)
+    assert (told.value["tokens_before"], told.value["context_limit"]) == (70, 100)
 
 
 @pytest.mark.usefixtures("chatloops")

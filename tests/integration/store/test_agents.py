@@ -44,6 +44,14 @@ OTHER = ToolCallPart("call-other", "pick", {})
 ASKED = ToolCallPart("call-asked", "drop", {})
 
 
+_ANY_SERVER = """
+INSERT INTO mcp_servers (slug, name, transport, url, command, auth, header, header_names,
+        env_names, allow, deny, availability, needs_approval, call_timeout_s, enabled)
+    VALUES ('any', 'any', 'http', 'http://host', '{}', 'none', '', '{}', '{}', '{}', '{}',
+        'default_on', false, 9, true)
+"""
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
@@ -391,6 +399,27 @@ async def test_the_sweep_ends_what_nobody_told_of(
     await database.execute("UPDATE chats SET status = 'waiting' WHERE id = $1", agent)
 
     assert [a["status"] for a in (await family.told())["agents"]] == ["idle"]
+
+
+async def test_parents_in_a_circle_end_every_walk(
+    store: StoreDriver, database: asyncpg.Connection
+) -> None:
+    """No transition makes one; whatever does must not hang the store."""
+    family = await Family.begin(store)
+    agent = await family.spawn()
+    stranger = await store.create("somebody else's")
+    await database.execute(_ANY_SERVER)
+    await database.execute("UPDATE chats SET parent_id = $1 WHERE id = $2", agent, family.parent.id)
+
+    async with asyncio.timeout(20):
+        owned = (await store.acquire(agent, "runner-2")).chat
+        await store.commit(await store.fence(agent, "runner-2"), assistant("a step"))
+        for target in (family.parent.id, stranger.id):
+            with pytest.raises(NotFound, match="this chat has no agent"):
+                await family.message(target, "hello", "m-1")
+        assert (await family.look(agent)).agents[0].agent_id == agent
+        await store.interrupt(family.parent.id)
+    assert not owned.may_spawn
 
 
 # -- what a family shares --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 from support.chat_driver import StoreDriver, assistant, summary, words_of
 
@@ -11,6 +12,8 @@ from steersman_contracts.errors import Conflict, TransitionRefused
 from steersman_contracts.ids import RunnerId
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.rpc import worker as work
+from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
+from steersman_contracts.terms import LimitReached
 
 CALL = ToolCallPart("call-1", "ask", {})
 
@@ -83,6 +86,35 @@ async def test_an_interrupt_drops_the_wish(store: StoreDriver) -> None:
     ended = await store.finish_interruption(await store.fence(chat.id))
 
     assert (ended.chat.status, ended.chat.compaction_requested) == (Status.WAITING, False)
+
+
+@pytest.mark.parametrize("way", ["interrupt", "expiry"])
+async def test_a_turn_that_waits_leaves_the_wish_to_a_worker_when_it_ends(
+    store: StoreDriver, database_url: str, way: str
+) -> None:
+    chat = await talked(store)
+    await store.send(chat.id, "second")
+    await store.acquire(chat.id)
+    await store.compact(chat.id)  # the worker is about to pause, and sees it too late
+    request = PauseTurn(await store.fence(chat.id), LimitReached("wall_s", 1, 1), 600)
+    await store.rpc.call(PAUSE_TURN, request)
+    await store.send(chat.id, "queued")
+
+    if way == "interrupt":
+        await store.interrupt(chat.id)
+    else:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("UPDATE chats SET action_expires_at = now() - interval '1 s'")
+        await connection.close()
+        await store.log.until(chat.id, events.ChatStatusChanged, outcome="action_expired")
+
+    owned = (await store.acquire(chat.id, "runner-2")).chat
+    assert (owned.status, owned.compaction_requested) == (Status.RUNNING, True)
+    assert (await store.chat(chat.id)).queue_size == 1
+    fence = await store.fence(chat.id, "runner-2")
+    await store.commit_compaction(fence, summary("so far"), at_rest=True)
+    after = await store.finish(await store.fence(chat.id, "runner-2"))
+    assert [words_of(m) for m in after.messages] == ["queued"]
 
 
 async def test_a_failed_summary_changes_nothing_but_the_wish(store: StoreDriver) -> None:

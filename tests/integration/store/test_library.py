@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import asyncpg
 import pytest
+from support.agents import Family
 from support.chat_driver import StoreDriver, assistant, summary, text, words_of
 from support.chat_sql import CASES, Case, ChatSql
 
 from steersman_contracts.chats import Chat, Role, Status
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound
-from steersman_contracts.ids import ChatId, MessageId
+from steersman_contracts.ids import ChatId, MessageId, RunnerId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.policies import Rule
 from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc import policies, steering
 from steersman_contracts.rpc import worker as work
 from steersman_contracts.terms import TurnLimits
 from steersman_store.chats import check_labels
@@ -189,6 +193,50 @@ async def test_a_fork_keeps_the_terms_of_its_chat(store: StoreDriver) -> None:
     fork = (await store.rpc.call(people.FORK, request)).chat
 
     assert {name: getattr(fork, name) for name in terms} == terms
+
+
+async def test_a_fork_stays_where_its_chat_was_and_under_the_same_rules(
+    store: StoreDriver, database_url: str
+) -> None:
+    """Also one of an agent, which had all of that by the chat above it."""
+    family = await Family.begin(store)
+    agent = await family.spawn()
+    await store.acquire(agent, "runner-2")
+    asked = ToolCallPart("p-1", "propose_plan", {"plan": "# Plan"})
+    committed = await store.commit(await store.fence(agent, "runner-2"), assistant("hm", asked))
+    proposed = committed.messages[-1].id
+    plan = steering.ProposePlan(agent, RunnerId("runner-2"), f"{proposed}:p-1", "# Plan")
+    await store.rpc.call(steering.PROPOSE_PLAN, plan)
+    rules = (Rule("deny", "drop"),)
+    put = policies.PutPolicy(store.actor, "chat", rules, family.parent.id)
+    await store.rpc.call(policies.PUT, put)
+    connection = await asyncpg.connect(database_url)
+    workspace = await connection.fetchval(
+        "INSERT INTO workspaces "
+        "(id, owner_id, name, template, driver, parameters, environment, state, host) "
+        "VALUES (gen_random_uuid(), $1, 'w', 't', 'directory', '{}', '{}', 'running', 'h') "
+        "RETURNING id::text",
+        store.actor.user_id,
+    )
+    await connection.execute(
+        "UPDATE chats SET workspace_id = $1::uuid WHERE id = $2", workspace, family.parent.id
+    )
+    await connection.close()
+
+    request = people.ForkChat(store.actor, agent, proposed)
+    fork = (await store.rpc.call(people.FORK, request)).chat
+
+    assert (fork.parent_id, fork.workspace_id) == (None, workspace)
+    get = policies.GetPolicy(store.actor, "chat", fork.id)
+    assert (await store.rpc.call(policies.GET, get)).rules == rules
+    shared = next(m.id for m in await store.messages(fork.id) if asked in m.parts)
+    assert fork.plan is not None
+    assert (fork.plan.text, fork.plan.call_id) == ("# Plan", f"{shared}:p-1")
+    await store.edit(fork.id, (await store.messages(fork.id))[0].id, "another")
+    assert (await store.chat(fork.id)).plan is None
+    early = (await store.messages(agent))[0].id
+    before = people.ForkChat(store.actor, agent, early)
+    assert (await store.rpc.call(people.FORK, before)).chat.plan is None
 
 
 async def test_a_fork_never_parts_calls_from_their_results(store: StoreDriver) -> None:

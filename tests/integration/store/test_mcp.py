@@ -255,7 +255,7 @@ async def test_the_owner_of_a_chat_knows_whether_it_has_tools_of_its_own(
     server = await add(store, "mine")
     again = await store.acquire(chat.id)
 
-    assert (before.chat.chat_tools, again.chat.chat_tools) == (False, True)
+    assert (before.chat.has_own_tools, again.chat.has_own_tools) == (False, True)
     problem = rpc.ReportMcpServer(server.id, server.version, "it does not answer")
     await store.rpc.call(rpc.REPORT_MCP_SERVER, problem)
     listed = await store.rpc.call(rpc.LIST_MCP_SERVERS, rpc.ListMcpServers(store.actor))

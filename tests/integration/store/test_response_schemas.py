@@ -49,6 +49,25 @@ async def test_a_queued_message_keeps_its_schema_until_it_is_its_turn(store: Sto
         assert committed.chat.terms.response_schema == expected
 
 
+async def test_a_queued_message_has_another_schema_once_an_edit_names_one(
+    store: StoreDriver,
+) -> None:
+    chat = await store.create("first", response_schema=OF_CHAT)
+    await store.acquire(chat.id)
+    for words in ("second", "third", "fourth", "fifth"):
+        await store.send(chat.id, words, response_schema=OF_TURN)
+    kept, other, free, chats = await store.queued_ids(chat.id)
+    await store.edit_queued(chat.id, kept, "2")
+    await store.edit_queued(chat.id, other, "3", response_schema=OTHER)
+    await store.edit_queued(chat.id, free, "4", response_schema={})
+    await store.edit_queued(chat.id, chats, "5", response_schema=None)
+    with pytest.raises(InvalidRequest):
+        await store.edit_queued(chat.id, kept, "2", response_schema={"type": "array"})
+    for expected in (OF_TURN, OTHER, None, OF_CHAT):
+        committed = await store.finish(await store.fence(chat.id), DONE)
+        assert committed.chat.terms.response_schema == expected
+
+
 async def test_a_backlog_behind_an_error_keeps_its_schemas(store: StoreDriver) -> None:
     chat = await store.create("first", response_schema=OF_CHAT)
     await store.acquire(chat.id)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman_chatloop.decide import CallModel, Decision, FinishTurn, RunTools, decide
+from steersman_chatloop.decide import (
+    CallModel,
+    Compact,
+    Compaction,
+    Decision,
+    FinishTurn,
+    RunTools,
+    decide,
+)
 from steersman_contracts.chats import Message, Role, StopReason, Visibility
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
@@ -66,6 +74,21 @@ SAID = message(Role.ASSISTANT, TextPart("hello"), stop="end")
 def test_the_next_thing_follows_from_the_history(
     history: list[Message], expected: Decision
 ) -> None:
+    assert decide(history, steps=1, max_steps=10) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [((), FinishTurn("completed")), ((USER,), CallModel())]
+)
+def test_a_turn_that_was_interrupted_does_not_go_on_by_itself_when_its_summary_has_failed(
+    asked: tuple[Message, ...], expected: Decision
+) -> None:
+    history = [USER, message(Role.ASSISTANT, LOCAL), message(Role.TOOL, RESULT), *asked]
+    wanted = Compaction(requested=True)
+
+    assert decide(history, steps=0, max_steps=10, compaction=wanted) == Compact(
+        "manual", at_rest=not asked
+    )
     assert decide(history, steps=0, max_steps=10) == expected
 
 

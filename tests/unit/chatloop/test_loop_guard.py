@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from steersman_chatloop.decide import CallModel, FinishTurn, Pause, Remind, decide
-from steersman_chatloop.limits import limit_reached
 from steersman_chatloop.loop_guard import NOTICE, Guard, find_circle
 from steersman_contracts.chats import Message, Role, Visibility
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import Part, TextPart, ToolCallPart, ToolResultPart
-from steersman_contracts.terms import LimitReached, Terms, TurnLimits, TurnSpent
+from steersman_contracts.terms import LimitReached
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GUARD = Guard(3, 6)
@@ -101,23 +100,6 @@ def test_a_word_of_a_person_begins_anew() -> None:
         turn.step("build")
 
     assert find_circle(turn.messages).repetitions == 2
-
-
-def test_the_first_limit_that_is_used_up_pauses() -> None:
-    limits = TurnLimits(steps=5, tokens=100, cost_micros=10, wall_s=60)
-    spent = TurnSpent(NOW, tokens=99, cost_micros=9)
-    later = NOW + timedelta(seconds=59.9)
-    terms = Terms(limits=limits, spent=spent)
-
-    assert limit_reached(Terms(), steps=10**6, now=NOW) is None
-    assert limit_reached(terms, steps=4, now=later) is None
-    assert limit_reached(terms, steps=5, now=later) == LimitReached("steps", 5, 5)
-    full = Terms(limits=limits, spent=TurnSpent(NOW, tokens=120, cost_micros=9))
-    assert limit_reached(full, steps=4, now=later) == LimitReached("tokens", 100, 120)
-    dear = Terms(limits=limits, spent=TurnSpent(NOW, cost_micros=10))
-    assert limit_reached(dear, steps=4, now=later) == LimitReached("cost_micros", 10, 10)
-    slow = limit_reached(terms, steps=4, now=NOW + timedelta(seconds=61))
-    assert slow == LimitReached("wall_s", 60, 61)
 
 
 def test_a_turn_that_is_over_anyway_does_not_pause() -> None:

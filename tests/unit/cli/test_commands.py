@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import httpx2
 import msgspec
@@ -10,6 +11,7 @@ from unit.cli.test_calls import client_of
 
 from steersman.chat.commands import COMMANDS, Talk, obey, parse
 from steersman.chat.decisions import Misused
+from steersman.chat.schemas import NoSchema
 from steersman.client import Client
 from steersman_contracts.chats import Status
 from steersman_contracts.ids import ChatId
@@ -42,6 +44,25 @@ def test_a_command_begins_with_a_slash_and_a_word(
     text: str, expected: tuple[str, str] | None
 ) -> None:
     assert parse(text) == expected
+
+
+async def test_the_form_of_answers_can_be_chosen_before_the_first_message(
+    talk: Talk, lines: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "form.json"
+    path.write_text('{"type": "object"}')
+    await obey(talk, "schema", str(path))
+    assert talk.wishes.new_chat("hello").response_schema == {"type": "object"}
+    for text, why in (("[1]", "holds no JSON Schema"), ("{", "holds no JSON Schema")):
+        path.write_text(text)
+        with pytest.raises(NoSchema, match=why):
+            await obey(talk, "schema", str(path))
+    with pytest.raises(NoSchema, match="cannot be read"):
+        await obey(talk, "schema", str(tmp_path / "none.json"))
+    await obey(talk, "schema", "none")
+    await obey(talk, "schema", "")
+    assert talk.wishes.response_schema is None
+    assert lines[-1].startswith("answers are free; /schema FILE")
 
 
 async def test_the_help_has_a_line_for_every_command(talk: Talk, lines: list[str]) -> None:

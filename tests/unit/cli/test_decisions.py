@@ -85,3 +85,4 @@ def test_a_limit_says_how_it_is_raised(reached: LimitReached, text: str, hint: s
     (value,) = [v for v in (body.steps, body.tokens, body.cost_micros, body.wall_s) if v]
     assert value == reached.limit * 2
     assert hint in (None, limit_hint(reached))
+    assert limit_hint(LimitReached("steps", 5, 12)) == "steps=24"

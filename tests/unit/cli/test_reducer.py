@@ -17,6 +17,7 @@ from steersman_contracts.deltas import (
     ToolCallStarted,
 )
 from steersman_contracts.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.terms import LimitReached
 
 PIECES = st.text("abc {}\n", min_size=1, max_size=4)
 
@@ -379,8 +380,13 @@ def test_nothing_is_being_summarised_any_more_once_something_else_happens(ends: 
 def test_a_chat_that_waits_for_its_agents_alone_does_not_rest() -> None:
     wait = PendingWait("call", (CHAT_ID,), NOW)
     call = ToolCallPart("other", "pick", {})
-    for calls, resting in (((), False), ((call,), True)):
-        action = PendingAction(calls, NOW, waits=(wait,))
+    reached = LimitReached("steps", 5, 5)
+    for calls, limit, resting in (
+        ((), None, False),
+        ((call,), None, True),
+        ((), reached, True),  # its agents wait for a person
+    ):
+        action = PendingAction(calls, NOW, waits=(wait,), limit=limit)
         view = View().apply_all([sync(ChatSnapshot(new_chat(Status.RUNNING), ()))])
         view.apply(e.ActionRequired(chat_id=CHAT_ID, snapshot_version=2, action=action))
         view.apply(

@@ -102,9 +102,12 @@ def _waiting_lines(chat: Chat, marks: Marks) -> list[Line]:
         ]
     if chat.action and chat.action.limit:
         reached = chat.action.limit
+        goes_on = f"/limits {limit_hint(reached)} goes on"
+        if reached.chat_id is not None:
+            goes_on = f"{goes_on}, in the chat {reached.chat_id} whose limit it is"
         return [
             Line(f"waits: {limit_text(reached)}", "yellow", marks.waits),
-            Line(f"  /limits {limit_hint(reached)} goes on, /interrupt ends the turn", "dim"),
+            Line(f"  {goes_on}; /interrupt ends the turn", "dim"),
         ]
     if questions := open_questions(chat):
         lines = question_lines(questions[0][1])

@@ -57,6 +57,12 @@ Exit status:
     help="Go on with a chat; without an id with the last one. Shows a turn that runs.",
 )
 @click.option("--system", "-s", metavar="TEXT", help="Instructions for the model.")
+@click.option(
+    "--schema",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A JSON Schema: answer with JSON of this form.",
+)
 @click.option("--no-reasoning", is_flag=True, help="Do not show what the model thinks.")
 @click.option(
     "--print",
@@ -81,6 +87,7 @@ def chat(
     effort: Effort | None,
     resume: str | None,
     system: str | None,
+    schema: Path | None,
     no_reasoning: bool,
     plain: bool,
     url: str | None,
@@ -93,6 +100,7 @@ def chat(
     """
     # Imported here: the help need not wait for all that is needed to chat.
     from steersman.chat.advice import failure
+    from steersman.chat.schemas import read_schema
     from steersman.chat.start import Request, start
     from steersman.chat.wishes import Wishes
     from steersman.client import ClientError
@@ -115,7 +123,12 @@ def chat(
         reasoning=not no_reasoning,
     )
     try:
-        wishes = Wishes(model=model, system=system or "", effort=effort)
+        wishes = Wishes(
+            model=model,
+            system=system or "",
+            effort=effort,
+            response_schema=None if schema is None else read_schema(schema),
+        )
         code = start(find_access(url, token, data), request, wishes)
     except ClientError as error:
         told = failure(error, url)

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, NamedTuple, cast, get_args
 
 from steersman.chat.conversation import Conversation, resume_hint
@@ -19,6 +20,7 @@ from steersman.chat.decisions import (
     read_limits,
 )
 from steersman.chat.output import plain_text
+from steersman.chat.schemas import read_schema, schema_text
 from steersman.chat.wishes import Wishes, find_model, sendable
 from steersman.chat.words import shorten
 from steersman.client import Client
@@ -325,6 +327,23 @@ async def _limits(talk: Talk, argument: str) -> None:
     talk.watch = chat.status is Status.RUNNING
 
 
+async def _schema(talk: Talk, argument: str) -> None:
+    if not argument:
+        if talk.conversation is None:
+            talk.say(schema_text(talk.wishes.response_schema))
+        else:
+            chat = await talk.client.get_chat(talk.conversation.chat_id)
+            talk.say(schema_text(chat.response_schema))
+        return
+    schema = {} if argument == "none" else read_schema(Path(argument))
+    if talk.conversation is None:
+        talk.wishes = replace(talk.wishes, response_schema=schema or None)
+    else:
+        body = UpdateChatBody(response_schema=schema)
+        await talk.client.update_chat(talk.conversation.chat_id, body)
+    talk.say("answers have that form from the next turn on" if schema else "answers are free")
+
+
 async def _model(talk: Talk, name: str) -> None:
     if name:
         model = await find_model(talk.client, name)
@@ -459,6 +478,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "answer": Command("[1; 2,3; words]", "answer what the model asks", _answer),
     "plan": Command("[on|off|approve|reject]", "only look around; or decide about a plan", _plan),
     "limits": Command("[steps=9 …|none]", "what one turn may use before it waits", _limits),
+    "schema": Command("[FILE|none]", "have answers as JSON of a JSON Schema", _schema),
     "fork": Command("[TITLE]", "go on in a copy of this chat", _fork),
     "title": Command("TEXT", "give this chat a title", _title),
     "pin": Command("[POSITION]", "keep this chat at the top of the list", _pin),

@@ -97,8 +97,8 @@ def limit_text(reached: LimitReached) -> str:
 
 
 def limit_hint(reached: LimitReached) -> str:
-    """What doubles it."""
-    double = reached.limit * 2
+    """What doubles it, or what was used if agents have gone far beyond it."""
+    double = 2 * (reached.limit if reached.used < 2 * reached.limit else reached.used)
     match reached.kind:
         case "cost_micros":
             return f"cost={double / _MICROS:g}"

@@ -69,8 +69,11 @@ async def _prepare(
         if not page.chats:
             raise ClientError("there is no chat to go on with")
         chat_id = page.chats[0].id
-    if chat_id is not None and wishes.system:
-        await client.update_chat(chat_id, UpdateChatBody(system_prompt=wishes.system))
+    if chat_id is not None and (wishes.system or wishes.response_schema is not None):
+        body = UpdateChatBody(
+            system_prompt=wishes.system or None, response_schema=wishes.response_schema
+        )
+        await client.update_chat(chat_id, body)
     elif chat_id is not None:
         await client.get_chat(chat_id)
     elif request.interactive:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from steersman.client import Client, ClientError
 from steersman_contracts.model_options import Effort
+from steersman_contracts.parts import JsonObject
 from steersman_contracts.rest import CreateChatBody, EditMessageBody, SendMessageBody
 from steersman_contracts.rpc.models import Model
 
@@ -22,6 +23,7 @@ class Wishes:
     title: str = ""
     effort: Effort | None = None
     plan_mode: bool = False
+    response_schema: JsonObject | None = None
 
     def new_chat(self, text: str | None) -> CreateChatBody:
         """The body that starts a chat; repeating it does not start another one."""
@@ -33,6 +35,7 @@ class Wishes:
             client_key=uuid4().hex,
             effort=self.effort,
             plan_mode=self.plan_mode,
+            response_schema=self.response_schema,
         )
 
     def message(self, text: str) -> SendMessageBody:

@@ -174,6 +174,8 @@ class EditQueued(msgspec.Struct, frozen=True):
     chat_id: ChatId
     queued_id: QueuedId
     parts: Parts
+    response_schema: JsonObject | UnsetType | None = UNSET
+    """Left out, it stays as it is; None is the chat's, empty is none."""
 
 
 class DeleteQueued(msgspec.Struct, frozen=True):

@@ -62,6 +62,8 @@ class ModelAccess(msgspec.Struct, frozen=True, omit_defaults=True):
     account: str = ""
     """A digest of base URL and key, to tell whose encrypted blocks are whose."""
     context_limit: int | None = None
+    summary_limit: int | None = None
+    """What fits into the model that writes its summaries, if that is another."""
     max_output_tokens: int = 32_000
     tools: bool = True
     headers: dict[str, str] = {}
@@ -102,7 +104,7 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the chat asks for in place of the model's own setting."""
     begun: bool = False
     """The transition has opened the episode `generation_attempt` for the caller."""
-    chat_tools: bool = False
+    has_own_tools: bool = False
     """It may use tools that are not there for every chat: ask for its catalog."""
     parent_id: ChatId | None = None
     """Whose agent it is; None for a chat of a person."""

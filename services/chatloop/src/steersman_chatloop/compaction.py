@@ -79,16 +79,17 @@ class Window(NamedTuple):
 
 
 def window_of(model: ModelAccess, own_threshold: int | None = None) -> Window | None:
-    """The window of a model; None when its limit is unknown or summaries are switched off.
+    """The window of a model; None when no limit is known or summaries are switched off.
+
+    What another model is to summarise has to fit that one as well: the stricter limit counts.
 
     Args:
         model: The model.
         own_threshold: What the chat's owner wants in place of the model's setting.
     """
     threshold = model.settings.compaction_threshold if own_threshold is None else own_threshold
-    if model.context_limit is None or threshold >= 100:
-        return None
-    return Window(model.context_limit, threshold)
+    limits = [limit for limit in (model.context_limit, model.summary_limit) if limit is not None]
+    return Window(min(limits), threshold) if limits and threshold < 100 else None
 
 
 def context_tokens(usage: Usage) -> int:

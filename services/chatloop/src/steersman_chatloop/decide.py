@@ -123,9 +123,12 @@ def decide(
         last.boundary == "summary-at-rest"
         or (last.role is Role.ASSISTANT and last.stop != "pause")
         or any(_ends_turn(part) for part in last.parts)
+        # A chat that rested and works only to be summarised. Without a summary it rests again: what
+        # was interrupted before does not go on by itself.
+        or (steps == 0 and not unanswered(messages))
     )
     if compaction.requested and can_be_summarised(messages):
-        return Compact("manual", at_rest=_rests(messages, steps=steps, finished=finished))
+        return Compact("manual", at_rest=_rests(messages, finished=finished))
     if final:
         return FinishTurn("completed")
     if steps >= max_steps and not finished:
@@ -158,13 +161,13 @@ def _is_full(messages: Sequence[Message], compaction: Compaction) -> bool:
     return window is not None and compaction.may_start and window.is_full(last_usage(messages))
 
 
-def _rests(messages: Sequence[Message], *, steps: int, finished: bool) -> bool:
+def _rests(messages: Sequence[Message], *, finished: bool) -> bool:
     """Whether a summary that a person asked for is all that is to be done.
 
     It goes on in the middle of a turn (results of tools wait for the model), and where a question
     was never answered. A turn that had ended, however it did, stays ended.
     """
-    return not unanswered(messages) and (finished or steps == 0)
+    return finished and not unanswered(messages)
 
 
 def _ends_turn(part: object) -> bool:

@@ -58,6 +58,11 @@ _PLAN: Final = (
     "what should be done, call `propose_plan` with the whole plan in Markdown; a person decides "
     "about it, and you carry it out only after that."
 )
+_PLAN_ABOVE: Final = (
+    "Whoever gave you this task is planning: look around, think, and change nothing. Only tools "
+    "that change nothing work now, whatever the task says. Report what you found, and what would "
+    "have to be done."
+)
 
 
 class Ingredients(msgspec.Struct, frozen=True):
@@ -100,6 +105,8 @@ def sections(given: Ingredients) -> tuple[PromptSection, ...]:
     found.append(PromptSection("subagents", given.subagents))
     if terms.plan_mode and "propose_plan" in given.tools:
         found.append(PromptSection("plan", f"# Plan mode\n\n{_PLAN}"))
+    elif terms.plan_above:
+        found.append(PromptSection("plan", f"# Plan mode\n\n{_PLAN_ABOVE}"))
     if terms.response_schema:
         found.append(PromptSection("answer", answer_section(terms.response_schema)))
     return tuple(section for section in found if section.text)

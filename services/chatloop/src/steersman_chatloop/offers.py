@@ -22,6 +22,10 @@ NOT_IN_PLAN_MODE: Final = (
     "not run: this chat is in plan mode, where only tools that change nothing work; when you know "
     "what should be done, call propose_plan"
 )
+NOT_BELOW_A_PLAN: Final = (
+    "not run: whoever gave you this task is planning now, so that only tools that change nothing "
+    "work; look around with those, or report what you have and what is left to do"
+)
 _OF_SKILLS: Final = frozenset(tool.spec.name for tool in SKILL_TOOLS)
 
 
@@ -65,14 +69,14 @@ async def gather(around: Surroundings, chat: OwnedChat) -> Offer:
     tools = _tools(chat, await around.toolbox.known_to(chat))
     workspace = WorkspaceContext()
     if any(tool.needs_workspace for tool in tools):
-        workspace = await around.contexts.read(chat.chat_id)
+        workspace = await around.contexts.read(chat.chat_id, goes_on=chat.steps > 0)
     if not skills_of(chat.terms, workspace):
         tools = tuple(t for t in tools if t.plugin != "chat" or t.name not in _OF_SKILLS)
     return Offer(tools, workspace, around.toolbox.prompts if tools else ())
 
 
 def _tools(chat: OwnedChat, catalog: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
-    return harmless(chat, catalog) if chat.terms.plan_mode else _all_tools(chat, catalog)
+    return harmless(chat, catalog) if chat.terms.looks_only else _all_tools(chat, catalog)
 
 
 def harmless(chat: OwnedChat, catalog: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:

@@ -23,7 +23,7 @@ class Requests:
         self._claim = claim
         self._offer: Offer | None = None
         self._offer_of: tuple[int, bool] | None = None
-        """The turn that `_offer` is for, and whether it was in plan mode."""
+        """The turn that `_offer` is for, and whether it may look only."""
 
     async def step(self, model: ModelAccess, messages: Sequence[Message]) -> StepRequest:
         """The request for the next step.
@@ -33,7 +33,7 @@ class Requests:
             messages: What of the history the model may see.
         """
         chat = self._claim.chat
-        wanted = (self._claim.turns_ended, chat.terms.plan_mode)
+        wanted = (self._claim.turns_ended, chat.terms.looks_only)
         if self._offer is None or self._offer_of != wanted:
             self._offer, self._offer_of = await gather(self._around, chat), wanted
         offer = self._offer if model.tools else Offer()

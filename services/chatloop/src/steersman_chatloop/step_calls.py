@@ -17,7 +17,12 @@ from steersman_chatloop.agent_kinds import capabilities_of
 from steersman_chatloop.chat_tools import CHAT_TOOLS
 from steersman_chatloop.chat_tools.base import ChatTool, Scene
 from steersman_chatloop.decide import error_result
-from steersman_chatloop.offers import NOT_IN_PLAN_MODE, chat_tools_of, harmless
+from steersman_chatloop.offers import (
+    NOT_BELOW_A_PLAN,
+    NOT_IN_PLAN_MODE,
+    chat_tools_of,
+    harmless,
+)
 from steersman_chatloop.policy import SortedCalls, sort_out
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
@@ -110,12 +115,14 @@ class StepCalls:
 
     def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:
         """What a model was not offered it may call all the same."""
-        if not self._chat.terms.plan_mode:
+        terms = self._chat.terms
+        if not terms.looks_only:
             return
+        why = NOT_IN_PLAN_MODE if terms.plan_mode else NOT_BELOW_A_PLAN
         allowed = {tool.name for tool in harmless(self._chat, catalog)}
         for call in self.calls:
             if call.tool not in allowed and call.call_id not in self.results:
-                self.results[call.call_id] = error_result(call, NOT_IN_PLAN_MODE)
+                self.results[call.call_id] = error_result(call, why)
 
     async def _run_own(self, tool: ChatTool, call: ToolCallPart) -> None:
         scene = Scene(self._around, self._chat, self._message_id)

@@ -134,7 +134,7 @@ class Toolbox:
 
     async def known_to(self, chat: OwnedChat) -> tuple[ToolSpec, ...]:
         """All tools that there are for a chat."""
-        return await (self.of_chat(chat.chat_id) if chat.chat_tools else self.catalog())
+        return await (self.of_chat(chat.chat_id) if chat.has_own_tools else self.catalog())
 
     async def of_chat(self, chat_id: ChatId) -> tuple[ToolSpec, ...]:
         """All tools with those that this chat alone may use; asked anew each time."""

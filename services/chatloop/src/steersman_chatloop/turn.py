@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -48,7 +47,6 @@ from steersman_chatloop.episode import Episode
 from steersman_chatloop.failures import give_up
 from steersman_chatloop.history import History
 from steersman_chatloop.left_behind import left_behind
-from steersman_chatloop.limits import limit_reached
 from steersman_chatloop.loop_guard import NOTICE, Guard
 from steersman_chatloop.offers import chat_tools_of
 from steersman_chatloop.partial import (
@@ -227,7 +225,7 @@ class ChatRun:
             max_steps=settings.max_steps,
             compaction=compaction,
             guard=Guard(settings.loop_notice_after, settings.loop_end_after),
-            reached=limit_reached(chat.terms, steps=chat.steps, now=datetime.now(UTC)),
+            reached=chat.terms.reached,
         )
 
     def _for_model(self) -> Sequence[Message]:
@@ -528,7 +526,7 @@ async def _nothing() -> NewMessages:
 
 def _has_ended(messages: Sequence[Message]) -> bool:
     """Whether the model had nothing more to do."""
-    return isinstance(decide(messages, steps=0, max_steps=1), FinishTurn)
+    return isinstance(decide(messages, steps=1, max_steps=2), FinishTurn)
 
 
 def _fits(messages: Sequence[Message], model: ModelAccess) -> bool:

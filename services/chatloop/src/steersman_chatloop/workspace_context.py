@@ -29,6 +29,8 @@ BUDGET_S: Final = 5.0
 _QUIET_S: Final = 30.0
 """After a workspace was too slow: not every turn is to wait for it."""
 _KEPT: Final = 256
+_FRESH_S: Final = 600.0
+"""How long a turn that has waited goes on with what it has read."""
 
 
 class WorkspaceContexts:
@@ -37,12 +39,19 @@ class WorkspaceContexts:
     def __init__(self, client: NatsClient) -> None:
         # Who has no tools service at all does not wait for one.
         self._rpc = RpcClient(client, wait_for_service_s=0)
-        self._known: OrderedDict[ChatId, WorkspaceContext] = OrderedDict()
+        self._known: OrderedDict[ChatId, tuple[WorkspaceContext, float]] = OrderedDict()
         self._quiet_until: dict[ChatId, float] = {}
 
-    async def read(self, chat_id: ChatId) -> WorkspaceContext:
-        """What the workspace says now; what it said last, or nothing, if that takes too long."""
-        if time.monotonic() < self._quiet_until.get(chat_id, 0.0):
+    async def read(self, chat_id: ChatId, *, goes_on: bool = False) -> WorkspaceContext:
+        """What the workspace says now; what it said last, or nothing, if that takes too long.
+
+        Args:
+            chat_id: The chat.
+            goes_on: In the middle of a turn, which has waited for somebody: what was said not long
+                ago still holds, and the model sees the same prompt as before.
+        """
+        now = time.monotonic()
+        if now < self._quiet_until.get(chat_id, 0.0) or (goes_on and self._is_fresh(chat_id, now)):
             return self._last(chat_id)
         try:
             found = await self._rpc.call(READ_CONTEXT, ReadContext(chat_id), deadline_s=BUDGET_S)
@@ -52,7 +61,7 @@ class WorkspaceContexts:
                 self._quiet_until[chat_id] = time.monotonic() + _QUIET_S
             return self._last(chat_id)
         self._quiet_until.pop(chat_id, None)
-        self._known[chat_id] = found
+        self._known[chat_id] = found, now
         self._known.move_to_end(chat_id)
         while len(self._known) > _KEPT:
             forgotten, _ = self._known.popitem(last=False)
@@ -78,4 +87,8 @@ class WorkspaceContexts:
             return None
 
     def _last(self, chat_id: ChatId) -> WorkspaceContext:
-        return self._known.get(chat_id, WorkspaceContext())
+        found, _ = self._known.get(chat_id, (WorkspaceContext(), 0.0))
+        return found
+
+    def _is_fresh(self, chat_id: ChatId, now: float) -> bool:
+        return chat_id in self._known and now - self._known[chat_id][1] < _FRESH_S

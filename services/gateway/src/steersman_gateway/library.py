@@ -72,7 +72,11 @@ class LibraryController(Controller):
     async def fork(
         self, chat: ChatInPath, data: JSONBody[ForkBody], actor: CurrentActor, backend: Services
     ) -> Response[Chat]:
-        """Make a new chat that shares the history up to a message, and the results of its calls."""
+        """Make a new chat that shares the history up to a message, and the results of its calls.
+
+        It works under the same terms and rules and in the same workspace; approvals that were given
+        for the chat are not taken along.
+        """
         last = MessageId(known_number(data.message_id))
         reply = await backend.call(rpc.FORK, rpc.ForkChat(actor, chat, last, data.title))
         return Response(reply.chat, headers={"Location": f"/api/v1/chats/{reply.chat.id}"})

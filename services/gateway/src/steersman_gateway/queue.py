@@ -48,7 +48,8 @@ class QueueController(Controller):
     ) -> Chat:
         """Replace what a queued message says; it keeps its place."""
         parts = input_parts(data.text, data.parts, required=True)
-        request = rpc.EditQueued(actor, chat, QueuedId(known_number(queued_id)), parts)
+        queued = QueuedId(known_number(queued_id))
+        request = rpc.EditQueued(actor, chat, queued, parts, data.response_schema)
         return (await backend.call(rpc.EDIT_QUEUED, request)).chat
 
     @delete(

@@ -120,7 +120,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Agents(database, announcer, families, settings).serve(server)
             Titles(database, announcer, worker).serve(server)
             Prompts(database, worker).serve(server)
-            Decisions(database, announcer).serve(server)
+            Decisions(database, announcer, families).serve(server)
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)

@@ -232,16 +232,21 @@ class Chats:
     async def edit_queued(self, request: rpc.EditQueued) -> msgspec.Raw:
         if not request.parts:
             raise InvalidRequest("a message needs at least one part", field="parts")
+        keeps = request.response_schema is UNSET
+        schema = None if request.response_schema is UNSET else request.response_schema
+        check_response_schema(schema)
         return await self._say(
             request.chat_id,
             request.actor,
             request.parts,
             lambda parts: (
-                "SELECT * FROM edit_queued($1, $2, $3, $4)",
+                "SELECT * FROM edit_queued($1, $2, $3, $4, $5, $6)",
                 request.actor.user_id,
                 request.chat_id,
                 request.queued_id,
                 encode_parts(parts).decode(),
+                keeps,
+                _schema(schema),
             ),
         )
 

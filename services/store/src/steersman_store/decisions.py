@@ -16,6 +16,7 @@ from steersman_contracts.terms import TurnLimits
 from steersman_runtime.rpc import RpcServer
 from steersman_store.announce import Announcement, Announcer, announce
 from steersman_store.database import Database, json_text
+from steersman_store.families import Families
 from steersman_store.questions import pending_of
 
 _TRIES: Final = 5
@@ -26,9 +27,10 @@ _REJECTED: Final = "The plan is not approved. Change it and propose it again."
 class Decisions:
     """Handlers of the group `chats` that are about waiting turns."""
 
-    def __init__(self, database: Database, announcer: Announcer) -> None:
+    def __init__(self, database: Database, announcer: Announcer, families: Families) -> None:
         self._database = database
         self._announcer = announcer
+        self._families = families
 
     def serve(self, server: RpcServer) -> None:
         """Answer these methods."""
@@ -85,13 +87,15 @@ class Decisions:
 
     async def set_limits(self, request: rpc.SetLimits) -> msgspec.Raw:
         none = request.limits == TurnLimits()
-        return await self._transition(
+        reply = await self._transition(
             request.chat_id,
             "SELECT * FROM set_limits($1, $2, $3)",
             request.actor.user_id,
             request.chat_id,
             None if none else json_text(request.limits),
         )
+        self._families.limited_anew(request.chat_id)
+        return reply
 
     async def _transition(self, chat_id: ChatId, query: str, *arguments: object) -> msgspec.Raw:
         row = await self._database.row(query, *arguments)

@@ -8,6 +8,8 @@ So a finished agent answers the calls that wait for it, and an interrupt reaches
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -53,11 +55,15 @@ class Families:
 
     def waiting(self, chat_id: ChatId) -> None:
         """A chat began to wait; whom it waits for may have been faster."""
-        self._start(self._resolve(chat_id=chat_id))
+        self._start(self._after_wait(chat_id))
 
     def stopped(self, chat_id: ChatId) -> None:
         """A person has ended a turn, or put the chat away: its agents share that."""
         self._start(self._after_rest(chat_id))
+
+    def limited_anew(self, chat_id: ChatId) -> None:
+        """The limits of a chat were changed: agents that wait at them may go on."""
+        self._start(self._after_new_limits(chat_id))
 
     def gone(self) -> None:
         """A chat was deleted: whoever waited for it need not wait any longer."""
@@ -72,41 +78,46 @@ class Families:
         Raises:
             SteersmanError: The database does not answer.
         """
-        await self._cascade(None)
+        await self._do_chores(None)
         await self._resolve()
+        await self._after_new_limits(None)
 
     # -- up: calls that wait -----------------------------------------------------------------------
 
     async def _after_rest(self, chat_id: ChatId) -> None:
         await self._resolve(agent_id=chat_id)  # somebody waits for this one
-        await self._cascade(chat_id)
+        await self._do_chores(chat_id)
+
+    async def _after_wait(self, chat_id: ChatId) -> None:
+        await self._resolve(chat_id=chat_id)
+        await self._do_chores(chat_id)
 
     async def _resolve(
         self, *, chat_id: ChatId | None = None, agent_id: ChatId | None = None
     ) -> None:
-        ripe = await self._database.rows(
-            "SELECT * FROM ripe_waits($1, $2, $3)", chat_id, agent_id, _DONE
+        rows = await self._database.rows(
+            "SELECT * FROM ripe_reports($1, $2, $3)", chat_id, agent_id, _DONE
         )
-        for wait in ripe:
+        for _, wait in groupby(rows, key=itemgetter("wait")):
+            reports = list(wait)
             try:
-                await self._answer(wait)
+                await self._answer(reports)
             except SteersmanError:
                 raise
             except (
                 Exception
             ) as error:  # what an agent said cannot be read: the action's end is left
-                log.error("wait.not_answered", chat_id=wait["chat_id"], exc_info=error)  # noqa: TRY400  # it has the error
+                chat = reports[0]["chat_id"]
+                log.error("wait.not_answered", chat_id=chat, exc_info=error)  # noqa: TRY400  # it has the error
 
-    async def _answer(self, wait: asyncpg.Record) -> None:
-        rows = await self._database.rows(
-            "SELECT * FROM agent_states($1, true)", list(wait["agent_ids"])
-        )
+    async def _answer(self, reports: Sequence[asyncpg.Record]) -> None:
+        wait = reports[0]
         result = wait_result(
-            wait["call_id"], wait["tool"], states_of(rows), timed_out=wait["timed_out"]
+            wait["call_id"], wait["tool"], states_of(reports), timed_out=wait["timed_out"]
         )
         chat_id = ChatId(wait["chat_id"])
         row = await self._database.row(
-            "SELECT * FROM resolve_wait($1, $2, $3)", wait["id"], chat_id, json_text(result)
+            "SELECT * FROM resolve_wait($1, $2, $3)", wait["wait"], chat_id, json_text(result)
         )
         if row is None or row["reply"] is None:
             return  # another replica was faster, or a person has ended the action
@@ -115,21 +126,39 @@ class Families:
 
     # -- down: agents that share what happened -----------------------------------------------------
 
-    async def _cascade(self, chat_id: ChatId | None) -> None:
-        open_ = await self._database.rows("SELECT * FROM open_cascades($1)", chat_id)
-        for cascade in open_:
-            # One transaction for each agent: locks of many would wait for each other.
-            for _ in range(_MOST_STEPS):
-                row = await self._database.row(
-                    "SELECT * FROM cascade_step($1, $2)", cascade["chat_id"], cascade["kind"]
-                )
-                if row is None or row["chat_id"] is None:
-                    break
-                REACHED.inc()
-                reached = ChatId(row["chat_id"])
-                what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
-                announce(self._announcer, reached, what)
-                await self._resolve(agent_id=reached)
+    async def _do_chores(self, chat_id: ChatId | None) -> None:
+        for chore in await self._database.rows("SELECT * FROM family_chores($1)", chat_id):
+            of = ChatId(chore["chat_id"])
+            if chore["kind"] == "limit":
+                await self._tell_of_limit(of)
+            else:
+                await self._cascade(of, chore["kind"])
+
+    async def _cascade(self, chat_id: ChatId, kind: str) -> None:
+        # One transaction for each agent: locks of many would wait for each other.
+        for _ in range(_MOST_STEPS):
+            row = await self._database.row("SELECT * FROM cascade_step($1, $2)", chat_id, kind)
+            if row is None or row["chat_id"] is None:
+                break
+            REACHED.inc()
+            reached = ChatId(row["chat_id"])
+            what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
+            announce(self._announcer, reached, what)
+            await self._resolve(agent_id=reached)
+
+    async def _tell_of_limit(self, chat_id: ChatId) -> None:
+        """It waits for agents that wait at its own limit: whoever watches it has to know."""
+        if await self._database.value("SELECT tell_of_limit($1)", chat_id):
+            self._announcer.changed(chat_id)
+
+    async def _after_new_limits(self, chat_id: ChatId | None) -> None:
+        for _ in range(_MOST_STEPS):  # one transaction for each, as above
+            agent = await self._database.value("SELECT resume_agent($1)", chat_id)
+            if agent is None:
+                break
+            announce(self._announcer, ChatId(agent), Announcement(True, None, None))
+        if chat_id is not None:  # perhaps not raised by enough
+            await self._do_chores(chat_id)
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

@@ -34,7 +34,7 @@ MAX_PAGE_BYTES: Final = 600_000
 _CHAT: Final = (
     "chat, messages, complete, released, model, provider_id, provider_type, model_id, base_url, "
     "api_key, context_limit, max_output_tokens, tools, disabled, headers, settings, region, "
-    "project"
+    "project, summary_limit"
 )
 
 
@@ -57,7 +57,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
-    chat_tools: bool
+    has_own_tools: bool
     parent_id: ChatId | None
     agent_kind: AgentKind | None
     effort: Effort | None
@@ -326,7 +326,7 @@ class Worker:
             snapshot_version=chat.snapshot_version,
             history_version=chat.history_version,
             generation_attempt=chat.generation_attempt,
-            model=self._access(row),
+            model=msgspec.structs.replace(self._access(row), summary_limit=row["summary_limit"]),
             system_prompt=chat.system_prompt,
             steps=chat.steps,
             attempt_started_at=chat.attempt_started_at,
@@ -338,7 +338,7 @@ class Worker:
             policies=chat.policies,
             grants=chat.grants,
             effort=chat.effort,
-            chat_tools=chat.chat_tools,
+            has_own_tools=chat.has_own_tools,
             parent_id=chat.parent_id,
             agent_kind=chat.agent_kind,
             may_spawn=chat.depth < self._max_agent_depth,

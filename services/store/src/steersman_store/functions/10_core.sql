@@ -102,7 +102,7 @@ CREATE OR REPLACE FUNCTION action_json(c chats)
 RETURNS json LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN c.action_expires_at IS NOT NULL THEN json_build_object(
         'calls', coalesce(c.action_pending, '[]'), 'expires_at', c.action_expires_at,
-        'limit', CASE WHEN c.action_calls IS NULL THEN c.limit_reached END,
+        'limit', c.limit_reached,
         'approvals', (SELECT coalesce(json_agg(c.action_asks[i] ORDER BY i), '[]')
             FROM generate_subscripts(c.action_calls, 1) AS i
             WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL),
@@ -188,12 +188,14 @@ DECLARE
     spent bigint := CASE WHEN step THEN cost_at(p_model, p_usage) END;
 BEGIN
     INSERT INTO messages (chat_id, role, visibility, content, public_content, size, revision, model,
-            usage, stop, boundary, cost)
+            usage, stop, boundary, cost, spent_before)
         VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
-            c.snapshot_version, p_model, p_usage, p_stop, p_boundary, spent)
+            c.snapshot_version, p_model, p_usage, p_stop, p_boundary, spent,
+            CASE WHEN p_role = 'user' AND p_visibility = 'both' THEN spent_by(c.id) END)
         RETURNING * INTO m;
     IF step THEN
         PERFORM record_usage(c, p_model, p_usage, spent);
+        PERFORM record_spending(c, (p_role = 'assistant')::integer, p_usage, spent);
     END IF;
     IF p_visibility <> 'model' THEN
         PERFORM emit(c, 'message.created', json_build_object(
@@ -287,8 +289,11 @@ $$;
 CREATE OR REPLACE FUNCTION end_action(c chats, p_transition text, p_outcome text, p_missing text)
 RETURNS chats LANGUAGE plpgsql AS $$
 DECLARE
-    backlog boolean := EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
-    wanted text := next_status(c, p_transition, backlog);
+    -- A summary that was asked for meanwhile is written before anything is promoted, as at the end
+    -- of any turn; only an interrupt of the turn that writes it takes the wish back.
+    backlog boolean := NOT c.compaction_requested
+        AND EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
+    wanted text := next_status(c, p_transition, backlog OR c.compaction_requested);
     results json := action_results(c, p_missing);
     -- A turn that waits at a limit has no open calls.
     changes boolean := backlog OR results IS NOT NULL;
@@ -301,7 +306,7 @@ BEGIN
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
-            limit_reached = NULL, compaction_requested = false, steps = 0, last_outcome = p_outcome, updated_at = now()
+            limit_reached = NULL, steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     IF results IS NOT NULL THEN
         PERFORM append_message(c, 'tool', results);

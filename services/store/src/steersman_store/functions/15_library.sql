@@ -50,6 +50,28 @@ END $$;
 
 -- A new chat that shares the history up to a message, and the results of its calls. `p_missing`:
 -- results for calls of that message which nobody has answered yet; NULL when it has none.
+-- A plan whose proposal is part of a fork can be decided there as well. Its call is named after its
+-- message, which has another id in the fork.
+CREATE OR REPLACE FUNCTION share_plan(source chats, c chats)
+RETURNS chats LANGUAGE plpgsql AS $$
+DECLARE
+    proposed bigint := substring(source.plan ->> 'call_id' FROM '^(\d{1,18}):')::bigint;
+    shared bigint;
+BEGIN
+    SELECT copy.id INTO shared FROM messages original JOIN messages copy
+            ON copy.chat_id = c.id AND copy.revision = original.revision
+                AND copy.role = original.role
+        WHERE original.chat_id = source.id AND original.id = proposed
+            AND original.deleted_at IS NULL
+        ORDER BY copy.id LIMIT 1;
+    IF shared IS NOT NULL THEN
+        UPDATE chats SET plan = (source.plan::jsonb || jsonb_build_object('call_id',
+                shared || substring(source.plan ->> 'call_id' FROM ':.*$')))::json
+            WHERE id = c.id RETURNING * INTO c;
+    END IF;
+    RETURN c;
+END $$;
+
 CREATE OR REPLACE FUNCTION fork_chat(
     p_actor uuid, p_chat uuid, p_message bigint, p_fork uuid, p_part smallint, p_title text,
     p_missing json
@@ -75,12 +97,16 @@ BEGIN
         p_missing := NULL;
     END IF;
     INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, effort,
-            client_tools, labels, mcp_server_ids, plan_mode, limits, response_schema,
-            snapshot_version, history_version)
+            client_tools, labels, mcp_server_ids, workspace_id, plan_mode, limits,
+            response_schema, snapshot_version, history_version)
         VALUES (p_fork, p_part, p_actor, coalesce(nullif(p_title, ''), source.title),
             CASE WHEN p_title = '' THEN source.title_source ELSE 'person' END,
             source.system_prompt, source.model, source.effort, source.client_tools, source.labels,
-            chosen_mcp_servers(source), source.plan_mode, source.limits, source.response_schema,
+            chosen_mcp_servers(source),
+            -- The same place: what the history says about files is about those. An agent's is that
+            -- of its tree.
+            (SELECT r.workspace_id FROM chats r WHERE r.id = root_of(source.id)),
+            source.plan_mode OR plans_above(source), source.limits, source.response_schema,
             last_message.revision + 1, last_message.revision + 1)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
@@ -99,6 +125,8 @@ BEGIN
     -- Whoever forks has it before their eyes: there is no answer in it that they have yet to see.
     INSERT INTO chat_marks (user_id, chat_id, last_read_id)
         SELECT p_actor, c.id, max(id) FROM messages WHERE chat_id = c.id;
+    PERFORM keep_rules(source.id, c.id);
+    c := share_plan(source, c);
     PERFORM emit(c, 'chat.created', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
     RETURN answer(json_build_object('chat', chat_json(c)));

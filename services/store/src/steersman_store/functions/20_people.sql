@@ -230,6 +230,7 @@ BEGIN
         INTO result.others FROM attached(c.id) f WHERE f.id <> c.id;
     DELETE FROM chats WHERE id = c.id;  -- descendants go with it
     DELETE FROM policies WHERE level = 'chat' AND subject = ANY (members);
+    DELETE FROM spending WHERE chat_id = ANY (members);
     RETURN result;
 END $$;
 
@@ -315,13 +316,16 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION edit_queued(
-    p_actor uuid, p_chat uuid, p_queued bigint, p_content json
+    p_actor uuid, p_chat uuid, p_queued bigint, p_content json, p_keeps_schema boolean,
+    p_response_schema json
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_chat(p_chat, p_actor);
 BEGIN
     PERFORM next_status(c, 'edit_queued');
-    UPDATE queued_messages SET content = p_content WHERE id = p_queued AND chat_id = c.id;
+    UPDATE queued_messages SET content = p_content, response_schema =
+            CASE WHEN p_keeps_schema THEN response_schema ELSE p_response_schema END
+        WHERE id = p_queued AND chat_id = c.id;
     IF NOT FOUND THEN
         PERFORM refuse('not_found', 'no such queued message',
             jsonb_build_object('queued_id', p_queued));

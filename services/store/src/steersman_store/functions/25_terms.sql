@@ -1,24 +1,16 @@
 -- On what terms a chat is worked on: see `Terms` in the contracts.
 
--- What the turn has used since the message of a person that began it.
-CREATE OR REPLACE FUNCTION turn_spent(p_chat uuid)
-RETURNS json LANGUAGE sql STABLE AS $$
-    WITH first AS (
-        SELECT id, created_at FROM messages
-            WHERE chat_id = p_chat AND role = 'user' AND visibility = 'both'
-                AND deleted_at IS NULL
-            ORDER BY id DESC LIMIT 1
-    )
-    SELECT json_build_object(
-        'started_at', first.created_at,
-        'tokens', (SELECT coalesce(sum(coalesce((m.usage ->> 'input_tokens')::bigint, 0)
-                + coalesce((m.usage ->> 'output_tokens')::bigint, 0)), 0)
-            FROM messages m WHERE m.chat_id = p_chat AND m.id > first.id
-                AND m.deleted_at IS NULL AND m.usage IS NOT NULL),
-        'cost_micros', (SELECT coalesce(sum(m.cost), 0) FROM messages m
-            WHERE m.chat_id = p_chat AND m.id > first.id AND m.deleted_at IS NULL))
-        FROM first
-$$;
+-- Whether a chat above is in plan mode: its agents change nothing either, those that are at work
+-- already and the detached included.
+CREATE OR REPLACE FUNCTION plans_above(c chats)
+RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF c.parent_id IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT 1 FROM lineage(c.id) AS a(id) JOIN chats p ON p.id = a.id
+        WHERE p.plan_mode AND p.id <> c.id);
+END $$;
 
 CREATE OR REPLACE FUNCTION chat_terms(c chats)
 RETURNS json LANGUAGE plpgsql STABLE AS $$
@@ -31,11 +23,10 @@ BEGIN
         'skills', (SELECT coalesce(json_agg(json_build_object(
                 'name', s.name, 'description', s.description) ORDER BY s.name), '[]')
             FROM (SELECT name, description FROM skills ORDER BY name LIMIT 100) s),
-        'plan_mode', c.plan_mode, 'limits', c.limits,
+        'plan_mode', c.plan_mode, 'plan_above', plans_above(c), 'reached', reached_limit(c),
         -- Empty: this turn's answer is free, whatever the chat's form.
         'response_schema', CASE WHEN c.turn_schema IS NULL THEN c.response_schema
-            WHEN c.turn_schema::text <> '{}' THEN c.turn_schema END,
-        'spent', CASE WHEN c.limits IS NOT NULL THEN turn_spent(c.id) END)
+            WHEN c.turn_schema::text <> '{}' THEN c.turn_schema END)
         FROM (SELECT 1) AS one
             LEFT JOIN prompts p ON p.level = 'user' AND p.subject = c.owner_id);
 END $$;

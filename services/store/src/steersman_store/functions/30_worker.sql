@@ -19,7 +19,8 @@ CREATE TYPE worker_result AS (
     headers bytea,
     settings json,
     region text,
-    project text
+    project text,
+    summary_limit integer  -- of the model that writes its summaries, if that is another
 );
 
 DROP TYPE IF EXISTS new_messages CASCADE;
@@ -68,7 +69,7 @@ BEGIN
                 FROM generate_subscripts(c.action_results, 1) AS i
                 WHERE c.action_results[i] IS NOT NULL) END,
         'policies', policies_of(c), 'grants', grants_of(c),
-        'chat_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
+        'has_own_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
             THEN EXISTS (SELECT 1 FROM mcp_servers_of(c)) ELSE false END,
         'terms', chat_terms(c));
     r.messages := p_messages;
@@ -81,6 +82,10 @@ BEGIN
         INTO r.provider_id, r.provider_type, r.model_id, r.base_url, r.api_key, r.context_limit,
             r.max_output_tokens, r.tools, r.disabled, r.headers, r.settings, r.region, r.project
         FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.name = c.model;
+    IF r.settings ->> 'compaction_model' IS NOT NULL THEN
+        SELECT context_limit INTO r.summary_limit FROM models
+            WHERE name = r.settings ->> 'compaction_model';
+    END IF;
     RETURN r;
 END $$;
 
@@ -324,7 +329,7 @@ BEGIN
             snapshot_version = snapshot_version + 1, attempt_started_at = NULL,
             retry_history = NULL, runner_id = NULL, action_calls = p_calls,
             action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
-            action_asks = p_asks::json[],
+            action_asks = p_asks::json[], limit_reached = NULL,
             action_decisions = array_fill(NULL::text, ARRAY[cardinality(p_calls)]),
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()

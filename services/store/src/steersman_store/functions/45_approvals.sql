@@ -113,6 +113,16 @@ BEGIN
         WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = ANY (above)));
 END $$;
 
+-- A chat that is no longer below another, or a copy of one that is, may do nothing that it might not
+-- do there: it gets the nearest rules, unless it has its own.
+CREATE OR REPLACE FUNCTION keep_rules(p_source uuid, p_chat uuid)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO policies (level, subject, rules)
+        SELECT 'chat', p_chat, p.rules FROM lineage(p_source) WITH ORDINALITY AS a(id, n)
+            JOIN policies p ON p.level = 'chat' AND p.subject = a.id ORDER BY a.n LIMIT 1
+        ON CONFLICT DO NOTHING
+$$;
+
 -- `p_version`: what the caller has read; NULL replaces whatever is there.
 CREATE OR REPLACE FUNCTION put_policy(
     p_actor uuid, p_level text, p_subject uuid, p_rules json, p_version integer

@@ -171,6 +171,24 @@ RETURNS TABLE (
         ORDER BY w.id LIMIT 200
 $$;
 
+-- The same with what each wait is to be told: one row for each agent, wait by wait, in the order in
+-- which the agents were named.
+CREATE OR REPLACE FUNCTION ripe_reports(p_chat uuid, p_agent uuid, p_done text[])
+RETURNS TABLE (
+    wait bigint, chat_id text, call_id text, tool text, timed_out boolean, agent_id text,
+    status text, kind text, title text, outcome text, error json, queue_size bigint,
+    archived boolean, cost bigint, report json, screen json
+) LANGUAGE sql STABLE AS $$
+    SELECT w.id, w.chat_id, w.call_id, w.tool, w.timed_out, s.agent_id, s.status, s.kind, s.title,
+            s.outcome, s.error, s.queue_size, s.archived, s.cost, s.report, s.screen
+        FROM ripe_waits(p_chat, p_agent, p_done) WITH ORDINALITY
+            AS w(id, chat_id, call_id, tool, agent_ids, timed_out, n)
+        CROSS JOIN LATERAL agent_states(w.agent_ids::uuid[], true) WITH ORDINALITY
+            AS s(agent_id, status, kind, title, outcome, error, queue_size, archived, cost, report,
+                screen, m)
+        ORDER BY w.n, s.m
+$$;
+
 -- Answers a call that waited for agents, unless somebody was faster or the action is over.
 CREATE OR REPLACE FUNCTION resolve_wait(p_wait bigint, p_chat uuid, p_result json)
 RETURNS transition_result LANGUAGE plpgsql AS $$
@@ -273,11 +291,14 @@ BEGIN
         'updated_at', member.updated_at));
 END $$;
 
--- Cascades that are under way: of one chat and those above it, or all of them (NULL).
-CREATE OR REPLACE FUNCTION open_cascades(p_chat uuid)
+-- What is left to do after one chat came to rest, or after any (NULL): cascades of it and of those
+-- above it, and limits that nobody has been told of (`limit`).
+CREATE OR REPLACE FUNCTION family_chores(p_chat uuid)
 RETURNS TABLE (chat_id text, kind text) LANGUAGE sql STABLE AS $$
-    SELECT k.chat_id::text, k.kind FROM cascades k
-        WHERE p_chat IS NULL OR k.chat_id IN (SELECT lineage(p_chat)) LIMIT 200
+    (SELECT k.chat_id::text, k.kind FROM cascades k
+        WHERE p_chat IS NULL OR k.chat_id IN (SELECT lineage(p_chat)) LIMIT 200)
+    UNION ALL
+    SELECT u.chat_id, 'limit' FROM untold_limits(p_chat) u
 $$;
 
 -- The detached agents of a family that is deleted become chats of their own.
@@ -286,15 +307,8 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
 BEGIN
-    -- Nothing is allowed to them now that was not before: without rules of their own they keep the
-    -- nearest above them.
-    INSERT INTO policies (level, subject, rules)
-        SELECT 'chat', f.id, nearest.rules FROM chats f CROSS JOIN LATERAL (
-                SELECT p.rules FROM lineage(f.parent_id) WITH ORDINALITY AS a(id, n)
-                    JOIN policies p ON p.level = 'chat' AND p.subject = a.id
-                    ORDER BY a.n LIMIT 1) nearest
-            WHERE f.parent_id = ANY (p_family) AND f.detached
-        ON CONFLICT DO NOTHING;
+    PERFORM keep_rules(f.parent_id, f.id) FROM chats f
+        WHERE f.parent_id = ANY (p_family) AND f.detached;
     -- What they shared with those above them stays theirs.
     FOR c IN UPDATE chats f SET parent_id = NULL, root_id = NULL, updated_at = now(),
             workspace_id = coalesce(f.workspace_id, (SELECT r.workspace_id FROM chats r

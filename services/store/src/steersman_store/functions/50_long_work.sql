@@ -108,25 +108,3 @@ BEGIN
     DELETE FROM leases WHERE chat_id = c.id;
     RETURN owned_result(c, '[]', true);
 END $$;
-
-CREATE OR REPLACE FUNCTION set_limits(p_actor uuid, p_chat uuid, p_limits json)
-RETURNS transition_result LANGUAGE plpgsql AS $$
-DECLARE
-    c chats := lock_chat(p_chat, p_actor);
-    paused boolean := c.status = 'requires_action' AND c.action_calls IS NULL;
-BEGIN
-    PERFORM next_status(c, 'update');
-    UPDATE chats SET snapshot_version = snapshot_version + 1, updated_at = now(),
-            limits = p_limits,
-            status = CASE WHEN paused THEN next_status(c, 'resume') ELSE status END,
-            action_pending = CASE WHEN paused THEN NULL ELSE action_pending END,
-            action_expires_at = CASE WHEN paused THEN NULL ELSE action_expires_at END,
-            limit_reached = CASE WHEN paused THEN NULL ELSE limit_reached END
-        WHERE id = c.id RETURNING * INTO c;
-    PERFORM emit(c, 'chat.updated', json_build_object(
-        'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
-    IF paused THEN
-        PERFORM emit_status(c);
-    END IF;
-    RETURN answer(json_build_object('chat', chat_json(c)), paused);
-END $$;

@@ -10,7 +10,7 @@ BEGIN
         SELECT c.mcp_server_ids AS ids, c.parent_id, 0 AS height
         UNION ALL
         SELECT p.mcp_server_ids, p.parent_id, a.height + 1
-            FROM above a JOIN chats p ON p.id = a.parent_id WHERE a.ids IS NULL
+            FROM above a JOIN chats p ON p.id = a.parent_id WHERE a.ids IS NULL AND a.height < 100
     )
     SELECT a.ids FROM above a ORDER BY a.height DESC LIMIT 1);
 END $$;
