@@ -155,6 +155,19 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
+class PredictedText(_Strict, tag="text"):
+    text: str
+
+
+class Prediction(_Strict, tag="content"):
+    content: str | list[PredictedText]
+
+
+class SearchOptions(Struct, forbid_unknown_fields=True):
+    search_context_size: Literal["low", "medium", "high"] | None = None
+    user_location: Object | None = None
+
+
 class Request(Struct, forbid_unknown_fields=True):
     model: str
     messages: list[Message]
@@ -176,7 +189,7 @@ class Request(Struct, forbid_unknown_fields=True):
     response_format: Object | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    logit_bias: Object | None = None
+    logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     metadata: dict[str, str] | None = None
@@ -185,7 +198,7 @@ class Request(Struct, forbid_unknown_fields=True):
     functions: object = None
     modalities: list[str] | None = None
     moderation: object = None
-    prediction: Object | None = None
+    prediction: Prediction | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: Object | None = None
     prompt_cache_retention: str | None = None
@@ -194,7 +207,7 @@ class Request(Struct, forbid_unknown_fields=True):
     store: bool | None = None
     user: str | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
-    web_search_options: Object | None = None
+    web_search_options: SearchOptions | None = None
     # OpenRouter's and other compatible servers' alone.
     reasoning: Object | UnsetType = UNSET
     usage: Object | UnsetType = UNSET

@@ -27,6 +27,7 @@ from fakes.chat_request import (
     UserMessage,
     dialect,
 )
+from fakes.openai import check_options
 from fakes.wire import (
     TOOL_NAME,
     Refused,
@@ -66,6 +67,7 @@ def check_parameters(body: Request) -> None:
                 code="integer_below_min_value",
             )
     check_answer_form(body.response_format, "response_format", nested="json_schema")
+    _check_sampling(body)
     if dialect(body.model) != "hidden":
         return
     for name in FOREIGN:
@@ -75,6 +77,7 @@ def check_parameters(body: Request) -> None:
                 field=name,
                 code="unknown_parameter",
             )
+    check_options(body)
     if re.match(r"o\d|gpt-5", body.model) and body.max_tokens is not None:
         raise Refused(
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
@@ -82,6 +85,29 @@ def check_parameters(body: Request) -> None:
             field="max_tokens",
             code="unsupported_parameter",
         )
+
+
+def _check_sampling(body: Request) -> None:
+    if body.top_logprobs is not None and not body.logprobs:
+        raise Refused(
+            "You must set logprobs to true when using top_logprobs.",
+            field="top_logprobs",
+            code="invalid_value",
+        )
+    for token, bias in (body.logit_bias or {}).items():
+        if not token.isdigit():
+            raise Refused(
+                f"Invalid key in 'logit_bias': {token}. You should only be submitting "
+                "non-negative integers.",
+                field="logit_bias",
+                code="invalid_value",
+            )
+        if not -100 <= bias <= 100:
+            raise Refused(
+                f"Invalid 'logit_bias.{token}': {bias} is not from -100 to 100.",
+                field=f"logit_bias.{token}",
+                code="decimal_out_of_range",
+            )
 
 
 class History:

@@ -70,6 +70,51 @@ def error_object(error: HttpError) -> dict[str, object]:
     }
 
 
+_TIERS: Final = frozenset(("auto", "default", "flex", "scale", "priority", "fast"))
+_LONGEST_ID: Final = 64
+
+
+def check_options(body: object) -> None:
+    """The parameters of both formats that say how a model is called, and not what it is asked."""
+    metadata: Mapping[str, str] = getattr(body, "metadata", None) or {}
+    if len(metadata) > 16:
+        raise Refused(
+            f"Invalid 'metadata': too many properties. Expected an object with at most 16 "
+            f"properties, but got an object with {len(metadata)} properties instead.",
+            field="metadata",
+            code="object_above_max_properties",
+        )
+    for key, value in metadata.items():
+        if len(key) > 64 or len(value) > 512:
+            raise Refused(
+                f"Invalid 'metadata': the pair of {key[:64]!r} is too long.",
+                field="metadata",
+                code="string_above_max_length",
+            )
+    for name in ("prompt_cache_key", "safety_identifier"):
+        if len(getattr(body, name, None) or "") > _LONGEST_ID:
+            raise Refused(
+                f"Invalid '{name}': string too long. Expected a string with maximum length "
+                f"{_LONGEST_ID}.",
+                field=name,
+                code="string_above_max_length",
+            )
+    tier = getattr(body, "service_tier", None)
+    if tier not in (None, *_TIERS):
+        raise Refused(
+            f"Invalid value: '{tier}'. Supported values are: {sorted(_TIERS)}.",
+            field="service_tier",
+            code="invalid_value",
+        )
+    wanted = getattr(body, "top_logprobs", None)
+    if wanted is not None and not 0 <= wanted <= 20:
+        raise Refused(
+            f"Invalid 'top_logprobs': expected a value from 0 to 20, but got {wanted} instead.",
+            field="top_logprobs",
+            code="integer_out_of_range",
+        )
+
+
 def strictness_error(schema: JsonValue) -> str | None:
     """What `strict` asks of the top level: every property required, and no others."""
     found = schema if isinstance(schema, dict) else {}

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from fakes.answer_form import check_answer_form
+from fakes.openai import check_options
 from fakes.responses_request import (
     CodeInterpreterCall,
     ComputerCall,
@@ -94,6 +95,7 @@ _FOLLOWS: Final = (*(one for one in ASSISTANT if one is not ReasoningItem), Mess
 def check_parameters(body: Request) -> None:
     if not body.stream:
         raise Refused("This server only streams.", field="stream", code="unsupported_value")
+    check_options(body)
     check_answer_form((body.text or {}).get("format"), "text.format")  # pyright: ignore[reportArgumentType]  # JSON
     if body.previous_response_id is not None and body.conversation is not None:
         raise Refused(

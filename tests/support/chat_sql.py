@@ -67,7 +67,7 @@ class Fence(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """`new_messages`."""
+    """`new_messages`, without what says no more than that there is none."""
 
     roles: list[str]
     visibilities: list[str]
@@ -115,12 +115,34 @@ class ChatSql:
     def __init__(self, connection: asyncpg.Connection, user_id: str) -> None:
         self.connection = connection
         self.user_id = user_id
+        self._widths: dict[str, int] = {}
 
     async def call(self, function: str, *arguments: object) -> asyncpg.Record:
-        numbers = ", ".join(f"${n}" for n in range(1, len(arguments) + 1))
-        row = await self.connection.fetchrow(f"SELECT * FROM {function}({numbers})", *arguments)
+        """Call a function; parameters at the end that are not given are NULL."""
+        width = await self._width(
+            function,
+            "SELECT pronargs FROM pg_proc WHERE proname = $1 "
+            "AND pronamespace = current_schema()::regnamespace",
+        )
+        values: list[object] = [await self._whole(one) for one in arguments]
+        values += [None] * (width - len(values))
+        numbers = ", ".join(f"${n}" for n in range(1, len(values) + 1))
+        row = await self.connection.fetchrow(f"SELECT * FROM {function}({numbers})", *values)
         assert row is not None  # a function call always has a row
         return row
+
+    async def _whole(self, value: object) -> object:
+        if not isinstance(value, Messages):
+            return value
+        width = await self._width(
+            "new_messages", "SELECT relnatts FROM pg_class WHERE relname = $1"
+        )
+        return (*value, *([None] * len(value.roles) for _ in range(width - len(value))))
+
+    async def _width(self, name: str, query: str) -> int:
+        if name not in self._widths:
+            self._widths[name] = await self.connection.fetchval(query, name)
+        return self._widths[name]
 
     async def row(self, chat_id: str) -> asyncpg.Record:
         row = await self.connection.fetchrow("SELECT * FROM chats WHERE id = $1", chat_id)
@@ -189,7 +211,7 @@ class ChatSql:
         await self.call(
             "spawn_agent",
             *(chat_id, RUNNER, message, CALL, agent_id, subjects.partition(agent_id)),
-            *(text("look"), "an agent", "general", None, None, False, 3, 8),
+            *(text("look"), "an agent", "general", None, None, False, 3, 8, False),
         )
         return agent_id
 

@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from steersman.chat.words import harmless
+from steersman.desktop_places import COMMANDS, chat_argument
 from steersman.remote import checked, run, table, where
-from steersman_contracts.ids import ChatId, is_chat_id
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import StartDesktopBody
 from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.desktop_recordings import (
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
 _TO: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 
 
-def _chat_id(_: click.Context, __: click.Parameter, value: str) -> ChatId:
-    if not is_chat_id(value):  # it becomes part of an address
-        raise click.BadParameter(f"not the id of a chat: {value!r}")
-    return ChatId(value)
-
-
 def _recording_id(_: click.Context, __: click.Parameter, value: str) -> str:
     try:
         return msgspec.convert(value, RecordingId)
@@ -45,7 +40,6 @@ def _recording_id(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 _recording: Final = click.argument("recording", callback=_recording_id)
-_chat: Final = click.argument("chat", callback=_chat_id)
 
 
 @click.group(
@@ -57,11 +51,11 @@ Examples:
 """
 )
 def desktop() -> None:
-    """Start, stop and see the virtual desktop of a chat; look at its recordings."""
+    """The virtual desktop of a chat: start, stop and see it, its files and its recordings."""
 
 
 @desktop.command()
-@_chat
+@chat_argument
 @click.option("--size", metavar="WIDTHxHEIGHT", help="Of a new one; one that runs keeps its own.")
 @where
 def start(
@@ -79,7 +73,7 @@ def start(
 
 
 @desktop.command()
-@_chat
+@chat_argument
 @where
 def stop(*, chat: ChatId, url: str | None, token: str | None, data: Path | None) -> None:
     """End the desktop of the chat CHAT and everything on it."""
@@ -88,7 +82,7 @@ def stop(*, chat: ChatId, url: str | None, token: str | None, data: Path | None)
 
 
 @desktop.command()
-@_chat
+@chat_argument
 @where
 def state(*, chat: ChatId, url: str | None, token: str | None, data: Path | None) -> None:
     """Say how the desktop of the chat CHAT is, and who has control of it."""
@@ -96,7 +90,7 @@ def state(*, chat: ChatId, url: str | None, token: str | None, data: Path | None
 
 
 @desktop.command()
-@_chat
+@chat_argument
 @click.argument("to", type=_TO)
 @where
 def screenshot(
@@ -112,7 +106,7 @@ def recordings() -> None:
 
 
 @recordings.command("start")
-@_chat
+@chat_argument
 @where
 def start_recording(*, chat: ChatId, url: str | None, token: str | None, data: Path | None) -> None:
     """Record from now on; starts the desktop if there is none."""
@@ -120,7 +114,7 @@ def start_recording(*, chat: ChatId, url: str | None, token: str | None, data: P
 
 
 @recordings.command("stop")
-@_chat
+@chat_argument
 @_recording
 @where
 def stop_recording(
@@ -131,7 +125,7 @@ def stop_recording(
 
 
 @recordings.command("list")
-@_chat
+@chat_argument
 @where
 def list_recordings(*, chat: ChatId, url: str | None, token: str | None, data: Path | None) -> None:
     """List all recordings of the chat CHAT, newest first."""
@@ -139,7 +133,7 @@ def list_recordings(*, chat: ChatId, url: str | None, token: str | None, data: P
 
 
 @recordings.command()
-@_chat
+@chat_argument
 @_recording
 @where
 def get(
@@ -161,7 +155,7 @@ def get(
 
 
 @recordings.command()
-@_chat
+@chat_argument
 @_recording
 @click.argument("to", type=_TO)
 @click.option("--format", "form", type=click.Choice(("video", "zip")), help="Else what there is.")
@@ -183,7 +177,7 @@ def download(
 
 
 @recordings.command()
-@_chat
+@chat_argument
 @_recording
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @where
@@ -201,6 +195,10 @@ def delete(
         click.confirm(f"Remove the recording {recording!r}?", abort=True)
     run(lambda client: client.delete_recording(chat, recording), url, token, data)
     click.echo(f"{recording} is deleted")
+
+
+for _command in COMMANDS:
+    desktop.add_command(_command)
 
 
 def read_size(text: str | None) -> StartDesktopBody:

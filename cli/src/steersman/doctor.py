@@ -18,6 +18,7 @@ from rich.table import Table
 
 from steersman.datadir import VARIABLE, DataDir, data_dir
 from steersman.embedded import model, nats, postgres
+from steersman_contracts import cgroups
 
 State: TypeAlias = Literal["ok", "missing", "warning"]
 
@@ -80,6 +81,12 @@ PROGRAMS: Final = (
         "Node", ("node", "nodejs"), "building the web UI; MCP servers by npx", "apt install nodejs"
     ),
     Wanted("ffmpeg", ("ffmpeg",), "recordings of virtual desktops", "apt install ffmpeg"),
+    Wanted(
+        "container engine",
+        ("docker", "podman"),
+        "workspaces in containers",
+        "apt install podman",
+    ),
     Wanted("ripgrep", ("rg",), "fast search in large workspaces", "apt install ripgrep"),
 )
 
@@ -92,6 +99,7 @@ def examine(data: DataDir) -> list[Finding]:
         _nats(),
         _model(),
         _bubblewrap(),
+        _cgroups(),
         *(_program(wanted) for wanted in PROGRAMS),
         _directory(data),
         _disk(data),
@@ -164,6 +172,18 @@ def _bubblewrap() -> Finding:
         fix = "allow unprivileged user namespaces (kernel.unprivileged_userns_clone, AppArmor)"
         return Finding(name, "missing", said.decode(errors="replace").strip(), False, disables, fix)
     return Finding(name, "ok", program)
+
+
+def _cgroups() -> Finding:
+    name, disables = "control groups", "limits of memory and processes for a command as a whole"
+    try:
+        problem = cgroups.problem_of(cgroups.here())
+    except cgroups.NotHere as error:
+        problem = str(error)
+    if problem is None:
+        return Finding(name, "ok", "version 2, and ours to divide")
+    fix = "run as a systemd service with Delegate=yes; limits of each process hold without"
+    return Finding(name, "missing", problem, False, disables, fix)
 
 
 def _program(wanted: Wanted) -> Finding:

@@ -21,6 +21,8 @@ STAGES: Final[Mapping[str, int]] = {
     "gateway": 4,
 }
 PARTS_STAGE: Final = 0
+DEPUTY_SECRET: Final = "deputies"
+"""The name of the secret that connections of containers are signed with."""
 # Longer than the time services give to running work, `shutdown_timeout_s`.
 _STOP_TIMEOUT_S: Final = 15.0
 _INHERITED: Final = (
@@ -35,6 +37,11 @@ _INHERITED: Final = (
     "STEERSMAN_CONFIG",
 )
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+# Where Docker and Podman are, for workspaces in containers.
+_ENGINES: Final = (
+    *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("CONTAINER_HOST", "CONTAINER_CONNECTION", "XDG_RUNTIME_DIR"),
+)
 # Under the names that the providers' own programs know, the preferred one first.
 _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "STEERSMAN_ANTHROPIC_API_KEY": ("ANTHROPIC_API_KEY",),
@@ -53,7 +60,7 @@ _PROVIDER_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _EXTRA: Final[Mapping[str, tuple[str, ...]]] = {
     # These two speak to the outside.
     "chatloop": (*_PROXIES, *(name.lower() for name in _PROXIES)),
-    "tools": (*_PROXIES, *(name.lower() for name in _PROXIES)),
+    "tools": (*_PROXIES, *(name.lower() for name in _PROXIES), *_ENGINES),
 }
 
 _PLUGINS: Final = "STEERSMAN_PLUGIN_"
@@ -120,6 +127,8 @@ def environment(kind: str, wiring: Wiring, env: Mapping[str, str]) -> dict[str, 
         own["STEERSMAN_PUBLIC_URL"] = wiring.public_url
     elif kind == "tools":
         own["STEERSMAN_WORKSPACES_DIR"] = str(wiring.data.workspaces)
+        if wiring.nats_system_url is not None:  # the server is ours, and knows the issuer
+            own["STEERSMAN_TOOLS_DEPUTY_SECRET"] = wiring.data.password(DEPUTY_SECRET)
     elif kind == "desktop":
         own["STEERSMAN_DESKTOP_RECORDINGS_DIR"] = str(wiring.data.recordings)
     elif kind == "store":

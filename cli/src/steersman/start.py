@@ -116,7 +116,12 @@ class Running:
             return None
         since, data = time.monotonic(), self.options.data
         passwords = {user: data.password(f"nats-{user}") for user in nats.USERS}
-        plan = nats.prepare(data.nats, port=free_port(), passwords=passwords)
+        plan = nats.prepare(
+            data.nats,
+            port=free_port(),
+            passwords=passwords,
+            issuer=nats.issuer_of(data.password(services.DEPUTY_SECRET)),
+        )
         child = self.supervisor.start(plan.command, stage=services.PARTS_STAGE)
         await self._until(child, lambda: nats.is_ready(data.nats, child.pid))
         # For tool hosts that people start beside ours, such as examples/tool-host-node.

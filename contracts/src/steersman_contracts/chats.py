@@ -138,6 +138,9 @@ TitleSource: TypeAlias = Literal["auto", "generated", "person"]
 that is further on in this list, unless a person asks for another."""
 
 
+ResponseId: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
+
+
 class ChatError(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a turn ended in the status `error`. `kind` is a contract, `message` is for people."""
 
@@ -178,6 +181,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     boundary: Boundary | None = None
     cost: int | None = None
     """Micro-units of the currency that the step cost; None where that is not known."""
+    response_id: ResponseId | None = None
+    """What the provider calls this answer, for questions to its support."""
     truncated: bool = False
     """The parts were too large for the event log and are left out; read the message over REST."""
     deleted: bool = False

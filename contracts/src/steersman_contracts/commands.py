@@ -68,7 +68,7 @@ def search_path(path: str) -> str:
 
 
 def before_exec(
-    directory: int, limits: Limits, *, dropped: bool, isolated: bool
+    directory: int, limits: Limits, *, dropped: bool, isolated: bool, join: int | None = None
 ) -> Callable[[], None]:
     """What the child does right before its program: for `preexec_fn` of `subprocess.Popen`.
 
@@ -80,6 +80,7 @@ def before_exec(
         limits: What it may use.
         dropped: It runs as another user than we do.
         isolated: Its program is a sandbox.
+        join: The descriptor of a control group that it becomes a part of.
     """
     # Runs between fork and exec, after the change of user: nothing is decided or allocated there
     # that can be decided here. The death signal has to come after the change of user, which
@@ -90,6 +91,10 @@ def before_exec(
     parent = os.getpid()
 
     def run() -> None:
+        if join is not None:
+            # Kernels before 5.16 ask who writes, and not who has opened: the limits below remain.
+            with suppress(OSError):
+                os.write(join, b"0")
         os.fchdir(directory)
         for number, bounds in bounds_of:
             resource.setrlimit(number, bounds)

@@ -7,10 +7,10 @@ group `steersman.plugins`. A plugin that breaks is reported and skipped; the ser
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import pluggy
@@ -28,6 +28,8 @@ __all__ = [
     "Changed",
     "Denied",
     "DynamicTools",
+    "HasHost",
+    "HasRoom",
     "PendingCall",
     "PluginHost",
     "PluginOff",
@@ -38,6 +40,8 @@ __all__ = [
     "ToolResult",
     "hookimpl",
     "hookspec",
+    "host_of_call",
+    "room_of",
 ]
 
 API_VERSION: Final = 1
@@ -151,6 +155,36 @@ class PluginOff(Exception):
     """
 
 
+@runtime_checkable
+class HasHost(Protocol):
+    """A `ToolContext` of a host that may be one of several."""
+
+    @property
+    def host(self) -> str:
+        """Names this host: 12 hexadecimal digits, others at each start."""
+        ...
+
+
+def host_of_call(context: object) -> str | None:
+    """The host that runs a call, for ids of what it leaves there; None where there is but one."""
+    return context.host if isinstance(context, HasHost) else None
+
+
+@runtime_checkable
+class HasRoom(Protocol):
+    """A `ToolContext` that knows how much its model can take."""
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of text and JSON that are kept of the result; of more the middle is cut."""
+        ...
+
+
+def room_of(context: object, otherwise: int) -> int:
+    """How large a result may be; `otherwise` for a context that does not know."""
+    return context.result_bytes if isinstance(context, HasRoom) else otherwise
+
+
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[A]):
     """One tool.
@@ -172,6 +206,11 @@ class Tool(Generic[A]):
         max_per_chat: Calls of it at the same time in one chat; others wait.
         needs_workspace: Acts in the chat's workspace, and has no meaning without one.
         needs_approval: A person is asked before each call.
+        host_of: Which host holds what a call is about, such as a process that goes on; it is what
+            `host_of_call` has said about the call that made it. The call then runs there, wherever
+            it arrives; None is any host.
+        merge: The call runs on every host, and this makes one result of theirs. The first is that
+            of the host that the call has reached.
         input_schema: The JSON Schema of the arguments, for a tool that somebody else has declared.
             The handler then gets the arguments as they came, unchecked.
     """
@@ -189,6 +228,8 @@ class Tool(Generic[A]):
     max_per_chat: int | None = None
     needs_workspace: bool = False
     needs_approval: bool = False
+    host_of: Callable[[A], str | None] | None = None
+    merge: Callable[[Sequence[ToolResult]], ToolResult] | None = None
     input_schema: JsonObject | None = None
 
 

@@ -1,21 +1,20 @@
 """How a model is called: what an administrator sets once per model, for every chat that uses it.
 
 `ModelSettings` is the same for every provider. `options` is typed per wire format: a key that the
-format does not have is refused with its name, so that a typing error never passes for a setting.
-None everywhere means: not sent, the provider decides.
+format does not have is refused with its name, so that a typing error never passes for a setting
+(`option_rules`). None everywhere means: not sent, the provider decides.
+
+The structs themselves are open, so that an older service can read what a newer one stored.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonObject
-
-S = TypeVar("S", bound=msgspec.Struct)
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -28,6 +27,9 @@ Domain = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9*][A-Za-z0-9.*_/-]{0,252}$(?!\n)", max_length=253)
 ]
 Domains: TypeAlias = Annotated[tuple[Domain, ...], msgspec.Meta(max_length=100)]
+BetaHeader: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x2b\x2d-\x7e]{1,100}$(?!\n)")]
+Hosts: TypeAlias = Annotated[tuple[str, ...], msgspec.Meta(max_length=50)]
+Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Price = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 """Micro-units of the currency for a million tokens: 3_000_000 is 3 dollars."""
 
@@ -79,7 +81,7 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     fallback_after: Annotated[int, msgspec.Meta(ge=1, le=25)] = 3
     """Failed attempts at one model before the next one is tried."""
     options: JsonObject = {}
-    """The options of the provider's wire format: see `parse_options`."""
+    """The options of the provider's wire format: see `OPTIONS`."""
 
 
 class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,60 +96,171 @@ class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     thinking_budget_tokens: Annotated[int, msgspec.Meta(ge=1024)] | None = None
     """With `thinking: enabled`; below `max_output_tokens`."""
     thinking_display: Literal["summarized", "omitted"] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    """Sent as it is; wins over `ModelSettings.reasoning_effort`."""
     disable_parallel_tool_use: bool = False
     computer_use: ComputerForm | None = None
     """None: native where Anthropic itself is known to take it from the model."""
-    beta_headers: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
+    beta_headers: Annotated[tuple[BetaHeader, ...], msgspec.Meta(max_length=20)] = ()
+
+
+LogitBias: TypeAlias = dict[
+    Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}$(?!\n)")],
+    Annotated[float, msgspec.Meta(ge=-100, le=100)],
+]
+"""Token id → how much more or less likely it gets."""
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
+TokenLimit: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+LogprobCount: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=20)]
+
+
+class PredictedText(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of what the model is likely to say."""
+
+    text: str
+
+
+class Prediction(msgspec.Struct, frozen=True, tag_field="type", tag="content"):
+    """What the model is likely to say, such as a file that it changes in one place."""
+
+    content: str | tuple[PredictedText, ...]
 
 
 class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """OpenAI, the Responses API."""
+    """OpenAI: the Responses API, or on request Chat Completions.
 
+    Each of the two has options that the other does not know: `option_rules` says which.
+    """
+
+    use_responses_api: bool = True
+    """False: Chat Completions of the same server."""
     web_search_enabled: bool = False
+    """By Chat Completions only the models take it that are made for searching."""
     search_context_size: Literal["low", "medium", "high"] | None = None
     allowed_domains: Domains = ()
+    """The Responses API alone."""
     include: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
+    """The Responses API alone."""
     instructions: str | None = None
     """Put before the system prompt."""
-    logit_bias: dict[str, Annotated[float, msgspec.Meta(ge=-100, le=100)]] | None = None
+    logit_bias: LogitBias | None = None
+    """Chat Completions alone."""
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    top_logprobs: LogprobCount | None = None
     max_tool_calls: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The Responses API alone: of the tools that the provider runs itself."""
     parallel_tool_calls: bool | None = None
     user: str | None = None
+    reasoning_effort: Effort | None = None
+    """Sent as it is; wins over `ModelSettings.reasoning_effort`."""
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    text_verbosity: Literal["low", "medium", "high"] | None = None
-    prediction: JsonObject | None = None
+    """The Responses API alone."""
+    max_completion_tokens: TokenLimit | None = None
+    """In place of `max_output_tokens` of the model."""
+    text_verbosity: Verbosity | None = None
+    prediction: Prediction | None = None
+    """Chat Completions alone."""
     store: bool | None = None
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
     """None: the id of the chat."""
     safety_identifier: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     strict_json_schema: bool = False
+    """Arguments are held to the schemas of tools that are fit for it."""
     computer_use: ComputerForm | None = None
     """None: native where OpenAI itself is known to take it from the model."""
     chain_responses: bool = False
-    """Send only what is new, after `previous_response_id`, where the stored response allows it."""
+    """Send only what is new, after `previous_response_id`, where the stored response allows it.
+    The Responses API alone."""
+
+
+class MaxPrice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The most that a route of OpenRouter may cost: dollars for a million tokens, or for one."""
+
+    prompt: Dollars | None = None
+    completion: Dollars | None = None
+    request: Dollars | None = None
+    """Dollars for one request."""
+    image: Dollars | None = None
+    """Dollars for one image."""
+
+
+class Routing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """To whom OpenRouter passes a request on."""
+
+    order: Hosts = ()
+    """Tried first, in this order."""
+    only: Hosts = ()
+    ignore: Hosts = ()
+    allow_fallbacks: bool | None = None
+    require_parameters: bool | None = None
+    """Only hosts that know every parameter of the request."""
+    data_collection: Literal["allow", "deny"] | None = None
+    zdr: bool | None = None
+    """Only hosts that keep nothing."""
+    enforce_distillable_text: bool | None = None
+    quantizations: Hosts = ()
+    sort: Literal["price", "throughput", "latency"] | None = None
+    max_price: MaxPrice | None = None
+
+
+class RoutedReasoning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How hard a model of OpenRouter thinks: by effort or by tokens."""
+
+    effort: Effort | None = None
+    max_tokens: TokenLimit | None = None
+    """Not together with `effort`."""
+    exclude: bool | None = None
+    """It thinks, and the thoughts are not sent."""
+    enabled: bool | None = None
 
 
 class CompatibleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Any server with Chat Completions: Azure, OpenRouter, vLLM, llama.cpp, Ollama and others."""
+    """Any server with Chat Completions: OpenAI, Azure, OpenRouter, vLLM, llama.cpp and others.
+
+    What is set is sent; a server may refuse or ignore what it does not know.
+    """
 
     user: str | None = None
     reasoning_effort: str | None = None
     """Sent as it is; wins over `ModelSettings.reasoning_effort`."""
     parallel_tool_calls: bool | None = None
+    instructions: str | None = None
+    """Put before the system prompt."""
+    logit_bias: LogitBias | None = None
+    logprobs: bool | None = None
+    top_logprobs: LogprobCount | None = None
+    max_completion_tokens: TokenLimit | None = None
+    """In place of `max_output_tokens` of the model, and under this very name."""
+    text_verbosity: Verbosity | None = None
+    prediction: Prediction | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    prompt_cache_key: str | None = None
+    """None: the id of the chat for OpenAI itself, and nothing for others."""
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    strict_json_schema: bool = False
+    """Arguments are held to the schemas of tools that are fit for it."""
+    provider: Routing | None = None
+    """OpenRouter alone."""
+    reasoning: RoutedReasoning | None = None
+    """OpenRouter's form of the effort; wins over every other."""
     extra_body: JsonObject = {}
-    """Further top-level fields of the request, such as OpenRouter's `provider` and `reasoning`."""
+    """Further top-level fields of the request. They win over what we send, except for those without
+    which there is no conversation."""
 
 
-class SafetySetting(msgspec.Struct, frozen=True):
+class SafetySetting(msgspec.Struct, frozen=True, omit_defaults=True):
     """A threshold for one kind of harm, in Google's own words."""
 
-    category: str
-    threshold: str
+    category: Annotated[str, msgspec.Meta(pattern=r"^HARM_CATEGORY_[A-Z_]{1,50}$(?!\n)")]
+    threshold: Literal[
+        "OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"
+    ]
+    method: Literal["SEVERITY", "PROBABILITY"] | None = None
+    """Vertex alone."""
 
 
 class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -185,66 +298,6 @@ OPTIONS: Final[dict[str, type[Options]]] = {
 """Wire format → the type of its options."""
 
 
-def parse_settings(provider_type: str, settings: JsonObject) -> ModelSettings:
-    """Check what an administrator sets for a model of this wire format.
-
-    Raises:
-        InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
-    """
-    parsed = _parse(ModelSettings, settings, "settings")
-    _parse(Prices, settings.get("prices", {}), "settings.prices")
-    for number, tier in enumerate(settings.get("prices", {}).get("tiers", ())):
-        _parse(PriceTier, tier, f"settings.prices.tiers[{number}]")
-    limits = [tier.above for tier in parsed.prices.tiers]
-    if len(set(limits)) < len(limits):
-        raise InvalidRequest("two tiers begin at the same input", field="settings.prices.tiers")
-    parse_options(provider_type, parsed.options)
-    return parsed
-
-
-def parse_options(provider_type: str, options: JsonObject) -> Options:
-    """Check the options of a model against its wire format.
-
-    Raises:
-        InvalidRequest: A key is unknown, or a value is not allowed; the message names it.
-    """
-    parsed = _parse(OPTIONS[provider_type], options, "settings.options")
-    if problem := _contradiction(parsed) or _missing(provider_type, parsed):
-        raise InvalidRequest(f"settings.options: {problem}", field="settings.options")
-    return parsed
-
-
 def read_options(provider_type: str, options: JsonObject) -> Options:
     """Read options that were checked when they were stored, perhaps by a newer version."""
     return msgspec.convert(options, OPTIONS[provider_type])
-
-
-def _parse(kind: type[S], value: JsonObject, field: str) -> S:
-    # The structs themselves are open, so that an older service can read what a newer one stored.
-    try:
-        parsed = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{field}: {error}", field=field) from error
-    if unknown := sorted(value.keys() - set(kind.__struct_fields__)):
-        raise InvalidRequest(f"{field}: there is no {unknown[0]!r}", field=f"{field}.{unknown[0]}")
-    return parsed
-
-
-def _missing(provider_type: str, options: Options) -> str | None:
-    if provider_type == "anthropic-bedrock" and isinstance(options, AnthropicOptions):
-        return "Bedrock has no web_search" if options.web_search_enabled else None
-    return None
-
-
-def _contradiction(options: Options) -> str | None:
-    match options:
-        case AnthropicOptions(allowed_domains=[_, *_], blocked_domains=[_, *_]):
-            return "either allowed_domains or blocked_domains, not both"
-        case AnthropicOptions(thinking_budget_tokens=int(), thinking=thinking) if (
-            thinking != "enabled"
-        ):
-            return "thinking_budget_tokens needs thinking: enabled"
-        case GoogleOptions(thinking_budget=int(), thinking_level=str()):
-            return "either thinking_budget or thinking_level, not both"
-        case _:
-            return None

@@ -8,6 +8,7 @@ import msgspec
 
 from steersman_contracts.computer_use import ComputerArguments
 from steersman_contracts.rpc.desktop import ViewMode
+from steersman_contracts.rpc.desktop_servers import ServerAddress, ServerPassword
 
 
 class StartDesktopBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,3 +53,12 @@ class ClipboardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Text for the clipboard, at most 256 KiB as UTF-8."""
 
     text: Annotated[str, msgspec.Meta(max_length=256 << 10)]
+
+
+class DesktopServerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A VNC server for the chat's desktop."""
+
+    address: ServerAddress
+    """`host:port`, which the administrator has to have allowed."""
+    password: ServerPassword | None = None
+    """Never shown again. Left out, the one that was stored for the same address stays."""

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
+from steersman_contracts.cgroups import Groups
+
 _NOBODY: Final = 65534
 
 
@@ -81,6 +83,11 @@ class Sandbox(Protocol):
         """Whether commands reach the network."""
         ...
 
+    @property
+    def groups(self) -> Groups | None:
+        """Makes control groups for commands; None where that is not allowed."""
+        ...
+
     def wrap(
         self,
         argv: Sequence[str],
@@ -126,6 +133,11 @@ class Unconfined:
     def network(self) -> bool:
         """All of it."""
         return True
+
+    @property
+    def groups(self) -> Groups | None:
+        """It makes none."""
+        return None
 
     def wrap(
         self,

@@ -42,6 +42,10 @@ TOOL_WORKSPACES: Final = f"{ROOT}.tools.workspaces"
 TOOLSET_BEATS: Final = f"{ROOT}.toolset.*.beat.*"
 TOOLSET_CATALOGS: Final = f"{ROOT}.toolset.*.catalog.*"
 TOOLSET_CALLS: Final = f"{ROOT}.toolset.*.calls.*"
+DEPUTIES: Final = f"{ROOT}.deputy.*.*.*"
+"""What the tools service asks of its deputies, one of which runs in each container."""
+CONNECTIONS: Final = "$SYS.REQ.USER.AUTH"
+"""Where the server asks about connections that it does not know; see its authorization callout."""
 ALL_TOOL_HOSTS: Final = "all"
 """For `tool_cancel`: whoever runs the call."""
 
@@ -150,6 +154,17 @@ def toolset(name: str, method: str) -> str:
 def toolset_beat(name: str, host: str) -> str:
     """Where one host of a set says that it is there."""
     return f"{ROOT}.toolset.{token(name)}.beat.{token(host)}"
+
+
+def deputy(workspace_id: str, method: str) -> str:
+    """A method of the deputy of the tools service in the container of one workspace."""
+    group, action = method.split(".")
+    return f"{ROOT}.deputy.{token(workspace_id)}.{token(group)}.{token(action)}"
+
+
+def deputy_methods(workspace_id: str) -> str:
+    """All methods of one deputy, for permissions."""
+    return f"{ROOT}.deputy.{token(workspace_id)}.*.*"
 
 
 def rpc(service: str, method: str) -> str:

@@ -314,11 +314,28 @@ class RpcServer:
     """Answers the methods of one service, on one of its instances."""
 
     def __init__(
-        self, client: NatsClient, service: str, *, version: str, concurrency: int = 512
+        self,
+        client: NatsClient,
+        service: str,
+        *,
+        version: str,
+        concurrency: int = 512,
+        announced: bool = True,
     ) -> None:
+        """Prepare to answer.
+
+        Args:
+            client: The connection.
+            service: Its name; its instances share requests.
+            version: Of the service.
+            concurrency: Requests at the same time; more wait.
+            announced: Whether `nats micro ls` finds it. That takes subjects that a connection with
+                few rights does not have.
+        """
         self._client = client
         self._name = service
         self._version = version
+        self._announced = announced
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = TaskGroup("rpc")
         self._endpoints: list[_Endpoint] = []
@@ -337,11 +354,13 @@ class RpcServer:
 
     async def start(self) -> None:
         """Begin to take requests; instances of a service share them."""
-        self._service = await add_service(
-            self._client, name=f"steersman-{self._name}", version=self._version
-        )
+        if self._announced:
+            self._service = await add_service(
+                self._client, name=f"steersman-{self._name}", version=self._version
+            )
         for endpoint in self._endpoints:
-            endpoint.listed = _list(self._service, endpoint.method, self._name)
+            if self._service is not None:
+                endpoint.listed = _list(self._service, endpoint.method, self._name)
             self._taking.append(
                 self._client.listen(
                     endpoint.method.subject, self._accept(endpoint), queue=self._name
@@ -413,11 +432,12 @@ class RpcServer:
     async def drain(self, timeout_s: float) -> None:
         """Take no new requests, and let those that run finish for at most `timeout_s`."""
         service, self._service = self._service, None
-        if service is not None:
-            # Without a connection nothing can arrive either.
-            with suppress(NatsError, TimeoutError):
-                async with asyncio.timeout(_STOP_TAKING_S):
-                    await self._client.drain_listeners(self._taking)
+        taking, self._taking = self._taking, []
+        # Without a connection nothing can arrive either.
+        with suppress(NatsError, TimeoutError):
+            async with asyncio.timeout(_STOP_TAKING_S):
+                await self._client.drain_listeners(taking)
+                if service is not None:
                     service._endpoints = []  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own stop would unsubscribe what never was
                     await service.stop()
         if not await self._tasks.finish(timeout_s):

@@ -44,6 +44,20 @@ PARAMETERS: Final[dict[str, tuple[Body, str]]] = {
         "tool_choice.name",
     ),
     "several choices": (request(n=2), "n"),
+    "top_logprobs alone": (request(top_logprobs=2), "top_logprobs"),
+    "too many top_logprobs": (
+        request(model="gpt-5", logprobs=True, top_logprobs=21),
+        "top_logprobs",
+    ),
+    "a bias of words": (request(logit_bias={"hello": 1}), "logit_bias"),
+    "too much bias": (request(logit_bias={"7": 101}), "logit_bias.7"),
+    "another prediction": (request(prediction={"type": "text", "content": "x"}), "prediction.type"),
+    "unknown tier": (request(model="gpt-5", service_tier="gold"), "service_tier"),
+    "too much metadata": (
+        request(model="gpt-5", metadata={str(n): "x" for n in range(17)}),
+        "metadata",
+    ),
+    "long identifier": (request(model="gpt-5", safety_identifier="x" * 65), "safety_identifier"),
 }
 
 

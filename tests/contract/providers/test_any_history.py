@@ -37,7 +37,8 @@ from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import Message, Role, StopReason
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.ids import MessageId
-from steersman_contracts.model_options import EFFORTS, parse_settings
+from steersman_contracts.model_options import EFFORTS
+from steersman_contracts.option_rules import parse_settings
 from steersman_contracts.parts import (
     ContextFilePart,
     FilePart,
@@ -78,14 +79,20 @@ HEADERS: Final = {
 }
 
 
+def usual(kind: Kind) -> ModelAccess:
+    return access_to(kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x")
+
+
+def asked(history: Sequence[Message], model: ModelAccess) -> StepRequest:
+    return StepRequest(CHAT, model, "Be brief.", prepare(history), (ADD,))
+
+
 def accepted(
     kind: Kind, history: Sequence[Message], issued: Issued, model: ModelAccess | None = None
 ) -> Call:
     """Send the history to a provider; raises if the provider would refuse it."""
-    model = model or access_to(
-        kind, "https://api.anthropic.com" if kind == "anthropic" else "http://x"
-    )
-    request = StepRequest(CHAT, model, "Be brief.", prepare(history), (ADD,))
+    model = model or usual(kind)
+    request = asked(history, model)
     body = TO_REQUEST[kind](request)
     assert TO_REQUEST[kind](request) == body, "the same history is the same request"
     stored = [
@@ -96,8 +103,8 @@ def accepted(
     path = PATHS[kind].format(model=model.model_id)
     raw = msgspec.json.encode(body)
     older = {} if model.base_url != "http://x" else {"anthropic-version": "2023-06-01"}
-    asked = HttpRequest("POST", path, {"alt": "sse"}, HEADERS | older, raw)
-    return WIRES[kind].parse(asked, issued)
+    sent = HttpRequest("POST", path, {"alt": "sse"}, HEADERS | older, raw)
+    return WIRES[kind].parse(sent, issued)
 
 
 def translate(
@@ -277,10 +284,11 @@ budgets = st.fixed_dictionaries(
 modes = st.fixed_dictionaries(
     {},
     optional={
-        "thinking": st.sampled_from(["adaptive", "disabled"]),
+        "thinking": st.just("adaptive"),
         "thinking_display": st.sampled_from(["summarized", "omitted"]),
+        "effort": st.sampled_from(["low", "max"]),
     },
-)
+) | st.just({"thinking": "disabled"})
 OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
     "anthropic": st.builds(
         both,
@@ -301,7 +309,7 @@ OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
             "web_search_enabled": st.booleans(),
             "allowed_domains": domains,
             "search_context_size": st.sampled_from(["low", "high"]),
-            "logprobs": maybe,
+            "logprobs": st.sampled_from([None, True]),
             "top_logprobs": st.none() | st.integers(0, 20),
             "max_tool_calls": st.none() | st.integers(1, 9),
             "parallel_tool_calls": maybe,
@@ -311,12 +319,20 @@ OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
             "store": maybe,
             "chain_responses": st.booleans(),
             "strict_json_schema": st.booleans(),
-            "logit_bias": st.none() | st.just({"1": 5}),
             "metadata": st.none() | st.just({"a": "b"}),
         },
     ),
     "chat": st.fixed_dictionaries(
-        {}, optional={"user": st.just("u"), "parallel_tool_calls": maybe}
+        {},
+        optional={
+            "user": st.just("u"),
+            "parallel_tool_calls": maybe,
+            "top_logprobs": st.none() | st.integers(0, 20),
+            "logit_bias": st.none() | st.just({"1": 5}),
+            "strict_json_schema": st.booleans(),
+            "reasoning": st.none() | st.just({"max_tokens": 9}),
+            "instructions": st.just("First."),
+        },
     ),
     "gemini": st.fixed_dictionaries(
         {},

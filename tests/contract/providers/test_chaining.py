@@ -37,11 +37,15 @@ def lengths(fakes: FakeProviders) -> list[tuple[bool, int]]:
 
 
 async def test_only_what_is_new_is_sent(chat: Conversation, fakes: FakeProviders) -> None:
-    step = await chat.say("add")
-    step = await chat.answer(step, "1")
+    called = await chat.say("add")
+    named = called.ended.response_id
+    await chat.answer(called, "1")
     step = await chat.say("thanks")
 
     assert step.text == "Bye."
+    first, second, _ = (msgspec.convert(r.body, dict[str, Any]) for r in fakes.requests)
+    answer = {"type": "function_call_output", "call_id": called.calls[0].call_id, "output": "1"}
+    assert second == first | {"previous_response_id": named, "input": [answer]}
     assert lengths(fakes) == [(False, 1), (True, 1), (True, 1)]
     assert not fakes.refused
     view = fakes.requests[2].view

@@ -24,9 +24,11 @@ from fakes.faults import (
     TinyChunks,
 )
 from fakes.script import (
+    Item,
     Kind,
     Reasoning,
     Refusal,
+    Script,
     SearchResult,
     ServerToolSearch,
     Stop,
@@ -275,23 +277,29 @@ async def test_odd_but_legal_streams_are_read(
     assert step.stop == "end"
 
 
-async def test_an_empty_answer_is_asked_for_once_more_and_then_an_error(
-    chat: Conversation, fakes: FakeProviders
-) -> None:
-    fakes.script("*", Turn([]))
-    failure = (await failed(chat)).error
-    assert (failure.kind, failure.retryable) == ("generic", False)
-    assert "empty answer" in failure.message
-    assert len(fakes.requests) == 2
+EMPTY: list[list[Item]] = [
+    [],
+    [Text(" ")],
+    [Text("\n\n"), Text("\t \u00a0\n")],
+    [Text("\u200b\u2060\n\x00")],
+    [Reasoning("I wonder.")],
+    [Reasoning("I wonder."), Text("\n")],
+    [ServerToolSearch("sea", [SearchResult("https://a.example", "A")])],
+    [ServerToolSearch("sea", [SearchResult("https://a.example", "A")]), Text(" \n")],
+]
 
 
-async def test_reasoning_alone_is_an_empty_answer_and_was_shown_already(
+async def test_an_answer_that_says_nothing_is_an_error_with_a_name(
     chat: Conversation, fakes: FakeProviders
 ) -> None:
-    fakes.script("*", Turn([Reasoning("I wonder.")]))
-    failure = (await failed(chat)).error
-    assert (failure.kind, failure.retryable) == ("generic", False)
-    assert len(fakes.requests) == 1
+    fakes.script("*", Script([Turn(items) for items in EMPTY], repeat=True))
+    for items in EMPTY:
+        failure = await failed(chat)
+        assert (failure.error.kind, failure.error.retryable) == ("generic", False), items
+        assert "empty answer" in failure.error.message, items
+        assert failure.once, "another attempt may say more"
+    assert len(fakes.requests) == len(EMPTY), "whoever asks again says so"
+    assert not fakes.refused
 
 
 @pytest.mark.parametrize(

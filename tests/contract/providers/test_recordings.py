@@ -1,6 +1,7 @@
-"""Recorded traffic of real providers, replayed: where `STEERSMAN_CASSETTES` says that it lies.
+"""Recorded traffic of real providers, replayed: next to the repository, or somewhere else.
 
-Beside that folder there is `replay/replay_server.py`, which answers with it.
+The recordings are no part of the repository; without them these tests are skipped. Beside their
+folder there is `replay/replay_server.py`, which answers with them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from fakes.script import Kind
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import StopReason, Usage
 
-CASSETTES: Final = Path(os.environ.get("STEERSMAN_CASSETTES") or "not-given")
+NEXT_TO_US: Final = Path(__file__).parents[4] / "shared" / "cassettes"
+CASSETTES: Final = Path(os.environ.get("STEERSMAN_CASSETTES") or NEXT_TO_US)
 SERVER: Final = CASSETTES.parent / "replay" / "replay_server.py"
 
 KINDS: Final[dict[str, Kind]] = {
@@ -43,8 +45,8 @@ STOPS: Final[dict[str, StopReason]] = {
 
 
 def recordings() -> Iterator[Any]:
-    if not (CASSETTES / "expected.json").exists():
-        reason = "STEERSMAN_CASSETTES does not say where recordings are"
+    if not ((CASSETTES / "expected.json").exists() and SERVER.exists()):
+        reason = "no recorded traffic: neither next to the repository nor at STEERSMAN_CASSETTES"
         yield pytest.param("none", marks=pytest.mark.skip(reason=reason))
         return
     expected = msgspec.json.decode((CASSETTES / "expected.json").read_bytes())["cassettes"]

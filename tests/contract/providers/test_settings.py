@@ -22,7 +22,8 @@ from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.ids import MessageId, ModelName
-from steersman_contracts.model_options import EFFORTS, Effort, ModelSettings, parse_settings
+from steersman_contracts.model_options import EFFORTS, Effort, ModelSettings
+from steersman_contracts.option_rules import parse_settings
 from steersman_contracts.parts import (
     JsonObject,
     ProviderMetadata,
@@ -132,13 +133,13 @@ async def test_what_an_api_does_not_take_is_said_once(
     model = msgspec.structs.replace(
         access("responses", fakes),
         name=ModelName("said/once"),
-        settings=ModelSettings(top_k=3, options={"logit_bias": {"1": 2}}),
+        settings=ModelSettings(top_k=3, presence_penalty=1.0),
     )
     with capture_logs() as logs:
         for _ in range(2):
             await Conversation(providers, model).say("hi")
     said = [entry["setting"] for entry in logs if entry["event"] == "setting.not_sent"]
-    assert said == ["top_k", "options.logit_bias"]
+    assert said == ["top_k", "presence_penalty"]
     assert not fakes.refused
 
 
@@ -219,76 +220,15 @@ def test_a_chat_may_ask_for_less_or_for_more_up_to_a_limit() -> None:
     assert body_of(model)["reasoning"] == {"effort": "low"}
 
 
-def test_every_option_of_openai_is_sent() -> None:
-    options = {
-        "include": ["file_search_call.results"],
-        "instructions": "First.",
-        "logprobs": True,
-        "top_logprobs": 3,
-        "max_tool_calls": 4,
-        "parallel_tool_calls": False,
-        "user": "u",
-        "reasoning_summary": "auto",
-        "max_completion_tokens": 77,
-        "text_verbosity": "low",
-        "store": True,
-        "metadata": {"a": "b"},
-        "prompt_cache_key": "key",
-        "safety_identifier": "s",
-        "service_tier": "flex",
-        "strict_json_schema": True,
-        "web_search_enabled": True,
-        "search_context_size": "high",
-        "allowed_domains": ["a.example"],
-    }
-    strict = ToolSpec(
-        "b",
-        "B",
-        {
-            "type": "object",
-            "properties": {"x": {"type": "string"}},
-            "required": ["x"],
-            "additionalProperties": False,
-        },
-        "p",
-    )
-    body = body_of(model_of("responses", options=options), tools=(strict, ADD))
-    for name in ("input", "model", "stream", "stream_options"):
-        del body[name]
-    assert [tool.get("strict") for tool in body.pop("tools")] == [False, True, None]
-    assert body == {
-        "store": True,
-        "include": [
-            "reasoning.encrypted_content",
-            "file_search_call.results",
-            "web_search_call.action.sources",
-            "message.output_text.logprobs",
-        ],
-        "max_output_tokens": 77,
-        "prompt_cache_key": "key",
-        "instructions": "First.\n\nBe brief.",
-        "top_logprobs": 3,
-        "max_tool_calls": 4,
-        "parallel_tool_calls": False,
-        "user": "u",
-        "metadata": {"a": "b"},
-        "safety_identifier": "s",
-        "service_tier": "flex",
-        "reasoning": {"summary": "auto"},
-        "text": {"verbosity": "low"},
-    }
-
-
-def test_every_option_of_a_compatible_server_is_sent() -> None:
+def test_a_compatible_server_gets_further_fields_and_the_effort_in_its_own_words() -> None:
     extra: JsonObject = {
         "provider": {"order": ["x"]},
         "reasoning": {"max_tokens": 5},
         "messages": [],
     }
-    options: JsonObject = {"user": "u", "parallel_tool_calls": True, "extra_body": extra}
     router = "https://openrouter.ai/api/v1"
+    options: JsonObject = {"extra_body": extra}
     body = body_of(model_of("chat", base_url=router, reasoning_effort="high", options=options))
-    assert (body["user"], body["parallel_tool_calls"]) == ("u", True)
     assert (body["provider"], body["reasoning"]) == ({"order": ["x"]}, {"max_tokens": 5})
     assert body["messages"], "there is no conversation without them"
     assert "reasoning_effort" not in body
@@ -299,43 +239,9 @@ def test_every_option_of_a_compatible_server_is_sent() -> None:
     assert written["reasoning_effort"] == "turbo"
 
 
-def test_every_option_of_anthropic_is_sent() -> None:
-    options = {
-        "thinking": "enabled",
-        "thinking_budget_tokens": 2000,
-        "thinking_display": "summarized",
-        "disable_parallel_tool_use": True,
-        "web_search_enabled": True,
-        "blocked_domains": ["bad.example"],
-        "beta_headers": ["one-2026-01-01", "two-2026-01-01"],
-    }
-    model = model_of("anthropic", options=options)
-    body = body_of(model)
-    assert body["thinking"] == {
-        "type": "enabled",
-        "budget_tokens": 2000,
-        "display": "summarized",
-    }
-    assert body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
-    assert body["tools"][-1] == {
-        "type": "web_search_20250305",
-        "name": "web_search",
-        "blocked_domains": ["bad.example"],
-    }
+def test_features_of_anthropic_are_asked_for_by_header() -> None:
+    model = model_of("anthropic", options={"beta_headers": ["one-2026-01-01", "two-2026-01-01"]})
     assert anthropic_request.betas(model) == ("one-2026-01-01", "two-2026-01-01")
-
-
-def test_every_option_of_google_is_sent() -> None:
-    harm = {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}
-    body = body_of(
-        model_of("gemini", options={"safety_settings": [harm], "web_search_enabled": True})
-    )
-    assert body["safetySettings"] == [harm]
-    assert body["tools"][-1] == {"googleSearch": {}}
-    assert body["toolConfig"] == {"includeServerSideToolInvocations": True}
-    cached = body_of(model_of("gemini", options={"cached_content": "cachedContents/1"}))
-    assert cached["cachedContent"] == "cachedContents/1"
-    assert not {"tools", "systemInstruction"} & cached.keys()
 
 
 def test_search_beside_tools_is_left_out_where_google_cannot_have_both() -> None:
@@ -461,8 +367,7 @@ async def test_a_search_of_the_provider_stays_in_its_place_and_goes_back(
     ]
     urls = [part.url for part in step.parts if isinstance(part, SourcePart)]
     assert urls == ["https://a.example", "https://b.example"]
-    if kind != "gemini":  # Google names its sources at the end of the answer
-        assert isinstance(step.parts[3], SourcePart)
+    assert isinstance(step.parts[3], SourcePart)
     assert [call.tool for call in step.calls] == ["add"]
     assert not fakes.refused
     names = [tool.name for tool in fakes.requests[0].view.tools]
@@ -514,6 +419,9 @@ def test_a_running_turn_without_thinking_goes_on_without_it() -> None:
     )
     running = anthropic_request.to_request(StepRequest(CHAT, model, "", history, (ADD,)))
     assert "thinking" not in running
+    told = (*history, Message(MessageId(4), Role.SYSTEM, (TextPart("Be kind."),), 4, NOW))
+    still = anthropic_request.to_request(StepRequest(CHAT, model, "", told, (ADD,)))
+    assert "thinking" not in still, "an instruction does not end a turn"
     later = (
         *history,
         Message(MessageId(4), Role.ASSISTANT, (TextPart("2"),), 4, NOW),

@@ -42,6 +42,14 @@ async def test_a_desktop_is_started_seen_recorded_and_goes_with_its_chat(
     assert started[:2] == ["state    ready", "size     640x480"]
     await say("screenshot", chat, str(tmp_path / "screen.png"))
     assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "in.txt").write_text("from the workspace")
+    assert await say("put", chat, str(tmp_path / "in.txt"), "a b.txt") == ["18 bytes"]
+    assert await say("files", chat) == ["          18  a b.txt"]
+    await say("get", chat, "a b.txt", str(tmp_path / "out.txt"))
+    assert (tmp_path / "out.txt").read_text() == "from the workspace"
+    assert await say("server", chat) == ["none"]
+    refused = await run(env, "desktop", "server", chat, "--use", "127.0.0.1:22")
+    assert (refused.code, "does not allow the VNC server" in refused.err) == (1, True)
     (recording,) = await say("recordings", "start", chat)
     async with asyncio.timeout(60):
         # Nobody announces a picture.

@@ -20,8 +20,9 @@ from steersman.embedded.nats import NatsServer
 from steersman_chatloop.offers import NOT_BELOW_A_PLAN
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, Role, Status
-from steersman_contracts.parts import JsonObject, JsonPart, TextPart, ToolResultPart
+from steersman_contracts.parts import FilePart, JsonObject, JsonPart, TextPart, ToolResultPart
 from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc.desktop_chats import FIND_DESKTOP, DesktopOf, FindDesktop
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_contracts.terms import LimitReached, TurnLimits
 
@@ -265,6 +266,61 @@ async def test_the_kind_of_an_agent_decides_about_its_tools(
     assert offered == {"explore": ["look"], "general": ["drop", "look"]}
     called = [tool_host.called.get_nowait().tool for _ in range(tool_host.called.qsize())]
     assert sorted(called) == ["drop", "look", "look"]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_agent_on_a_desktop_may_share_it_and_shows_at_its_end_what_it_saw(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    screen = FilePart("image/png", "screen-2x2-d.png", data=b"what it saw last")
+
+    async def look(_: CallTool) -> CallResult:
+        return CallResult((TextPart("This is the screen."), screen))
+
+    tool_host.tools["computer"] = look
+
+    def answered(view: RequestView) -> list[str]:
+        # Not by steps: a picture goes to this provider as a message of a person.
+        return [result.text for message in view.messages for result in message.results]
+
+    def parent(view: RequestView) -> Turn:
+        found = answered(view)
+        if not found:
+            wanted: dict[str, object] = {
+                "prompt": "look",
+                "model": "chat/child",
+                "share_desktop": True,
+            }
+            kinds = ("general", "computer_use")
+            return Turn([ToolCall("spawn_agent", wanted | {"type": kind}) for kind in kinds])
+        if len(found) == 2:
+            (agent_id,) = (json.loads(text)["agent_id"] for text in found if text[0] == "{")
+            return Turn([ToolCall("wait_agent", {"agent_ids": [agent_id]})])
+        return Turn([Text("done")])
+
+    def child(view: RequestView) -> Turn:
+        if not answered(view):
+            return Turn([ToolCall("computer", {"action": "screenshot"})])
+        return Turn([Text("I saw it")])
+
+    fakes.script("parent", parent)
+    fakes.script("child", child)
+    await models.add("chat", "child")
+    chat = await store.create("go", model=await models.add("chat", "parent"))
+    await store.at_rest(chat.id)
+
+    refused, _, reports = await results(store, chat)
+    (agent,) = await agents_of(store, chat)
+    found = await store.rpc.call(FIND_DESKTOP, FindDesktop(agent.id))
+    assert "uses no desktop" in error(refused)
+    told, seen = reports.content
+    assert isinstance(told, JsonPart)
+    assert told.value["agents"][0]["report"] == "I saw it"
+    assert isinstance(seen, FilePart)
+    assert seen.data == screen.data
+    assert found == DesktopOf(chat.id, (chat.id,), "computer_use")
+    prompt = next(r.view.system for r in fakes.requests if r.model == "child")
+    assert "Begin with a screenshot" in prompt
 
 
 @pytest.mark.usefixtures("chatloops")

@@ -8,7 +8,18 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from fakes import FakeProviders, HttpError, Reasoning, Script, StreamError, Text, ToolCall, Turn
+from fakes import (
+    FakeProviders,
+    HttpError,
+    Reasoning,
+    Script,
+    SearchResult,
+    ServerToolSearch,
+    StreamError,
+    Text,
+    ToolCall,
+    Turn,
+)
 from support.chat_driver import StoreDriver, assistant, words_of
 from support.chatloop import KINDS, ModelSetup, ToolHost, said
 from support.databases import expire_leases
@@ -170,9 +181,34 @@ async def test_a_failure_in_the_middle_is_retried_and_leaves_no_trace(
 
     assert isinstance(retry, events.RetryScheduled)
     assert (retry.attempt, retry.delay_ms, retry.kind) == (1, 1000, "overloaded")
-    assert [words_of(m) for m in await store.messages(chat.id)] == ["hello", WORDS]
+    said, answer = await store.messages(chat.id)
+    assert [words_of(said), words_of(answer)] == ["hello", WORDS]
+    assert said.response_id is None
+    assert (answer.response_id or "").startswith("msg_"), "the provider's own name of the answer"
     await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     attempts = [e.attempt for e in store.log.of(chat.id) if isinstance(e, events.AttemptStarted)]
+    assert attempts == [1, 2]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_an_empty_answer_is_asked_for_once_more_and_people_are_told(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    searched = ServerToolSearch("sea", [SearchResult("https://a.example", "A")])
+    fakes.script("m", Script([Turn([searched, Text("\n")])], repeat=True))
+    chat = await store.create("hello", model=await models.add("anthropic", "m"))
+
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_error is not None
+    assert (rested.last_error.kind, rested.last_error.retryable) == ("generic", False)
+    assert "empty answer" in rested.last_error.message
+    assert len(fakes.requests) == 2
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="error")
+    log = store.log.of(chat.id)
+    told = [e for e in log if isinstance(e, events.RetryScheduled)]
+    assert [(e.attempt, e.delay_ms, e.kind) for e in told] == [(1, 0, "generic")]
+    attempts = [e.attempt for e in log if isinstance(e, events.AttemptStarted)]
     assert attempts == [1, 2]
 
 

@@ -81,7 +81,12 @@ async def desktop(
     nats: NatsServer, shared_dir: Path, uid_base: int
 ) -> AsyncGenerator[RunningDesktop]:
     """One for all tests that leave it alone: each has a chat of its own."""
-    async with running_desktop(nats.url(), run_dir=str(shared_dir), uid_base=uid_base) as service:
+    async with running_desktop(
+        nats.url(),
+        run_dir=str(shared_dir),
+        uid_base=uid_base,
+        agent_idle_s=3600,  # no test is to depend on how fast the machine is
+    ) as service:
         yield service
 
 

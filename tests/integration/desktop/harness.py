@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ import uvicorn
 from litestar import Litestar
 
 from steersman_contracts import desktop as actions
+from steersman_contracts.chats import AgentKind
 from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc import Actor, desktop_chats
 from steersman_contracts.rpc import desktop as rpc
 from steersman_desktop.app import create_app
 from steersman_desktop.desktops import Desktops
 from steersman_desktop.settings import Settings
 from steersman_runtime.nats_client import close, connect
-from steersman_runtime.rpc import RpcClient
+from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, listening_socket
 from steersman_runtime.settings import Secret
 
@@ -54,9 +55,53 @@ class _Server(uvicorn.Server):
 
 
 @dataclass
+class ChatBook:
+    """What the store knows of chats and their desktops; of those not in here: nothing special."""
+
+    desktops: dict[ChatId, desktop_chats.DesktopOf] = field(
+        default_factory=dict[ChatId, desktop_chats.DesktopOf]
+    )
+    servers: dict[ChatId, desktop_chats.ServerSecret] = field(
+        default_factory=dict[ChatId, desktop_chats.ServerSecret]
+    )
+
+    def share(self, agent: ChatId, *above: ChatId, kind: AgentKind = "computer_use") -> None:
+        """Let an agent use the desktop of the last of the chats above it."""
+        owner = above[-1] if above else agent
+        self.desktops[agent] = desktop_chats.DesktopOf(owner, above, kind)
+
+    async def find(self, request: desktop_chats.FindDesktop) -> desktop_chats.DesktopOf:
+        chat_id = request.chat_id
+        server = self.servers.get(chat_id, desktop_chats.ServerSecret(""))
+        default = desktop_chats.DesktopOf(chat_id, server=server.address)
+        return self.desktops.get(chat_id, default)
+
+    async def server(self, request: desktop_chats.ReadServer) -> desktop_chats.ServerSecret:
+        return self.servers.get(request.chat_id, desktop_chats.ServerSecret(""))
+
+
+@asynccontextmanager
+async def store_of(nats_url: str, chats: ChatBook) -> AsyncGenerator[None]:
+    """What the store answers the desktop service, on the wire."""
+    client = await connect(
+        nats_url, name="store", inbox_prefix="_INBOX_store", on_closed=lambda: None
+    )
+    try:
+        server = RpcServer(client, "store", version="0.0.0")
+        server.add(desktop_chats.FIND_DESKTOP, chats.find)
+        server.add(desktop_chats.READ_SERVER, chats.server)
+        await server.start()
+        yield
+        await server.drain(5.0)
+    finally:
+        await close(client)
+
+
+@dataclass
 class RunningDesktop:
     app: Litestar
     runtime: Runtime
+    chats: ChatBook
 
     @property
     def service(self) -> Desktops:
@@ -65,7 +110,8 @@ class RunningDesktop:
 
 @asynccontextmanager
 async def running_desktop(nats_url: str, **changes: Any) -> AsyncGenerator[RunningDesktop]:
-    """The service in the test's own process, with its HTTP server."""
+    """The service in the test's own process, with its HTTP server, and what it asks of a store."""
+    chats = ChatBook()
     settings = Settings(nats_url=Secret(nats_url), **changes)
     runtime = Runtime("desktop", settings)
     sock = listening_socket("127.0.0.1:0")
@@ -83,9 +129,10 @@ async def running_desktop(nats_url: str, **changes: Any) -> AsyncGenerator[Runni
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            await server.up.wait()
-        yield RunningDesktop(app, runtime)
+        async with store_of(nats_url, chats):
+            async with asyncio.timeout(PATIENCE_S):
+                await server.up.wait()
+            yield RunningDesktop(app, runtime, chats)
     finally:
         runtime.begin_stop()
         server.should_exit = True

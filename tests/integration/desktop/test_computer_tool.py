@@ -12,7 +12,7 @@ from integration.tools.host import Caller, new_chat, text_of, tools_service
 
 import steersman_plugin_computer
 from steersman.embedded.nats import NatsServer
-from steersman_contracts.parts import FilePart
+from steersman_contracts.parts import FilePart, JsonPart
 from steersman_contracts.rpc.tools import CallResult
 from steersman_runtime.nats_client import close, connect
 from steersman_tools.plugins import PluginSource
@@ -22,6 +22,11 @@ SOURCE = PluginSource("computer", "1", lambda: steersman_plugin_computer)
 
 def pictures(result: CallResult) -> list[FilePart]:
     return [part for part in result.content if isinstance(part, FilePart)]
+
+
+def json_of(result: CallResult) -> Any:
+    (part,) = (part for part in result.content if isinstance(part, JsonPart))
+    return part.value
 
 
 async def until_still(caller: Caller) -> CallResult:
@@ -66,6 +71,56 @@ async def test_a_model_sees_and_uses_the_desktop(
     assert text_of(outside) == "coordinate: x is 1280, and the screen has x from 0 to 1279"
     assert missing.is_error
     assert text_of(missing) == "text is missing; it must be text of 1 to 10000 characters"
+
+
+@needs_xvnc
+async def test_files_go_from_the_workspace_to_the_desktop_and_back(
+    desktop: RunningDesktop, nats: NatsServer, tmp_path: Path
+) -> None:
+    client = await connect(
+        nats.url(), name="loop", inbox_prefix="_INBOX_loop", on_closed=lambda: None
+    )
+    settings: dict[str, Any] = {"workspaces_dir": str(tmp_path), "ledger": "memory"}
+    async with tools_service(nats.url(), [SOURCE], settings):
+        caller = Caller(client, new_chat())
+        missing = await caller.call("copy_to_desktop", {"path": "data/in.bin"})
+        (workspace,) = tmp_path.rglob(caller.chat_id)  # noqa: ASYNC240  # one small folder
+        (workspace / "data").mkdir()
+        content = bytes(range(256)) * 2000  # two pieces
+        (workspace / "data/in.bin").write_bytes(content)
+        (workspace / "secret").symlink_to("/etc/passwd")
+
+        put = await caller.call("copy_to_desktop", {"path": "data/in.bin"})
+        linked = await caller.call("copy_to_desktop", {"path": "secret"})
+        home = desktop.service.sessions[caller.chat_id].folder() / "home"
+        here = home / "Downloads"
+        arrived = (here / "in.bin").read_bytes(), (here / "in.bin").stat().st_uid
+        owner = home.stat().st_uid
+        # What programs on the desktop put there.
+        (here / "in.bin").rename(here / "out.bin")
+        (here / "trap").symlink_to("/etc/passwd")
+        listed = await caller.call("copy_from_desktop", {})
+        back = await caller.call("copy_from_desktop", {"path": "out.bin", "to": "result/out.bin"})
+        trapped = await caller.call("copy_from_desktop", {"path": "trap"})
+        outside = await caller.call("copy_from_desktop", {"path": "../.icewm/menu"})
+        here.rename(home / "elsewhere")
+        here.symlink_to("/etc")
+        led = await caller.call("copy_from_desktop", {"path": "passwd"})
+        wrote = await caller.call("copy_to_desktop", {"path": "data/in.bin"})
+        await DesktopCaller(caller.rpc, caller.chat_id).stop()
+    await close(client)
+
+    assert missing.is_error
+    assert json_of(put) == {"path": "~/Downloads/in.bin", "size": len(content)}
+    assert arrived == (content, owner)
+    assert json_of(listed)["files"] == [
+        {"name": "out.bin", "kind": "file", "size": len(content)},
+        {"name": "trap", "kind": "link", "size": None},
+    ]
+    assert json_of(back) == {"path": "result/out.bin", "size": len(content)}
+    assert (workspace / "result/out.bin").read_bytes() == content
+    assert [result.is_error for result in (linked, trapped, outside, led, wrote)] == [True] * 5
+    assert not (Path("/etc") / "in.bin").exists()  # one look
 
 
 async def test_without_a_desktop_service_the_call_says_so(

@@ -27,7 +27,7 @@ from steersman_contracts import desktop as actions
 from steersman_contracts import subjects
 from steersman_contracts.errors import Conflict, Forbidden
 from steersman_contracts.events import DesktopControlChanged
-from steersman_desktop.session import CANCELLED, TAKEN
+from steersman_desktop.acting import CANCELLED, TAKEN
 from steersman_runtime.jetstream import StoredMessage, read_subject
 from steersman_runtime.nats_client import close, connect
 

@@ -19,6 +19,7 @@ from integration.desktop.harness import (
     calling,
     needs_xvnc,
     processes_of,
+    until,
     until_gone,
 )
 from prometheus_client import REGISTRY
@@ -27,6 +28,7 @@ from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
 from steersman_contracts.errors import DesktopUnavailable, InvalidRequest, TooManyRequests
 from steersman_desktop.app import create_app
+from steersman_desktop.machine import LocalMachine
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.settings import Settings
 from steersman_runtime.service import Runtime
@@ -133,6 +135,15 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
     await caller.start()
     await caller.act(LOOK)
     before = replaced()
+    # A window manager that dies is replaced, and nobody notices.
+    (manager,) = (pid for pid in processes_of(shared_dir) if "icewm" in _command(pid))
+    os.kill(manager, 9)
+    session = desktop.service.sessions[caller.chat_id]
+    machine = session.machine
+    assert isinstance(machine, LocalMachine)
+    await until(lambda: machine.processes[-1].pid != manager and machine.processes[-1].running)
+    assert not (await caller.act(actions.PressKeys("a"))).is_error
+    assert (await caller.get()).generation == 1
     holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
     await acting(desktop, caller)
 

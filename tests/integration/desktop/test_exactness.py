@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
+from dataclasses import dataclass
 
 import pytest
-from integration.desktop.harness import Caller, RunningDesktop, needs_xvnc
+import pytest_asyncio
+from integration.desktop.harness import ANN, Caller, RunningDesktop, needs_xvnc
 from integration.desktop.page import Events, Sink, browsing, needs_chromium
 
 from steersman_contracts import desktop as actions
 from steersman_contracts.desktop import Action, scaled
+from steersman_contracts.rpc.desktop import RESIZE_DESKTOP, Desktop, ResizeDesktop
+from steersman_runtime.rpc import RpcClient
 
 pytestmark = [needs_xvnc, needs_chromium, pytest.mark.timeout(180)]
 
 CHARACTERS = int(os.environ.get("STEERSMAN_TEST_CHARACTERS", "2000"))
 """As many show the same as the 10,000 that are allowed, and take a fifth of the time."""
 KEYS = ("keydown", "keyup")
+SIZES = ((3840, 2160), (1920, 1080), (1280, 800))
+"""The screen begins with the largest, which the window then always covers."""
 ALPHABETS = (
     "абвгдежзийклмнопрстуфхцчшщъыьэюяЁЖЩ",
     "éèêëàâäôöûüçñßÀÉÖÜ¿¡£€",
@@ -58,40 +64,64 @@ def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (3840, 2160)])
-async def test_clicks_land_on_the_pixel(
-    desktop: RunningDesktop, caller: Caller, size: tuple[int, int]
-) -> None:
-    state = await caller.start(size)
+@dataclass
+class Stage:
+    """A desktop with the page, whose size may change."""
+
+    caller: Caller
+    sink: Sink
+
+    async def become(self, size: tuple[int, int]) -> Desktop:
+        """Give the screen a size, and wait until the browser knows it."""
+        before = await self.caller.get()
+        if (before.width, before.height) == size:
+            return before
+        request = ResizeDesktop(ANN, self.caller.chat_id, *size)
+        state = await self.caller.rpc.call(RESIZE_DESKTOP, request)
+        # The window stays as it is, at the upper left: its pixels are those of the screen.
+        await self.sink.until(lambda event: tuple(event.get("screen", ())) == size)
+        return state
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stage(desktop: RunningDesktop, rpc: RpcClient) -> AsyncGenerator[Stage]:
+    """One browser for all of them: its start costs more than what is proved with it."""
+    caller = Caller(rpc)
+    await caller.start(SIZES[0])
+    async with browsing(desktop.service.sessions[caller.chat_id], caller) as sink:
+        yield Stage(caller, sink)
+    await caller.stop()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_clicks_land_on_the_pixel(stage: Stage, size: tuple[int, int]) -> None:
+    state = await stage.become(size)
     shown = state.declared_width, state.declared_height
     corners = [(0, 0), (shown[0] - 1, 0), (0, shown[1] - 1), (shown[0] - 1, shown[1] - 1)]
     dice = random.Random(3)
     inside = (dice.randrange(shown[0]), dice.randrange(shown[1]))
 
-    async with browsing(desktop.service.sessions[caller.chat_id], caller) as sink:
-        for point in (*corners, inside):
-            click = actions.Click(coordinate=point)
-            seen = await does(sink, caller, click, ("mousedown",), 1)
-            found = [(event["x"], event["y"]) for event in seen]
-            assert (point, found) == (point, [scaled(point, shown, size)])
-            assert scaled(found[0], size, shown) == point
+    for point in (*corners, inside):
+        click = actions.Click(coordinate=point)
+        seen = await does(stage.sink, stage.caller, click, ("mousedown",), 1)
+        found = [(event["x"], event["y"]) for event in seen]
+        assert (point, found) == (point, [scaled(point, shown, size)])
+        assert scaled(found[0], size, shown) == point
 
 
-async def test_text_keys_and_buttons_arrive_as_they_were_asked_for(
-    desktop: RunningDesktop, caller: Caller
-) -> None:
-    await caller.start()
+async def test_text_keys_and_buttons_arrive_as_they_were_asked_for(stage: Stage) -> None:
+    await stage.become(SIZES[-1])
+    sink, caller = stage.sink, stage.caller
     text = mixed(CHARACTERS)
-    async with browsing(desktop.service.sessions[caller.chat_id], caller) as sink:
-        # A key before the first strange character must not decide how the browser reads that.
-        assert len(await does(sink, caller, actions.PressKeys("Home"), KEYS, 2)) == 2
-        reply = await caller.act(actions.TypeText(text))
-        assert not reply.is_error, reply.text
-        assert await sink.value(units(text)) == text
+    # A key before the first strange character must not decide how the browser reads that.
+    assert len(await does(sink, caller, actions.PressKeys("Home"), KEYS, 2)) == 2
+    reply = await caller.act(actions.TypeText(text))
+    assert not reply.is_error, reply.text
+    assert await sink.value(units(text)) == text
 
-        await sink.ask("clear", "clear")
-        await _keys(sink, caller)
-        await _buttons(sink, caller)
+    await sink.ask("clear", "clear")
+    await _keys(sink, caller)
+    await _buttons(sink, caller)
 
 
 async def _keys(sink: Sink, caller: Caller) -> None:

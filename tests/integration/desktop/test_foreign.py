@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from integration.desktop.harness import (
+    ANN,
     LOOK,
     PATIENCE_S,
     Caller,
@@ -19,7 +20,11 @@ from integration.desktop.harness import (
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
-from steersman_contracts.errors import TooManyRequests
+from steersman_contracts.errors import Forbidden, InvalidRequest, TooManyRequests, Unavailable
+from steersman_contracts.rpc import Nothing
+from steersman_contracts.rpc.desktop_chats import ServerSecret
+from steersman_contracts.rpc.desktop_files import LIST_FILES, ListFiles
+from steersman_contracts.rpc.desktop_servers import CHECK_SERVER, CheckServer
 from steersman_desktop.vnc_auth import answer
 from steersman_runtime.settings import Secret
 
@@ -38,15 +43,17 @@ def test_the_answer_to_a_challenge_is_that_of_every_vnc_program() -> None:
 
 
 @asynccontextmanager
-async def server(folder: Path) -> AsyncGenerator[str]:
-    """An Xvnc that wants a password, on a Unix socket."""
+async def server(folder: Path, *, tcp: bool = False) -> AsyncGenerator[str]:
+    """An Xvnc that wants a password, on a Unix socket or at the port that belongs to its number."""
+    socket = ("-rfbport", "-1", "-rfbunixpath", str(folder / "rfb"))
     password = folder / "passwd"
     encrypted = answer(PASSWORD.encode().ljust(8, b"\0") * 2, _FILE_KEY)
     password.write_bytes(encrypted[:8])
     ours, its = os.pipe()
     process = await asyncio.create_subprocess_exec(
         "Xvnc",
-        *("-displayfd", str(its), "-rfbport", "-1", "-rfbunixpath", str(folder / "rfb")),
+        *("-displayfd", str(its)),
+        *(("-interface", "127.0.0.1") if tcp else socket),
         *("-SecurityTypes", "VncAuth", "-PasswordFile", str(password)),
         *("-geometry", "640x480", "-depth", "24", "-nolisten", "tcp"),
         pass_fds=[its],
@@ -55,8 +62,8 @@ async def server(folder: Path) -> AsyncGenerator[str]:
     os.close(its)
     try:
         async with asyncio.timeout(PATIENCE_S):
-            assert (await asyncio.to_thread(os.read, ours, 10)).strip().isdigit()
-        yield f"unix:{folder / 'rfb'}"
+            number = int(await asyncio.to_thread(os.read, ours, 10))
+        yield f"127.0.0.1:{5900 + number}" if tcp else f"unix:{folder / 'rfb'}"
     finally:
         os.close(ours)
         process.terminate()
@@ -107,3 +114,40 @@ async def test_a_wrong_password_is_said(
 
     assert refused.is_error
     assert refused.text.startswith("the VNC server refused: ")
+
+
+async def test_a_chat_may_have_a_server_that_the_administrator_allows(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    async with (
+        server(run_dir, tcp=True) as local,
+        alone(own_nats.url(), run_dir, own_uid_base, vnc_allowed="127.0.0.1/32") as (desktop, rpc),
+    ):
+        caller, wrong, forbidden = Caller(rpc), Caller(rpc), Caller(rpc)
+        desktop.chats.servers |= {
+            caller.chat_id: ServerSecret(local, PASSWORD),
+            wrong.chat_id: ServerSecret(local, "no"),
+            forbidden.chat_id: ServerSecret("127.0.0.1:22"),
+        }
+        state = await caller.start()
+        await caller.act(actions.MouseMove((9, 8)))
+        where = await caller.act(actions.CursorPosition())
+        own = await Caller(rpc).start((640, 480))
+        failed = [await each.act(LOOK) for each in (wrong, forbidden)]
+        reasons = [(await each.get()).reason for each in (wrong, forbidden)]
+        with pytest.raises(Unavailable, match="takes and gives no files"):
+            await rpc.call(LIST_FILES, ListFiles(ANN, caller.chat_id))
+        check = CheckServer(ANN, caller.chat_id, local)
+        assert await rpc.call(CHECK_SERVER, check) == Nothing()
+        for address, refusal in (("127.0.0.1:22", Forbidden), ("unix:/tmp/x", InvalidRequest)):
+            with pytest.raises(refusal):
+                await rpc.call(CHECK_SERVER, CheckServer(ANN, caller.chat_id, address))
+
+    assert (state.state, state.width, state.height) == ("ready", 640, 480)
+    assert where.text == "X=9,Y=8"
+    assert own.state == "ready"
+    assert [reply.is_error for reply in failed] == [True, True]
+    assert [reply.text for reply in failed] == reasons
+    assert reasons[0].startswith("the VNC server refused: ")
+    assert reasons[1].startswith("this deployment does not allow the VNC server 127.0.0.1:22; ")
+    assert not any(PASSWORD in reason for reason in reasons)

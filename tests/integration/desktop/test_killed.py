@@ -14,9 +14,11 @@ import pytest
 from integration.desktop.harness import (
     LOOK,
     Caller,
+    ChatBook,
     calling,
     needs_xvnc,
     processes_of,
+    store_of,
     until,
     until_gone,
 )
@@ -57,7 +59,7 @@ async def process(
 async def test_kill_9_in_the_middle_of_an_action(
     own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    async with calling(own_nats.url()) as rpc:
+    async with store_of(own_nats.url(), ChatBook()), calling(own_nats.url()) as rpc:
         caller = Caller(rpc)
         async with process(own_nats, run_dir, own_uid_base) as first:
             await caller.start((640, 480))

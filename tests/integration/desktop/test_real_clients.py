@@ -17,22 +17,19 @@ from socket import create_server
 from typing import Any, Final
 from urllib.parse import quote
 
-import httpx2
 import msgspec
 import pytest
 import websockets
 from integration.desktop.harness import (
     LOOK,
     PATIENCE_S,
-    Caller,
     RunningDesktop,
     needs_xvnc,
     processes_of,
     until,
 )
 from integration.desktop.page import PAGE_S, Sink, browsing, needs_chromium
-from integration.gateway.driver import RunningGateway, running_gateway
-from integration.gateway.stand_in import stand_in_store
+from integration.desktop.person import browser, opened
 from PIL import Image
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -41,44 +38,12 @@ from websockets.http11 import Request, Response
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
-from steersman_desktop.look import browser_command
 from steersman_runtime.rpc import RpcClient
 
 pytestmark = [needs_xvnc, pytest.mark.timeout(240)]
 NOVNC: Final = "@novnc/novnc@1.7.0"
 BLUE: Final = (0x0A, 0x64, 0xC8)
 """Of the page that `browsing` shows."""
-
-
-class Site:
-    """A chat with a desktop, and its owner at a gateway."""
-
-    def __init__(self, gateway: RunningGateway, ann: httpx2.AsyncClient, caller: Caller) -> None:
-        self._gateway = gateway
-        self.ann = ann
-        self.caller = caller
-        self.path = f"/api/v1/chats/{caller.chat_id}/desktop"
-
-    async def view(self) -> str:
-        """The address of a live view with control, good once."""
-        reply = await self.ann.post(f"{self.path}/ticket", json={"mode": "control"})
-        assert reply.status_code == 200, reply.text
-        base = self._gateway.address.replace("http", "ws")
-        return f"{base}{self.path}?ticket={quote(reply.json()['ticket'])}"
-
-
-@asynccontextmanager
-async def opened(nats: NatsServer, rpc: RpcClient, **settings: Any) -> AsyncGenerator[Site]:
-    async with (
-        stand_in_store(nats.url(), ("store", "tools")) as store,
-        running_gateway(nats.url(), **settings) as gateway,
-        gateway.client("token-ann") as ann,
-    ):
-        caller = Caller(rpc, store.add_chat(store.add_user("token-ann")))
-        try:
-            yield Site(gateway, ann, caller)
-        finally:
-            await caller.stop()
 
 
 # -- vncdotool ------------------------------------------------------------------------------------
@@ -177,68 +142,6 @@ async def novnc() -> dict[str, bytes]:
             for member in package
             if (file := package.extractfile(member)) is not None
         }
-
-
-class Browser:
-    """A headless Chromium, whose input is that of a person: trusted events."""
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._id = 0
-        self._page = ""
-
-    async def ask(self, method: str, **given: Any) -> dict[str, Any]:
-        self._id += 1
-        message: dict[str, Any] = {"id": self._id, "method": method, "params": given}
-        if self._page:
-            message["sessionId"] = self._page
-        await self._socket.send(msgspec.json.encode(message).decode())
-        async with asyncio.timeout(PAGE_S):
-            while True:
-                reply = msgspec.json.decode(await self._socket.recv(), type=dict[str, Any])
-                if reply.get("id") == self._id:
-                    assert "error" not in reply, reply
-                    return reply["result"]
-
-    async def show(self, url: str) -> None:
-        target = (await self.ask("Target.createTarget", url=url))["targetId"]
-        attached = await self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._page = attached["sessionId"]
-
-    async def click(self, x: float, y: float) -> None:
-        at: dict[str, Any] = {"x": x, "y": y}
-        await self.ask("Input.dispatchMouseEvent", type="mouseMoved", **at)
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
-
-
-@asynccontextmanager
-async def browser(folder: Path) -> AsyncGenerator[Browser]:
-    command = browser_command(sandbox=False)
-    assert command is not None
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={folder}"),
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        assert process.stderr is not None
-        async with asyncio.timeout(PAGE_S):
-            async for line in process.stderr:
-                _, found, address = line.decode().partition("DevTools listening on ")
-                if found:
-                    break
-            else:
-                raise AssertionError("the browser did not start")
-        draining = asyncio.create_task(process.stderr.read())  # or it would block one day
-        async with connect(address.strip(), proxy=None, max_size=None) as socket:
-            yield Browser(socket)
-        draining.cancel()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from steersman_contracts.subjects import (
     chat_events,
     chat_live,
     chat_work,
+    deputy,
     inbox,
     my_events,
     relay_nudge,
@@ -65,6 +66,7 @@ SUBJECTS = {
     "rpc store.desktop_chats": rpc("store", "desktop_chats.find_deleted"),
     "toolset beat": toolset_beat("some-set", "host-1"),
     "toolset call": toolset("some-set", "calls.run"),
+    "deputy": deputy("workspace-1", "calls.run"),
     "reload": TOOL_RELOADS,
     "rpc desktop": rpc("desktop", "sessions.open"),
     "rpc chatloop": rpc("chatloop", "providers.list_models"),
@@ -127,7 +129,9 @@ MAY_PUBLISH = {
         "rpc store.plugin_book",
         "rpc store.mcp_book",
         "rpc desktop",
+        "rpc tools.host",
         "toolset call",
+        "deputy",
         "reload",
     },
     "toolhost": {"toolset beat"},
@@ -214,6 +218,8 @@ async def test_who_may_publish_nothing_may_still_answer(guarded_nats: NatsServer
         as_user(guarded_nats, "gateway") as (gateway, _),
     ):
         await desktop.subscribe(rpc("desktop", "a.b"), cb=answer)
+        # The first PING of nats-py goes out ahead of the subscription, and proves nothing.
+        await desktop.flush()
         await desktop.flush()
         reply = await gateway.request(rpc("desktop", "a.b"), b"", timeout=30)
     assert reply.data == b"unavailable"

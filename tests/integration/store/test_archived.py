@@ -38,6 +38,7 @@ from steersman_contracts.rpc import (
     usage,
 )
 from steersman_contracts.rpc import chats as people
+from steersman_contracts.rpc import desktop_servers as vnc
 from steersman_contracts.rpc import mcp as servers
 from steersman_contracts.rpc import worker as work
 from steersman_contracts.rpc import workspace_book as book
@@ -61,6 +62,9 @@ READS: Final[dict[Method[Any, Any], str]] = dict.fromkeys(
         usage.GET_USAGE,
         agents.LOOK_AT_AGENTS,
         desktop_chats.FIND_DELETED,
+        desktop_chats.FIND_DESKTOP,
+        desktop_chats.READ_SERVER,
+        vnc.GET_SERVER,
         servers.SERVERS_OF_CHAT,
         book.FIND,
         work.LOAD_HISTORY,
@@ -115,6 +119,8 @@ def refused_requests(
         steering.PROPOSE_PLAN: steering.ProposePlan(chat_id, RUNNER, "call-1", "late"),
         steering.PAUSE_TURN: steering.PauseTurn(fence, LimitReached("steps", 1, 1), 60),
         policies.PUT: policies.PutPolicy(actor, "chat", (), chat_id),
+        vnc.PUT_SERVER: vnc.PutServer(actor, chat_id, "10.0.0.1:5900"),
+        vnc.DELETE_SERVER: vnc.OneServer(actor, chat_id),
         book.ATTACH: book.Attach(actor, chat_id),
         book.CLAIM: book.Claim("host-1", "plain", "local", {}, {}, chat_id=chat_id, actor=actor),
         agents.SPAWN_AGENT: agents.SpawnAgent(caller, call, "look"),

@@ -1,11 +1,17 @@
-"""The desktop service learns which chats are no more."""
+"""The desktop service learns which chats are no more, and what desktop is whose."""
 
 from __future__ import annotations
 
-from support.chat_driver import StoreDriver, assistant
+import asyncpg
+import pytest
+from support.agents import Family
+from support.chat_driver import StoreDriver, assistant, new_actor
 
+from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.events import ChatStatusChanged
 from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc import desktop_chats as rpc
+from steersman_contracts.rpc import desktop_servers as people
 from steersman_contracts.rpc.desktop_chats import FIND_DELETED, FindDeleted
 
 
@@ -25,3 +31,65 @@ async def test_only_chats_that_are_no_more_are_named(store: StoreDriver) -> None
     assert before.chat_ids == (never,)
     assert set(after.chat_ids) == {deleted.id, never}
     assert nothing.chat_ids == ()
+
+
+async def test_an_agent_that_shares_uses_the_desktop_above_and_a_detached_one_gets_its_own(
+    store: StoreDriver,
+) -> None:
+    family = await Family.begin(store)
+    parent = family.parent.id
+    own = await family.spawn(kind="computer_use")
+    shares = await family.spawn("s-2", kind="computer_use", share_desktop=True, detached=True)
+    with pytest.raises(InvalidRequest, match="uses no desktop"):
+        await family.spawn("s-3", share_desktop=True)
+
+    async def found(chat_id: ChatId) -> rpc.DesktopOf:
+        return await store.rpc.call(rpc.FIND_DESKTOP, rpc.FindDesktop(chat_id))
+
+    assert await found(parent) == rpc.DesktopOf(parent)
+    assert await found(own) == rpc.DesktopOf(own, agent_kind="computer_use")
+    assert await found(shares) == rpc.DesktopOf(parent, (parent,), "computer_use")
+    await store.finish(await store.fence(parent), assistant("done"))
+    await store.log.until(parent, ChatStatusChanged, outcome="completed")
+    await store.delete(parent)
+    assert await found(shares) == rpc.DesktopOf(shares, agent_kind="computer_use")
+
+
+async def test_a_password_goes_in_and_comes_out_for_the_desktop_service_alone(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat = (await store.create("one")).id
+    one = people.OneServer(store.actor, chat)
+
+    async def put(address: str, password: str | None) -> people.DesktopServer:
+        request = people.PutServer(store.actor, chat, address, password)
+        return await store.rpc.call(people.PUT_SERVER, request)
+
+    async def secret() -> rpc.ServerSecret:
+        return await store.rpc.call(rpc.READ_SERVER, rpc.ReadServer(chat))
+
+    assert await store.rpc.call(people.GET_SERVER, one) == people.DesktopServer()
+    assert await put("vnc.test:5901", "s3cret") == people.DesktopServer("vnc.test:5901", True)
+    assert await put("vnc.test:5901", None) == people.DesktopServer("vnc.test:5901", True)
+    with pytest.raises(InvalidRequest, match="its password again") as refused:
+        await put("evil.test:5901", None)
+    assert refused.value.details["field"] == "password"
+    assert await secret() == rpc.ServerSecret("vnc.test:5901", "s3cret")
+    connection = await asyncpg.connect(database_url)
+    try:
+        stored = await connection.fetchval("SELECT password FROM desktop_servers")
+        told = await connection.fetch("SELECT details::text FROM audit ORDER BY id")
+    finally:
+        await connection.close()
+    assert b"s3cret" not in stored
+    assert [row[0] for row in told] == ['{"address":"vnc.test:5901"}'] * 2
+    asked = await store.rpc.call(rpc.FIND_DESKTOP, rpc.FindDesktop(chat))
+    assert asked == rpc.DesktopOf(chat, server="vnc.test:5901")
+
+    stranger = await new_actor(database_url, "bob")
+    with pytest.raises(NotFound):
+        await store.rpc.call(people.GET_SERVER, people.OneServer(stranger, chat))
+    with pytest.raises(NotFound):
+        await store.rpc.call(people.PUT_SERVER, people.PutServer(stranger, chat, "vnc.test:5901"))
+    await store.rpc.call(people.DELETE_SERVER, one)
+    assert await secret() == rpc.ServerSecret("")

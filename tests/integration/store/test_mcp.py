@@ -10,6 +10,7 @@ import pytest
 from support.chat_driver import StoreDriver, new_actor, text
 
 from steersman_contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from steersman_contracts.events import ChatUpdated
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
@@ -261,3 +262,19 @@ async def test_the_owner_of_a_chat_knows_whether_it_has_tools_of_its_own(
     listed = await store.rpc.call(rpc.LIST_MCP_SERVERS, rpc.ListMcpServers(store.actor))
     assert listed.servers[0].problem == "it does not answer"
     assert (await change(store, server, name="Mine")).problem is None
+
+
+async def test_chats_forget_a_server_that_is_deleted(store: StoreDriver) -> None:
+    mine, other = await add(store, "mine", availability="default_off"), await add(store, "other")
+    both = people.CreateChat(store.actor, mcp_server_ids=(mine.id, other.id))
+    alone = people.CreateChat(store.actor, mcp_server_ids=(mine.id,))
+    chats = [(await store.rpc.call(people.CREATE, wanted)).chat for wanted in (both, alone)]
+
+    await store.rpc.call(rpc.DELETE_MCP_SERVER, rpc.DeleteMcpServer(store.actor, mine.id))
+
+    now = [await store.chat(chat.id) for chat in chats]
+    assert [chat.mcp_server_ids for chat in now] == [(other.id,), ()]
+    assert [await slugs_of(store, chat.id) for chat in chats] == [["other"], []]
+    told = await store.log.until(chats[0].id, ChatUpdated)
+    assert isinstance(told, ChatUpdated)
+    assert told.chat.mcp_server_ids == (other.id,)

@@ -165,3 +165,39 @@ async def test_a_sign_in_that_is_over_is_told_and_can_be_done_again(
     assert told.warnings == ("server 'mine': sign in again: steersman mcp login mine",)
     assert expired == "expired"
     assert text_of(again) == "alice"
+
+
+async def test_we_are_registered_once_until_nobody_knows_us_any_more(
+    start_tools: StartTools, people_of: StoreDriver, booked: str
+) -> None:
+    store = people_of
+    await start_tools(plugin(), toolset_patience_s=0.1)
+    async with sign_in_server() as there:
+        server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
+        await come_back(store, server)
+        await finish(store, store.actor, await come_back(store, server))
+        await finish(store, store.actor, await come_back(store, server))
+        (first,) = there.clients
+        connection = await asyncpg.connect(booked)
+        try:
+            kept = await connection.fetchval("SELECT string_agg(c::text, '') FROM mcp_clients c")
+        finally:
+            await connection.close()
+        secret = there.clients[first]["client_secret"]
+
+        back = await come_back(store, server)
+        there.clients.clear()
+        with pytest.raises(Conflict):
+            await finish(store, store.actor, back)
+        assert len(there.wrong) == 1  # it was asked by somebody whom it did not know
+        there.wrong.clear()
+        await finish(store, store.actor, await come_back(store, server))
+        (second,) = there.clients
+        await store.rpc.call(rpc.SIGN_OUT, rpc.SignOut(store.actor, server.id))
+        await finish(store, store.actor, await come_back(store, server))
+
+        assert first != second
+        assert len(there.clients) == 2
+        assert first in kept
+        assert secret not in kept
+        assert secret.encode().hex() not in kept

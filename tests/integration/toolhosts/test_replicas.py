@@ -321,3 +321,28 @@ async def test_a_host_that_is_killed_costs_one_result_and_nothing_runs_twice_tha
     assert (words(result), result.is_error) == (answer, runs == 1)
     assert len(book.read_text().split()) == runs
     assert await run(await new_toolbox(), chat, call) == [answer], "and so it stays"
+
+
+async def test_a_result_that_the_database_lost_with_its_last_moments_is_still_there(
+    start_tools: StartTools, new_toolbox: NewToolbox, booked: str
+) -> None:
+    counting = Counting()
+    source = plugin("p", tool(counting.count, arguments=Text))
+    await start_tools(source)
+    toolbox, chat, call = await new_toolbox(), new_chat(), ToolCallPart("c", "count", {"text": "t"})
+    first = await run(toolbox, chat, call)
+    connection = await asyncpg.connect(booked)
+    try:
+        # As after a crash: the reservation was on the disk before the tool began, the end was not.
+        lost = await connection.execute(
+            "UPDATE tool_calls SET state = 'running', result = NULL, finished_at = NULL"
+        )
+        await start_tools(source)
+        again = [await run(toolbox, chat, call) for _ in range(4)]
+        state = await connection.fetchval("SELECT state FROM tool_calls")
+    finally:
+        await connection.close()
+
+    assert lost == "UPDATE 1"
+    assert [first, *again] == [["t 1"]] * 5
+    assert state == "done"

@@ -15,10 +15,11 @@ from integration.tools.conftest import StartTools
 from integration.tools.host import ECHO, Caller, NoArguments, Text, new_chat, plugin, text_of, tool
 
 from steersman_contracts.errors import InvalidRequest
-from steersman_contracts.hooks import ToolContext, ToolResult
+from steersman_contracts.hooks import ToolContext, ToolResult, room_of
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
-from steersman_contracts.rpc.tools import CallProgress
+from steersman_contracts.rpc.tools import CALL_TOOL, CallProgress, CallResult, CallTool
+from steersman_runtime.rpc import last_reply
 from steersman_tools.context import INTERVAL_S
 
 
@@ -374,6 +375,26 @@ async def test_a_huge_result_is_cut_and_says_by_how_much(
     cut = int(text.split("[… ")[1].split(" bytes")[0])
     assert text.count("ä") * 2 + cut == 10_000_000
     assert text.endswith("[… 2 more parts left out …]")
+
+
+async def test_a_result_is_as_large_as_its_model_can_take(
+    start_tools: StartTools, caller: Caller
+) -> None:
+    told: list[int] = []
+
+    async def shout(context: ToolContext, _: NoArguments) -> ToolResult:
+        told.append(room_of(context, 0))
+        return ToolResult("x" * 1_000_000)
+
+    await start_tools(plugin("p", tool(shout, read_only=True)))
+    kept: list[int] = []
+    for room in (16_384, None, 200_000, 10_000_000):
+        request = CallTool(caller.chat_id, f"call-{room}", "shout", {}, result_bytes=room)
+        stream = caller.rpc.stream(CALL_TOOL, request, CallProgress)
+        kept.append(len(text_of(await last_reply(stream, CallResult, lambda _: None))))
+
+    assert told == [16_384, 68 << 10, 200_000, 256 << 10]
+    assert all(room - 128 < length <= room for room, length in zip(told, kept, strict=True))
 
 
 async def test_files_pass_up_to_a_limit(start_tools: StartTools, caller: Caller) -> None:

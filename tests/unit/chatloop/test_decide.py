@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman_chatloop.decide import (
+    RUNS_CALLS,
     CallModel,
     Compact,
     Compaction,
@@ -57,7 +59,11 @@ SAID = message(Role.ASSISTANT, TextPart("hello"), stop="end")
         ),
         ([USER, message(Role.ASSISTANT, HOSTED, stop="end")], FinishTurn("completed")),
         ([USER, message(Role.ASSISTANT, HOSTED, stop="pause")], CallModel()),
-        ([USER, message(Role.ASSISTANT, HOSTED, LOCAL)], RunTools((LOCAL,))),
+        (
+            [USER, message(Role.ASSISTANT, HOSTED, LOCAL, stop="tool-calls")],
+            RunTools((LOCAL,)),
+        ),
+        ([USER, message(Role.ASSISTANT, HOSTED, stop="tool-calls")], FinishTurn("completed")),
         ([USER, message(Role.ASSISTANT, LOCAL), message(Role.TOOL, RESULT)], CallModel()),
         (
             [USER, message(Role.ASSISTANT, LOCAL, stop="refusal")],
@@ -92,6 +98,28 @@ def test_a_turn_that_was_interrupted_does_not_go_on_by_itself_when_its_summary_h
     assert decide(history, steps=0, max_steps=10) == expected
 
 
+EVERY_STOP: tuple[StopReason | None, ...] = (*get_args(StopReason), None)
+
+
+def test_there_is_a_rule_for_every_reason_to_stop() -> None:
+    assert set(RUNS_CALLS) == set(EVERY_STOP)
+    assert {stop for stop, runs in RUNS_CALLS.items() if runs} == {"tool-calls", "pause"}
+
+
+@pytest.mark.parametrize("stop", EVERY_STOP)
+def test_a_turn_goes_on_only_with_a_local_call_and_a_reason_that_says_so(
+    stop: StopReason | None,
+) -> None:
+    with_call = decide([USER, message(Role.ASSISTANT, LOCAL, stop=stop)], steps=1, max_steps=10)
+    without = decide([USER, message(Role.ASSISTANT, HOSTED, stop=stop)], steps=1, max_steps=10)
+
+    if stop in ("tool-calls", "pause"):
+        assert with_call == RunTools((LOCAL,))
+    else:
+        assert with_call == FinishTurn("completed", (LOCAL,))
+    assert without == (CallModel() if stop == "pause" else FinishTurn("completed"))
+
+
 def test_a_turn_of_too_many_steps_ends_with_its_own_outcome() -> None:
     assert decide([USER], steps=10, max_steps=10) == FinishTurn("step_limit")
 
@@ -107,13 +135,14 @@ SOME_PARTS: list[Part] = [TextPart("x"), LOCAL, HOSTED, RESULT]
 parts = st.lists(st.sampled_from(SOME_PARTS), max_size=3)
 
 
-def made(role: Role, of: list[Part]) -> Message:
-    return message(role, *of)
+def made(role: Role, of: list[Part], stop: StopReason | None) -> Message:
+    return message(role, *of, stop=stop)
 
 
-@given(st.lists(st.builds(made, roles, parts), max_size=6))
+@given(st.lists(st.builds(made, roles, parts, st.sampled_from(EVERY_STOP)), max_size=6))
 def test_the_model_is_never_called_while_a_local_call_is_open(history: list[Message]) -> None:
     decision = decide(history, steps=0, max_steps=10)
 
     if history and history[-1].role is Role.ASSISTANT and LOCAL in history[-1].parts:
-        assert decision == RunTools((LOCAL,) * history[-1].parts.count(LOCAL))
+        calls = (LOCAL,) * history[-1].parts.count(LOCAL)
+        assert decision in (RunTools(calls), FinishTurn("completed", calls))

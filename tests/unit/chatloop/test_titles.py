@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from steersman_chatloop.titles import clean_title, title_request
 from steersman_contracts.ids import ChatId, ModelName
 from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
 
 
@@ -41,5 +43,10 @@ def test_a_title_is_asked_for_without_tools_or_options() -> None:
 
     assert request.tools == ()
     assert request.model.settings == ModelSettings()
+    older: JsonObject = {"use_responses_api": False}
+    settings = ModelSettings(options=older | {"user": "u"})
+    openai = msgspec.structs.replace(access, provider_type="openai-responses", settings=settings)
+    kept = title_request(ChatId("c"), openai, "hello").model.settings
+    assert kept == ModelSettings(options=older), "how the model is reached"
     assert (request.model.max_output_tokens, request.model.tools) == (2_000, False)
     assert len(request.messages) == 1

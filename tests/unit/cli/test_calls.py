@@ -151,6 +151,12 @@ CALLS: dict[str, Call] = {
     "actOnDesktop": lambda c: c.act_on_desktop(CHAT, DesktopActionBody("screenshot")),
     "takeDesktopControl": lambda c: c.take_desktop_control(CHAT, private=True),
     "returnDesktopControl": lambda c: c.return_desktop_control(CHAT),
+    "listDesktopFiles": lambda c: c.desktop_files(CHAT),
+    "downloadDesktopFile": lambda c: c.read_desktop_file(CHAT, "a&b/c d"),
+    "uploadDesktopFile": lambda c: c.put_desktop_file(CHAT, "a", b"x"),
+    "getDesktopServer": lambda c: c.desktop_server(CHAT),
+    "putDesktopServer": lambda c: c.put_desktop_server(CHAT, "vnc.test:5900", "x"),
+    "deleteDesktopServer": lambda c: c.delete_desktop_server(CHAT),
     "makeDesktopTicket": lambda c: c.make_desktop_ticket(CHAT),
     "listTemplates": lambda c: c.list_templates("x", page=2),
     "getTemplate": lambda c: c.get_template("default"),
@@ -318,3 +324,18 @@ async def test_a_watched_list_reads_the_chats_that_it_does_not_know() -> None:
         await views.aclose()
 
     assert seen == [{known.id}, {known.id, "other"}, {known.id, "other"}]
+
+
+async def test_a_path_with_a_query_keeps_it() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url.query, "ascii"))
+        return httpx2.Response(200, content=b"x")
+
+    async with client_of(answer) as client:
+        await client.download_workspace_file("w1", "a&b/c d")
+        await client.read_desktop_file(CHAT, "a&b/c d")
+        await client.download_recording(CHAT, "20260101T000000-00000000", "zip")
+
+    assert asked == ["path=a%26b%2Fc+d", "path=a%26b%2Fc+d", "format=zip"]

@@ -49,7 +49,13 @@ async def test_every_route_of_the_api_is_in_it(document: Document) -> None:
         for method in route.methods
         if method != "OPTIONS"
     }
-    hidden = {("/api/v1/openapi.json", "get"), ("/api/v1/docs", "get")}
+    desktop = "/api/v1/chats/{chat_id}/desktop"
+    hidden = {  # pages
+        ("/api/v1/openapi.json", "get"),
+        ("/api/v1/docs", "get"),
+        (f"{desktop}/viewer", "get"),
+        (f"{desktop}/recordings/{{recording_id}}/player", "get"),
+    }
 
     assert {(path, method) for path, method, _ in operations(document)} == routes - hidden
 

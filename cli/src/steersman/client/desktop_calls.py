@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from steersman.client.exchange import Exchange
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
     ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
+    DesktopServerBody,
     DesktopTicketBody,
     ResizeDesktopBody,
     StartDesktopBody,
     TakeControlBody,
 )
 from steersman_contracts.rpc.desktop import Clipboard, Desktop, DesktopTicket, ViewMode
+from steersman_contracts.rpc.desktop_files import FileList
 from steersman_contracts.rpc.desktop_recordings import (
     Recording,
     RecordingFormat,
     Recordings,
     Timeline,
 )
+from steersman_contracts.rpc.desktop_servers import DesktopServer
+from steersman_contracts.rpc.workspaces import FileEntry
 
 
 class DesktopCalls:
@@ -84,6 +90,36 @@ class DesktopCalls:
         path = f"/chats/{chat_id}/desktop/ticket"
         return await self._exchange.call("POST", path, DesktopTicket, DesktopTicketBody(mode))
 
+    async def desktop_server(self, chat_id: ChatId) -> DesktopServer:
+        """The VNC server that serves as the chat's desktop; without an address: none."""
+        return await self._exchange.get(f"/chats/{chat_id}/desktop/server", DesktopServer)
+
+    async def put_desktop_server(
+        self, chat_id: ChatId, address: str, password: str | None = None
+    ) -> DesktopServer:
+        """Let a VNC server (`host:port`) be the chat's desktop, from its next start on."""
+        body = DesktopServerBody(address, password)
+        path = f"/chats/{chat_id}/desktop/server"
+        return await self._exchange.call("PUT", path, DesktopServer, body, repeatable=True)
+
+    async def delete_desktop_server(self, chat_id: ChatId) -> None:
+        """Have a desktop of the deployment's own again."""
+        await self._exchange.delete(f"/chats/{chat_id}/desktop/server")
+
+    async def desktop_files(self, chat_id: ChatId) -> FileList:
+        """What is in the folder into which the browser on the desktop downloads."""
+        return await self._exchange.get(f"/chats/{chat_id}/desktop/files", FileList)
+
+    async def read_desktop_file(self, chat_id: ChatId, path: str) -> bytes:
+        """A file of that folder."""
+        return await self._exchange.read(_content(chat_id, path))
+
+    async def put_desktop_file(self, chat_id: ChatId, path: str, content: bytes) -> FileEntry:
+        """Make or replace a file in that folder."""
+        return await self._exchange.upload(
+            _content(chat_id, path), FileEntry, content, method="PUT"
+        )
+
     async def start_recording(self, chat_id: ChatId) -> Recording:
         """Record the desktop; a recording that runs goes on."""
         path = f"/chats/{chat_id}/desktop/recordings"
@@ -119,3 +155,7 @@ class DesktopCalls:
         """A recording that has ended: a video, or its pictures and marks as a zip file."""
         path = f"/chats/{chat_id}/desktop/recordings/{recording_id}/download"
         return await self._exchange.read(path if form is None else f"{path}?format={form}")
+
+
+def _content(chat_id: ChatId, path: str) -> str:
+    return f"/chats/{chat_id}/desktop/files/content?{urlencode({'path': path})}"

@@ -60,7 +60,9 @@ class Exchange:
         return self.http.build_request(
             method,
             path,
-            params={key: value for key, value in (query or {}).items() if value is not None},
+            # None and not {}, which would take away the query that the path may have.
+            params={key: value for key, value in (query or {}).items() if value is not None}
+            or None,
             content=None if body is None else msgspec.json.encode(body),
             headers=None if body is None else {"Content-Type": "application/json"},
         )

@@ -13,12 +13,17 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from steersman.command import Command
 from steersman.embedded.server import EmbeddedServer, NotStarted
 from steersman.ports import free_port
 from steersman.private import write_private
+from steersman_contracts.nkeys import account_key, signing_seed
 from steersman_contracts.subjects import (
+    CONNECTIONS,
     CONTROL_SUBJECTS,
+    DEPUTIES,
     DESKTOP_STREAM,
     DESKTOP_SUBJECTS,
     EVENT_STREAM,
@@ -176,8 +181,11 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             f"{ROOT}.tools.>",
             TOOLSET_CATALOGS,
             TOOLSET_CALLS,
+            DEPUTIES,
+            rpc_group("tools", "host"),
         ),
         subscribe=(
+            CONNECTIONS,
             _all_of("tools"),
             TOOL_CANCELS,
             TOOL_RELOADS,
@@ -230,7 +238,12 @@ class NatsPlan:
 
 
 def prepare(
-    home: Path, *, port: int, passwords: Mapping[str, str], ping_s: int = PING_S
+    home: Path,
+    *,
+    port: int,
+    passwords: Mapping[str, str],
+    ping_s: int = PING_S,
+    issuer: str = "",
 ) -> NatsPlan:
     """Write the configuration of a server on loopback.
 
@@ -239,10 +252,12 @@ def prepare(
         port: Where it listens.
         passwords: One for each of `USERS`; none at all turns authentication off.
         ping_s: Seconds between two looks at whether a client is still there.
+        issuer: Signs what connections from containers may do; empty lets none in.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     conf = home / "nats.conf"
-    write_private(conf, json.dumps(configuration(home, port, passwords, ping_s), indent=2))
+    settings = configuration(home, port, passwords, ping_s, issuer)
+    write_private(conf, json.dumps(settings, indent=2))
     command = Command(
         name="nats",
         argv=(str(binary()), "-c", str(conf)),
@@ -254,7 +269,11 @@ def prepare(
 
 
 def configuration(
-    home: Path, port: int, passwords: Mapping[str, str], ping_s: int = PING_S
+    home: Path,
+    port: int,
+    passwords: Mapping[str, str],
+    ping_s: int = PING_S,
+    issuer: str = "",
 ) -> Mapping[str, Json]:
     """The server's configuration; its format is a superset of JSON."""
     basis: dict[str, Json] = {
@@ -276,7 +295,9 @@ def configuration(
             "sync_interval": "5s",
         },
     }
-    return basis | _accounts(passwords) if passwords else basis
+    if not passwords:
+        return basis
+    return basis | _accounts(passwords) | (_callout(issuer) if issuer else {})
 
 
 def _accounts(passwords: Mapping[str, str]) -> dict[str, Json]:
@@ -292,6 +313,21 @@ def _accounts(passwords: Mapping[str, str]) -> dict[str, Json]:
         },
         "system_account": "SYS",
     }
+
+
+def _callout(issuer: str) -> dict[str, Json]:
+    """Ask the tools service about connections that show no user's name: those of containers."""
+    return {
+        "authorization": {
+            "auth_callout": {"issuer": issuer, "auth_users": list(USERS), "account": ACCOUNT}
+        }
+    }
+
+
+def issuer_of(secret: str) -> str:
+    """Who signs what connections from containers may do: the public half of the secret's key."""
+    key = Ed25519PrivateKey.from_private_bytes(signing_seed(secret))
+    return account_key(key.public_key().public_bytes_raw())
 
 
 def _rules(permissions: Permissions) -> Mapping[str, Json]:
@@ -342,6 +378,7 @@ class NatsServer(EmbeddedServer):
     Args:
         home: Where it stores; a temporary directory unless given.
         auth: Give each service its own user with its own rights, as in production.
+        issuer: Signs what connections from containers may do.
         ping_s: Seconds between two looks at whether a client is still there; two without an answer
             end its connection.
     """
@@ -349,9 +386,15 @@ class NatsServer(EmbeddedServer):
     name = "nats"
 
     def __init__(
-        self, home: Path | None = None, *, auth: bool = False, ping_s: int = PING_S
+        self,
+        home: Path | None = None,
+        *,
+        auth: bool = False,
+        ping_s: int = PING_S,
+        issuer: str = "",
     ) -> None:
         super().__init__(home)
+        self._issuer = issuer
         self._passwords = {user: new_password() for user in USERS} if auth else {}
         self._ping_s = ping_s
         self._plan: NatsPlan | None = None
@@ -383,7 +426,13 @@ class NatsServer(EmbeddedServer):
     def plan(self) -> Command:
         """Write the configuration and say how to start."""
         port = self._plan.port if self._plan else free_port()
-        self._plan = prepare(self.home, port=port, passwords=self._passwords, ping_s=self._ping_s)
+        self._plan = prepare(
+            self.home,
+            port=port,
+            passwords=self._passwords,
+            ping_s=self._ping_s,
+            issuer=self._issuer,
+        )
         return self._plan.command
 
     def is_ready(self) -> bool:

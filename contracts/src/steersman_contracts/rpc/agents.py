@@ -49,6 +49,8 @@ class SpawnAgent(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | None = None
     effort: Effort | None = None
     detached: bool = False
+    share_desktop: bool = False
+    """It uses the desktop of the chat; only of the kind `computer_use`."""
 
 
 class LookAtAgents(msgspec.Struct, frozen=True, omit_defaults=True):

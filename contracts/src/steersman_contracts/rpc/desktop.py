@@ -42,7 +42,9 @@ class DesktopControl(msgspec.Struct, frozen=True, omit_defaults=True):
     """Screenshots are withheld from the model while the person holds it."""
     since: datetime | None = None
     reason: str = ""
-    """Why it changed last: `taken`, `given_back`, `timeout`, `disconnected`, `stopped`."""
+    """Why it changed last: `taken`, `given_back`, `timeout`, `disconnected`, `stopped`, `agent`."""
+    agent: ChatId | None = None
+    """Of a desktop that agents share: the chat below its own whose agent has the agents' side."""
 
 
 class Desktop(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,13 +149,20 @@ class PerformAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """False: no picture is wanted, because another action follows at once."""
     call_id: str = ""
     """The tool call in the chat that this belongs to, for recordings."""
+    agent: ChatId | None = None
+    """The chat whose agent does it, where that uses the desktop of a chat above it. This and the
+    next are filled in by the service."""
+    above: tuple[ChatId, ...] = ()
+    """The chats above that agent, up to the one whose desktop it is."""
 
 
-class CancelAction(msgspec.Struct, frozen=True):
+class CancelAction(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an action gives is no longer wanted: end it, and let go of what it holds."""
 
     chat_id: ChatId
     key: CallKey
+    agent: ChatId | None = None
+    """As in `PerformAction`."""
 
 
 class ActionReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -92,8 +92,19 @@ class RenewHost(msgspec.Struct, frozen=True):
     """Seconds on the database's clock; 0 gives it up."""
 
 
+class ListHosts(msgspec.Struct, frozen=True):
+    """Which hosts live."""
+
+
+class HostList(msgspec.Struct, frozen=True):
+    """Those whose lease has not ended; one that has just died may be among them."""
+
+    hosts: tuple[str, ...]
+
+
 RESERVE: Final = Method("store", "ledger.reserve", ReserveCall, Reservation, safe=True)
 START: Final = Method("store", "ledger.start", StartCall, Started, safe=True)
 FINISH: Final = Method("store", "ledger.finish", FinishCall, Finished, safe=True)
 REFUSE: Final = Method("store", "ledger.refuse", RefuseCall, Nothing, safe=True)
 RENEW_HOST: Final = Method("store", "ledger.renew_host", RenewHost, Nothing, safe=True)
+LIST_HOSTS: Final = Method("store", "ledger.list_hosts", ListHosts, HostList, safe=True)

@@ -170,6 +170,8 @@ class CallTool(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: Epoch = 0
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
     """None takes the tool's own."""
+    result_bytes: Annotated[int, msgspec.Meta(ge=1024)] | None = None
+    """Of text and JSON that whoever asks can take; None is as much as is usual."""
 
 
 class CallResult(msgspec.Struct, frozen=True, omit_defaults=True):

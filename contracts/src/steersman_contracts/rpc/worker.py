@@ -14,6 +14,7 @@ from steersman_contracts.chats import (
     CompactionSource,
     Message,
     Outcome,
+    ResponseId,
     Role,
     Status,
     StopReason,
@@ -170,6 +171,7 @@ class NewMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | None = None
     usage: Usage | None = None
     stop: StopReason | None = None
+    response_id: ResponseId | None = None
 
 
 class CommitStep(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""A tool that sees and uses the virtual desktop of a chat."""
+"""Tools that see and use the virtual desktop of a chat, and carry files to it and from it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from steersman_contracts.rpc.desktop import (
     CancelAction,
     PerformAction,
 )
+from steersman_plugin_computer.transfer import FILE_TOOLS
 
 DESCRIPTION: Final = """\
 See and use a desktop with mouse and keyboard: a Linux desktop of your own, with a taskbar that \
@@ -146,7 +147,8 @@ def _result(chat_id: str, reply: ActionReply, *, zoomed: bool) -> ToolResult:
 
 @hookimpl
 def tools() -> list[Tool[Any]]:
-    """List the one tool."""
+    """List the tools."""
     return [
-        Tool(TOOL, DESCRIPTION, ComputerArguments, computer, timeout_s=_TIMEOUT_S, exclusive=True)
+        Tool(TOOL, DESCRIPTION, ComputerArguments, computer, timeout_s=_TIMEOUT_S, exclusive=True),
+        *FILE_TOOLS,
     ]

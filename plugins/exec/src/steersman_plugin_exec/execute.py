@@ -8,10 +8,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from steersman_contracts.hooks import ToolContext, ToolResult
+from steersman_contracts.hooks import ToolContext, ToolResult, host_of_call, room_of
 from steersman_contracts.sandbox import sandbox_of
 from steersman_contracts.workspaces import environment_of
 from steersman_plugin_exec.launch import prepare
+from steersman_plugin_exec.output import OUTPUT_MAX
 from steersman_plugin_exec.process import Process
 from steersman_plugin_exec.processes import Entry, processes
 from steersman_plugin_exec.progress import told
@@ -22,6 +23,8 @@ TIMEOUT_MAX_S: Final = 14_400.0
 BACKGROUND_S: Final = 0.5
 """How long a command in the background is watched, for it may fail at once."""
 
+FACTS: Final = 4 << 10
+"""Bytes of a result that are kept free for what is said beside the output."""
 ENDING_S: Final = 5.0
 """What answering may take, kept free before the call's own deadline."""
 
@@ -71,7 +74,13 @@ async def execute(context: ToolContext, args: Execute) -> ToolResult:
             sandbox_of(context),
             environment_of(context),
         )
-        entry = processes().start(context.chat_id, launch, with_input=background)
+        entry = processes().start(
+            context.chat_id,
+            launch,
+            with_input=background,
+            host=host_of_call(context),
+            shown=min(OUTPUT_MAX, room_of(context, OUTPUT_MAX + FACTS) - FACTS),
+        )
     except Refused as refused:
         return ToolResult.error(str(refused))
     limit_s = min(args.timeout_s, max(context.timeout_s - ENDING_S, context.timeout_s / 2))

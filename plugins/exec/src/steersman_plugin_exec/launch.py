@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from steersman_contracts.cgroups import Group, Groups
 from steersman_contracts.commands import before_exec, environment, offer_to_the_oom_killer
 from steersman_contracts.sandbox import (
     UNCONFINED,
@@ -37,8 +38,26 @@ class Launch:
     limits: Limits
     isolated: bool
     """Whether its process is a sandbox, which stays as the parent of the command."""
+    groups: Groups | None = None
+    """Makes a control group for it."""
 
-    def start(self, output: int, given: int | None = None) -> subprocess.Popen[bytes]:
+    def group(self) -> Group | None:
+        """A control group for the command; None where there is none, and other limits have to do.
+
+        Blocks on the kernel for moments.
+        """
+        if self.groups is None:
+            return None
+        try:
+            return self.groups.open(
+                memory_bytes=self.limits.memory_bytes, processes=self.limits.processes
+            )
+        except OSError:  # too many of them, or somebody else's now
+            return None
+
+    def start(
+        self, output: int, given: int | None = None, group: Group | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start it in a session and process group of its own.
 
         Call it in a thread that lives as long as the service: when the thread ends, the kernel
@@ -47,6 +66,7 @@ class Launch:
         Args:
             output: The descriptor for everything that it prints.
             given: The descriptor that it reads its input from; None is no input.
+            group: The control group that it becomes a part of.
 
         Raises:
             Refused: The system does not start it.
@@ -69,6 +89,7 @@ class Launch:
                     self.limits,
                     dropped=identity is not None,
                     isolated=self.isolated,
+                    join=None if group is None else group.join,
                 ),
             )
         except OSError as error:
@@ -133,4 +154,5 @@ def prepare(
         identity=identity,
         limits=sandbox.limits,
         isolated=sandbox.isolates,
+        groups=sandbox.groups,
     )

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
+from steersman_contracts.cgroups import Group, Groups
 from steersman_plugin_exec.launch import Launch
 from steersman_plugin_exec.output import Capture
 from steersman_plugin_exec.workdir import Refused
@@ -61,6 +62,8 @@ class Process:
         self._started = time.monotonic()
         self._ended: float | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._group: Group | None = None
+        self._groups: Groups | None = None
 
     @classmethod
     def start(cls, launch: Launch, capture: Capture, *, with_input: bool = False) -> Process:
@@ -77,9 +80,13 @@ class Process:
         with ExitStack() as ours, ExitStack() as theirs:
             reading, writing = _pipe(ours, theirs)
             given, giving = _pipe(theirs, ours) if with_input else (None, None)
-            popen = launch.start(writing, given)
+            group = launch.group()
+            if group is not None and launch.groups is not None:
+                ours.callback(launch.groups.give_back, group)
+            popen = launch.start(writing, given, group)
             ours.pop_all()
         process = cls(popen, reading, capture, isolated=launch.isolated)
+        process._group, process._groups = group, launch.groups
         process.input = None if giving is None else Input(giving)
         os.set_blocking(reading, False)
         process._loop.add_reader(reading, process._read)
@@ -134,7 +141,12 @@ class Process:
         return not self.exited.is_set() or any_runs(self.pid)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the whole group. Nothing happens if the group is gone."""
+        """Send a signal to the whole group. Nothing happens if the group is gone.
+
+        KILL also reaches what has left it for a session of its own, where there are control groups.
+        """
+        if number is signal.SIGKILL and self._group is not None:
+            self._group.kill()
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -194,6 +206,9 @@ class Process:
                 await self.exited.wait()
         finally:
             self._detach()
+            if self._group is not None and self._groups is not None:
+                self._groups.give_back(self._group)
+                self._group = None
             await self._dismiss_guard()
 
     async def _dismiss_guard(self) -> None:

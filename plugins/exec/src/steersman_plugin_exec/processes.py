@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from steersman_plugin_exec.launch import Launch
 from steersman_plugin_exec.log import OutputLog
-from steersman_plugin_exec.output import Capture
+from steersman_plugin_exec.output import OUTPUT_MAX, Capture
 from steersman_plugin_exec.process import Process
 from steersman_plugin_exec.workdir import Refused
 
@@ -29,6 +30,7 @@ KEPT_PER_CHAT: Final = 32
 """Processes of a chat that have ended and can still be asked about."""
 KEPT_IN_ALL: Final = 256
 TICK_S: Final = 1.0
+_ID: Final = re.compile(r"p-[0-9a-f]{6}-([0-9a-f]{12})")
 
 
 class Entry:
@@ -99,17 +101,32 @@ class Processes:
         self._keeper: asyncio.Task[None] | None = None
         self.since = datetime.now(UTC)
 
-    def start(self, chat_id: str, launch: Launch, *, with_input: bool) -> Entry:
+    def start(
+        self,
+        chat_id: str,
+        launch: Launch,
+        *,
+        with_input: bool,
+        host: str | None = None,
+        shown: int = OUTPUT_MAX,
+    ) -> Entry:
         """Start a process of a chat.
+
+        Args:
+            chat_id: Whose it is.
+            launch: What to start.
+            with_input: Whether it can be written to.
+            host: This host, where it may be one of several: the id then names it.
+            shown: Bytes of its output that are shown at a time.
 
         Raises:
             Refused: The system does not start it, or too many run already.
         """
         self._check_room(chat_id)
-        process_id = f"p-{secrets.token_hex(3)}"
+        process_id = _new_id(host)
         while process_id in self._entries:
-            process_id = f"p-{secrets.token_hex(3)}"
-        capture = Capture(OutputLog(launch.workdir.workspace, process_id))
+            process_id = _new_id(host)
+        capture = Capture(OutputLog(launch.workdir.workspace, process_id), max(1024, shown))
         process = Process.start(launch, capture, with_input=with_input)
         entry = Entry(chat_id=chat_id, process=process, process_id=process_id, launch=launch)
         self._entries[process_id] = entry
@@ -182,6 +199,17 @@ class Processes:
             # The loop ends: that is the end of the service, whoever runs it.
             await self.end_all("the tools service stopped")
             raise
+
+
+def _new_id(host: str | None) -> str:
+    drawn = f"p-{secrets.token_hex(3)}"
+    return drawn if host is None else f"{drawn}-{host}"
+
+
+def host_in(process_id: str) -> str | None:
+    """The host that holds a process, if its id names one."""
+    found = _ID.fullmatch(process_id)
+    return None if found is None else found[1]
 
 
 _by_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Processes]] = WeakKeyDictionary()

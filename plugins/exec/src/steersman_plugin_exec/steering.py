@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from steersman_contracts.hooks import ToolContext, ToolResult
-from steersman_contracts.parts import JsonObject
+from steersman_contracts.parts import JsonObject, JsonPart
 from steersman_plugin_exec.execute import ENDING_S, TIMEOUT_MAX_S, wait
-from steersman_plugin_exec.processes import Entry, processes
+from steersman_plugin_exec.processes import Entry, host_in, processes
 from steersman_plugin_exec.progress import told
 from steersman_plugin_exec.report import report
 from steersman_plugin_exec.workdir import Refused
@@ -103,6 +104,23 @@ async def process_list(context: ToolContext, _: ProcessList) -> ToolResult:
     return ToolResult.json(
         {"processes": [_line(entry) for entry in processes().of(context.chat_id)]}
     )
+
+
+def host_of(args: ProcessOutput | ProcessSignal | ProcessInput) -> str | None:
+    """The host that holds the process."""
+    return host_in(args.process_id)
+
+
+def one_list(results: Sequence[ToolResult]) -> ToolResult:
+    """The lists of all hosts as one, the oldest process first."""
+    found: list[JsonObject] = []
+    for result in results:
+        for part in result.content:
+            if not result.is_error and isinstance(part, JsonPart):
+                found += part.value["processes"]
+    # Of one second, by id: the same order wherever it is asked for.
+    found.sort(key=lambda one: (one["started_at"], one["process_id"]))
+    return ToolResult.json({"processes": found})
 
 
 def _line(entry: Entry) -> JsonObject:

@@ -56,6 +56,13 @@ class _Server(msgspec.Struct, frozen=True, kw_only=True, tag_field="transport"):
     call_timeout_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 120.0
     needs_approval: bool = False
     """A person is asked before each call of each of its tools."""
+    read_only: tuple[Text, ...] = ()
+    """Patterns of the server's own tool names that change nothing anywhere. You say so: what the
+    server says of itself (`readOnlyHint`) is not believed."""
+
+    def changes_nothing(self, raw_name: str) -> bool:
+        """Whether the administrator says that a tool of that name only looks."""
+        return any(fnmatchcase(raw_name, name) for name in self.read_only)
 
     def offers(self, raw_name: str) -> bool:
         """Whether the administrator lets a tool of that name be used."""

@@ -74,6 +74,8 @@ def _tool(
         run,
         # Above the deadline that we keep ourselves: ours says more when it passes.
         timeout_s=server.call_timeout_s + _GRACE_S,
+        # Such tools run in plan mode and for agents that explore. The server's hint is not enough.
+        read_only=server.changes_nothing(raw),
         needs_approval=server.needs_approval,
         input_schema=schema,
     )

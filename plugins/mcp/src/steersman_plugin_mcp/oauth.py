@@ -7,8 +7,9 @@ a sign-in is begun by one process and finished by any, minutes later, so the ste
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx2
@@ -37,6 +38,7 @@ from mcp.shared.auth_utils import check_resource_allowed, resource_url_from_serv
 from pydantic import AnyUrl, ValidationError
 
 from steersman_contracts.rpc.mcp import OpenedServer, PendingLogin, Tokens
+from steersman_contracts.rpc.mcp_clients import Client
 from steersman_plugin_mcp.http import Reach, bounded_client
 from steersman_plugin_mcp.wire import Wire
 
@@ -78,18 +80,35 @@ class Begun:
     pending: PendingLogin
 
 
+class Registrations(Protocol):
+    """What we are known as at sign-in servers, for one MCP server."""
+
+    async def find(self, issuer: str, redirect_uri: str) -> Client | None:
+        """The registration there, if it can still be used."""
+        ...
+
+    async def keep(
+        self, issuer: str, redirect_uri: str, client: Client, expires_in_s: float | None
+    ) -> None:
+        """Use this one from now on."""
+        ...
+
+
 def client_for(reach: Reach) -> httpx2.AsyncClient:
     """A client for sign-in servers, held to the same addresses and sizes as MCP itself."""
     return bounded_client(None, httpx2.Timeout(_STEP_S), Wire(), reach)
 
 
-async def begin(server: OpenedServer, redirect_uri: str, reach: Reach) -> Begun:
+async def begin(
+    server: OpenedServer, redirect_uri: str, reach: Reach, registrations: Registrations
+) -> Begun:
     """Find out where to sign in, make us known there, and say where the person has to go.
 
     Args:
         server: Which one.
         redirect_uri: Where the person comes back.
         reach: How to get there.
+        registrations: What we are known as there already.
 
     Raises:
         SignInFailed: It cannot be done; the text says why.
@@ -97,7 +116,7 @@ async def begin(server: OpenedServer, redirect_uri: str, reach: Reach) -> Begun:
     async with client_for(reach) as client:
         try:
             found = await _discover(server, client)
-            client_id, secret, method = await _client(found, redirect_uri, client)
+            known = await _client(found, redirect_uri, client, registrations)
         except (OAuthFlowError, OAuthRegistrationError) as error:
             raise SignInFailed(str(error)[:300]) from error
         except httpx2.HTTPError as error:
@@ -106,7 +125,7 @@ async def begin(server: OpenedServer, redirect_uri: str, reach: Reach) -> Begun:
     state = secrets.token_urlsafe(32)
     asked = {
         "response_type": "code",
-        "client_id": client_id,
+        "client_id": known.client_id,
         "redirect_uri": redirect_uri,
         "state": state,
         "code_challenge": proof.code_challenge,
@@ -122,10 +141,10 @@ async def begin(server: OpenedServer, redirect_uri: str, reach: Reach) -> Begun:
     pending = PendingLogin(
         proof.code_verifier,
         redirect_uri,
-        client_id,
+        known.client_id,
         str(found.metadata.token_endpoint),
-        client_secret=secret,
-        auth_method=method,
+        client_secret=known.client_secret,
+        auth_method=known.auth_method,
         resource=found.resource,
         scope=found.scope,
         issuer=str(found.metadata.issuer),
@@ -298,16 +317,27 @@ def _check(metadata: OAuthMetadata, expected: str) -> None:
 
 
 async def _client(
-    found: _Found, redirect_uri: str, client: httpx2.AsyncClient
-) -> tuple[str, str | None, str | None]:
-    """Id, secret and way of proof: those that were configured, or of a new registration."""
-    server = found.server
+    found: _Found, redirect_uri: str, client: httpx2.AsyncClient, registrations: Registrations
+) -> Client:
+    """As whom we ask: as was configured, as we are known there, or as a new registration says."""
+    server, issuer = found.server, str(found.metadata.issuer)
     if server.oauth_client_id is not None:
         secret = server.oauth_client_secret
         methods = found.metadata.token_endpoint_auth_methods_supported
         basic = methods is None or "client_secret_basic" in methods  # what RFC 8414 assumes
         method = "client_secret_basic" if basic else "client_secret_post"
-        return server.oauth_client_id, secret, None if secret is None else method
+        return Client(server.oauth_client_id, secret, None if secret is None else method)
+    if (known := await registrations.find(issuer, redirect_uri)) is not None:
+        return known
+    made, expires_in_s = await _register(found, redirect_uri, client)
+    await registrations.keep(issuer, redirect_uri, made, expires_in_s)
+    return made
+
+
+async def _register(
+    found: _Found, redirect_uri: str, client: httpx2.AsyncClient
+) -> tuple[Client, float | None]:
+    """Make us known, and say for how many seconds the secret is good."""
     if found.metadata.registration_endpoint is None:
         raise SignInFailed("its sign-in server registers nobody: set `oauth_client_id`")
     local = urlsplit(redirect_uri).hostname in _LOOPBACK
@@ -323,4 +353,9 @@ async def _client(
         raise SignInFailed(f"registering there failed with HTTP {answer.status_code}")
     made = await handle_registration_response(answer)
     check_registration_usable(made)
-    return made.client_id, made.client_secret, made.token_endpoint_auth_method
+    if not made.client_id:
+        raise SignInFailed("registering there gave us no id")
+    # 0 is for ever (RFC 7591).
+    ends = made.client_secret_expires_at
+    expires_in_s = float(max(0.0, ends - time.time())) if ends else None
+    return Client(made.client_id, made.client_secret, made.token_endpoint_auth_method), expires_in_s

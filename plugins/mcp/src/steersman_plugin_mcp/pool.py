@@ -19,6 +19,15 @@ from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import mcp as rpc
 from steersman_contracts.rpc.caller import Caller
+from steersman_contracts.rpc.mcp_clients import (
+    FIND_CLIENT,
+    FORGET_CLIENT,
+    KEEP_CLIENT,
+    Client,
+    FindClient,
+    ForgetClient,
+    KeepClient,
+)
 from steersman_plugin_mcp.config import of_store
 
 if TYPE_CHECKING:
@@ -85,6 +94,24 @@ class Line:
         """Its tools or warnings are others."""
         self.changes += 1
         self._on_change(self)
+
+
+class _Registrations:
+    """Registrations of one server, as the store has them."""
+
+    def __init__(self, caller: Caller, server_id: str) -> None:
+        self._rpc = caller
+        self._server_id = server_id
+
+    async def find(self, issuer: str, redirect_uri: str) -> Client | None:
+        wanted = FindClient(self._server_id, issuer, redirect_uri)
+        return (await self._rpc.call(FIND_CLIENT, wanted)).client
+
+    async def keep(
+        self, issuer: str, redirect_uri: str, client: Client, expires_in_s: float | None
+    ) -> None:
+        kept = KeepClient(self._server_id, issuer, redirect_uri, client, expires_in_s)
+        await self._rpc.call(KEEP_CLIENT, kept)
 
 
 class Pool:
@@ -155,7 +182,9 @@ class Pool:
         oauth, reach = await self._oauth(opened)
         try:
             async with asyncio.timeout(_LOGIN_S):
-                begun = await oauth.begin(opened, redirect_uri, reach)
+                begun = await oauth.begin(
+                    opened, redirect_uri, reach, _Registrations(self._rpc, server_id)
+                )
         except (oauth.SignInFailed, TimeoutError) as error:
             raise _failed(opened.slug, error) from error
         kept = rpc.BeginLogin(
@@ -178,6 +207,10 @@ class Pool:
             async with asyncio.timeout(_LOGIN_S):
                 tokens, expires_in_s = await oauth.finish(taken.pending, code, issuer, reach)
         except (oauth.SignInFailed, TimeoutError) as error:
+            if isinstance(error, oauth.Refused):
+                # Perhaps it is we who are not known there any more: the next one registers anew.
+                forgotten = ForgetClient(taken.server.id, taken.pending.client_id)
+                await self._rpc.call(FORGET_CLIENT, forgotten)
             raise _failed(taken.server.slug, error) from error
         await self._rpc.call(
             rpc.PUT_TOKENS,

@@ -41,7 +41,7 @@ _AGENT: Final = (
 _SCREENSHOT_FIRST: Final = f"""\
 # Your desktop
 
-You have a Linux desktop of your own, which you see only in screenshots and touch only with mouse \
+You have a Linux desktop, which you see only in screenshots and touch only with mouse \
 and keyboard, by the tool `{computer_use.TOOL}`.
 
 - Look first. Begin with a screenshot, and say to yourself what is on it before you act. Never \
@@ -55,7 +55,9 @@ work.
 that your task did not, leave it and report it.
 - Before you buy, send, delete, accept terms or enter a password, ask with confirm, unless the \
 task told you to do exactly that. Never invent what has to be entered.
-- If a person takes control, wait; when you get it back, take a screenshot before anything else.
+- If a person takes control, wait; when you get it back, take a screenshot before anything else. \
+The desktop may be that of the model which gave you the task: then it, too, may act on it, and \
+what is open there is not yours to close.
 
 When you are done, or cannot go on, take a last screenshot and report in a few sentences: what \
 you did, what the screen shows now, what is left open. Report only what you have seen."""
@@ -75,7 +77,7 @@ KINDS: Final[Mapping[AgentKind, Capabilities]] = {
         read_only=True,
     ),
     "computer_use": Capabilities(
-        purpose=f"works on a desktop of its own with the tool `{computer_use.TOOL}`",
+        purpose=f"works on a desktop, of its own or yours, with the tool `{computer_use.TOOL}`",
         prompt=f"{_AGENT}\n\n{_SCREENSHOT_FIRST}",
         needs=frozenset({computer_use.TOOL}),
     ),

@@ -207,6 +207,7 @@ class Summary(NamedTuple):
     text: str
     usage: Usage | None
     model: ModelName
+    response_id: str | None = None
 
 
 def replacement(
@@ -253,6 +254,7 @@ def replacement(
             Visibility.MODEL,
             model=summary.model,
             usage=summary.usage,
+            response_id=summary.response_id,
         ),
         *(NewMessage(Role.USER, message.parts, Visibility.MODEL) for message in carried),
         NewMessage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -28,11 +28,32 @@ from steersman_contracts.chats import (
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.terms import LimitReached
 
-_FINAL_STOPS: Final[frozenset[StopReason]] = frozenset(
+RUNS_CALLS: Final[Mapping[StopReason | None, bool]] = {
+    "tool-calls": True,
+    "pause": True,  # the turn goes on in any case, and it needs the results for that
+    "end": False,
+    "stop-sequence": False,
+    "refusal": False,
+    "content-filter": False,
+    # A limit may have cut the last call, and one without arguments looks like one whose arguments
+    # are still to come.
+    "max-tokens": False,
+    "context-window": False,
+    "interrupted": False,
+    "unknown": False,
+    None: False,
+}
+"""Whether local calls are run after a model has stopped so: only where it says that it waits for
+them. After anything else they are answered with errors, and it does not get another word.
+
+Adapters see to it that a whole answer with calls says "tool-calls", whatever a server calls that.
+"""
+
+
+_LAST_WORDS: Final[frozenset[StopReason]] = frozenset(
     {"refusal", "content-filter", "context-window", "max-tokens", "interrupted"}
 )
-"""After these the model does not get another word, whatever it had asked for. A limit may have cut
-the last call, and one without arguments looks like one whose arguments are still to come."""
+"""After these nothing is summarised so that the model can go on."""
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -116,9 +137,8 @@ def decide(
     if last is None:
         return FinishTurn("completed")
     calls = local_calls(last.parts) if last.role is Role.ASSISTANT else ()
-    final = last.role is Role.ASSISTANT and last.stop in _FINAL_STOPS
     if calls:  # answered ones would have a message after them
-        return FinishTurn("completed", calls) if final else RunTools(calls)
+        return RunTools(calls) if RUNS_CALLS[last.stop] else FinishTurn("completed", calls)
     finished = (
         last.boundary == "summary-at-rest"
         or (last.role is Role.ASSISTANT and last.stop != "pause")
@@ -129,7 +149,7 @@ def decide(
     )
     if compaction.requested and can_be_summarised(messages):
         return Compact("manual", at_rest=_rests(messages, finished=finished))
-    if final:
+    if last.role is Role.ASSISTANT and last.stop in _LAST_WORDS:
         return FinishTurn("completed")
     if steps >= max_steps and not finished:
         return FinishTurn("step_limit")

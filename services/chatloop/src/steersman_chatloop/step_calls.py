@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 import structlog
@@ -37,6 +38,17 @@ from steersman_contracts.rpc.worker import AgentWait, OwnedChat
 from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
+
+_LEAST_RESULT: Final = 16 << 10
+
+
+def result_room(context_limit: int | None) -> int | None:
+    """Bytes of text that one result may have: a third of the window, at three bytes for a token.
+
+    Args:
+        context_limit: Tokens that the model can take; None: not known, and so is the room.
+    """
+    return None if context_limit is None else max(_LEAST_RESULT, context_limit // 3 * 3)
 
 
 class StepCalls:
@@ -108,6 +120,7 @@ class StepCalls:
                 self._chat.chat_id,
                 [c for c in sorted_.allowed if c.tool not in own or c.invalid is not None],
                 epoch=self._message_id,
+                result_bytes=result_room(self._chat.model.context_limit),
                 finished=self.results,
                 on_progress=self._publish_progress,
                 hands_on=self._hands_on,

@@ -23,7 +23,7 @@ from steersman_chatloop.compaction import (
     unanswered,
 )
 from steersman_chatloop.decide import Compact
-from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.base import StepRequest, name_of
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import ChatError, Message
 from steersman_contracts.parts import TextPart
@@ -101,7 +101,7 @@ class Summariser:
             log.info("compaction.attempt_failed", kind=failed.error.kind)
             if failed.error.kind == "context_overflow":
                 self._shrink += 1
-            elif failed.error.retryable:
+            elif failed.error.retryable or (failed.once and failures == 1):
                 await asyncio.sleep(delay_s(failures, failed.retry_after_s))
             else:
                 return
@@ -129,8 +129,9 @@ class Summariser:
         chat = self._claim.chat
         ended = self.attempt.ended
         carried = unanswered(self._history)
+        model = self._request.model.name
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, self._request.model.name),
+            Summary(self.text, ended.usage if ended else None, model, name_of(ended)),
             source=self._wanted.source,
             window=self._window,
             before=last_usage(self._history),

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
+from steersman_chatloop.providers import tuning
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts import subjects
@@ -23,7 +24,6 @@ from steersman_contracts.chats import Message, Role, Usage
 from steersman_contracts.deltas import TextDelta
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.ids import ChatId, MessageId, is_chat_id
-from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc import titles as rpc
 from steersman_contracts.rpc.worker import ModelAccess
@@ -147,7 +147,7 @@ def title_request(chat_id: ChatId, model: ModelAccess, text: str) -> StepRequest
         model,
         max_output_tokens=min(model.max_output_tokens, _MAX_TOKENS),
         tools=False,
-        settings=ModelSettings(),
+        settings=tuning.bare(model),
     )
     message = Message(
         id=MessageId(1),

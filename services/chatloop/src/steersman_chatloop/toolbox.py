@@ -160,6 +160,7 @@ class Toolbox:
         calls: Sequence[ToolCallPart],
         *,
         epoch: int = 0,
+        result_bytes: int | None = None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
         hands_on: Callable[[], bool] = lambda: False,
@@ -170,6 +171,7 @@ class Toolbox:
             chat_id: The chat.
             calls: Local calls, not yet answered.
             epoch: The id of the message that holds them: providers use call ids again.
+            result_bytes: Of text and JSON that the model can take of one result; None: not known.
             finished: Gets each result as it arrives: what is there when this is cancelled, is what
                 was finished.
             on_progress: Called for each progress report.
@@ -183,16 +185,21 @@ class Toolbox:
                 spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
                 turn = turns.take(spec)
                 before = before_on_screen(calls, call)
-                work = self._run(
-                    chat_id, call, epoch, spec, finished, on_progress, before, hands_on
+                request = CallTool(
+                    chat_id,
+                    call.call_id,
+                    call.tool,
+                    call.arguments,
+                    epoch,
+                    result_bytes=result_bytes,
                 )
+                work = self._run(request, call, spec, finished, on_progress, before, hands_on)
                 group.create_task(_in_turn(turn, work))
 
     async def _run(
         self,
-        chat_id: ChatId,
+        request: CallTool,
         call: ToolCallPart,
-        epoch: int,
         spec: ToolSpec | None,
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
@@ -203,11 +210,11 @@ class Toolbox:
             finished[call.call_id] = error_result(call, NOT_EXECUTED)
             return
         try:
-            finished[call.call_id] = await self._result(chat_id, call, epoch, spec, on_progress)
+            finished[call.call_id] = await self._result(request, call, spec, on_progress)
         except asyncio.CancelledError:
             # The host goes on unless it is told; nobody waits for the answer.
             if not hands_on():
-                self.stop(chat_id, call, epoch)
+                self.stop(request.chat_id, call, request.epoch)
             raise
 
     def stop(self, chat_id: ChatId, call: ToolCallPart, epoch: int) -> None:
@@ -217,9 +224,8 @@ class Toolbox:
 
     async def _result(
         self,
-        chat_id: ChatId,
+        request: CallTool,
         call: ToolCallPart,
-        epoch: int,
         spec: ToolSpec | None,
         on_progress: Callable[[ToolCallPart, CallProgress], None],
     ) -> ToolResultPart:
@@ -228,7 +234,6 @@ class Toolbox:
         if spec is None:
             names = ", ".join(tool.name for tool in self._catalog) or "none"
             return error_result(call, f"there is no tool {call.tool!r}; there are: {names}")
-        request = CallTool(chat_id, call.call_id, call.tool, call.arguments, epoch)
         try:
             result = await self._ask(request, spec, lambda frame: on_progress(call, frame))
         except SteersmanError as error:

@@ -57,7 +57,7 @@ from steersman_chatloop.partial import (
     unanswered_calls,
     with_closed_calls,
 )
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest, name_of
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import MOST_S, delay_s
@@ -236,6 +236,7 @@ class ChatRun:
 
     async def _step(self) -> None:
         failures, most = 0, self._around.settings.max_attempts
+        repeated = False
         if self.chat.generation_attempt - self.chat.begun >= most:
             # By workers that are gone. Perhaps it is what ends them; it is to end no more.
             await self._finish_error(_NEVER_ENDED)
@@ -252,6 +253,12 @@ class ChatRun:
                 return
             failures += 1
             error = attempt.failed.error
+            if attempt.failed.once and not repeated:
+                repeated = True
+                RETRIES.labels(error.kind).inc()
+                log.info("attempt.repeated", attempt=attempt.number, kind=error.kind)
+                await self._claim.record_retry(attempt.number, error, 0.0)
+                continue
             if await self._another_model(error):
                 await self._claim.record_retry(attempt.number, error, 0.0)
                 continue
@@ -358,6 +365,7 @@ class ChatRun:
             model=self._answering.model.name,
             usage=ended.usage if ended is not None else None,
             stop=stop,
+            response_id=name_of(ended),
         )
 
     # -- summaries ------------------------------------------------------------------------------

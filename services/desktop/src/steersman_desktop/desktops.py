@@ -1,12 +1,11 @@
-"""All desktops of this instance; and the way to those of the others."""
+"""All desktops of this instance."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 from prometheus_client import Gauge, Histogram
 
@@ -17,10 +16,14 @@ from steersman_contracts.errors import (
     TooManyRequests,
     Unavailable,
 )
-from steersman_contracts.ids import ChatId, UserId, is_chat_id
-from steersman_contracts.rpc import Method, Nothing
+from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import desktop as rpc
+from steersman_contracts.rpc import desktop_files as files
 from steersman_contracts.rpc import desktop_recordings as recorded
+from steersman_contracts.rpc import desktop_servers as servers_rpc
+from steersman_contracts.rpc.workspaces import FileEntry, Piece
+from steersman_desktop import exchange
 from steersman_desktop.archive import Archive
 from steersman_desktop.deleted import find_deleted
 from steersman_desktop.hosts import RENEW_S, Hosts
@@ -28,9 +31,12 @@ from steersman_desktop.machine import ForeignMachine, LocalMachine, Machine, Siz
 from steersman_desktop.places import Places
 from steersman_desktop.programs import unavailable
 from steersman_desktop.recordings import SWEEP_S, Recordings
+from steersman_desktop.routing import Routes
+from steersman_desktop.servers import read_rules, resolve
 from steersman_desktop.session import OnControl, Session
 from steersman_desktop.settings import Settings
 from steersman_desktop.tickets import OneTime
+from steersman_desktop.whose import Whose
 from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.tasks import TaskGroup
 
@@ -45,10 +51,6 @@ START: Final = Histogram("steersman_desktop_start_seconds", "From nothing to rea
 ACTION: Final = Histogram(
     "steersman_desktop_action_seconds", "Actions with their screenshot.", ["action"]
 )
-
-
-Q = TypeVar("Q", bound=msgspec.Struct)
-R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Admitted(NamedTuple):
@@ -78,6 +80,8 @@ class Desktops:
         self._address = address
         self._missing = missing
         self._on_control = on_control
+        self._whose = Whose(client)
+        self._vnc_allowed = read_rules(settings.vnc_allowed)
         self._sessions: dict[ChatId, Session] = {}
         self._opening: dict[ChatId, asyncio.Task[Session]] = {}
         self._tickets = OneTime[Admitted](settings.ticket_s)
@@ -100,49 +104,44 @@ class Desktops:
 
     def serve(self, server: RpcServer) -> None:
         """Answer every method, for all instances and for this one alone."""
-        self._add(server, rpc.GET_DESKTOP, self._get)
-        self._add(server, rpc.START_DESKTOP, self._start)
-        self._add(server, rpc.STOP_DESKTOP, self._stop)
-        self._add(server, rpc.GET_SCREENSHOT, self._screenshot)
-        self._add(server, rpc.PERFORM_ACTION, self._perform)
-        self._add(server, rpc.CANCEL_ACTION, self._cancel)
-        self._add(server, rpc.TAKE_CONTROL, self._take)
-        self._add(server, rpc.RETURN_CONTROL, self._return)
-        self._add(server, rpc.MAKE_TICKET, self._ticket)
-        self._add(server, rpc.REDEEM_TICKET, self._redeem)
-        self._add(server, rpc.GET_CLIPBOARD, self._clipboard)
-        self._add(server, rpc.PUT_CLIPBOARD, self._copy)
-        self._add(server, rpc.RESIZE_DESKTOP, self._resize)
+        routes = Routes(
+            server,
+            self._hosts,
+            self._client,
+            self._whose,
+            missing=lambda: () if self._settings.vnc_address else self._missing(),
+            is_here=lambda chat_id: chat_id in self._sessions or chat_id in self._opening,
+        )
+        routes.add(rpc.GET_DESKTOP, self._get)
+        routes.add(rpc.START_DESKTOP, self._start)
+        routes.add(rpc.STOP_DESKTOP, self._stop)
+        routes.add(rpc.GET_SCREENSHOT, self._screenshot)
+        routes.add(rpc.PERFORM_ACTION, self._perform)
+        routes.add(rpc.CANCEL_ACTION, self._cancel)
+        routes.add(rpc.TAKE_CONTROL, self._take)
+        routes.add(rpc.RETURN_CONTROL, self._return)
+        routes.add(rpc.MAKE_TICKET, self._ticket)
+        routes.add(rpc.REDEEM_TICKET, self._redeem)
+        routes.add(rpc.GET_CLIPBOARD, self._clipboard)
+        routes.add(rpc.PUT_CLIPBOARD, self._copy)
+        routes.add(rpc.RESIZE_DESKTOP, self._resize)
+        routes.add(files.LIST_FILES, self._list_files)
+        routes.add(files.READ_FILE, self._read_file)
+        routes.add(files.WRITE_FILE, self._write_file)
+        server.add(servers_rpc.CHECK_SERVER, self._check_server)
         recordings = self._recordings
-        self._add(server, recorded.START_RECORDING, recordings.start)
-        self._add(server, recorded.STOP_RECORDING, recordings.stop)
-        self._add(server, recorded.LIST_RECORDINGS, recordings.list)
-        self._add(server, recorded.READ_TIMELINE, recordings.timeline)
-        self._add(server, recorded.GET_FRAME, recordings.frame)
-        self._add(server, recorded.DELETE_RECORDING, recordings.delete)
-        self._add(server, recorded.PREPARE_DOWNLOAD, recordings.prepare)
-        self._add(server, recorded.READ_DOWNLOAD, recordings.download)
+        routes.add(recorded.START_RECORDING, recordings.start)
+        routes.add(recorded.STOP_RECORDING, recordings.stop)
+        routes.add(recorded.LIST_RECORDINGS, recordings.list)
+        routes.add(recorded.READ_TIMELINE, recordings.timeline)
+        routes.add(recorded.GET_FRAME, recordings.frame)
+        routes.add(recorded.DELETE_RECORDING, recordings.delete)
+        routes.add(recorded.PREPARE_DOWNLOAD, recordings.prepare)
+        routes.add(recorded.READ_DOWNLOAD, recordings.download)
 
-    def _add(
-        self, server: RpcServer, method: Method[Q, R], handler: Callable[[Q], Awaitable[R]]
-    ) -> None:
-        async def routed(request: Q) -> R:
-            chat_id = _chat_of(request)
-            if not self._settings.vnc_address and (missing := self._missing()):
-                raise unavailable(missing)
-            if chat_id not in self._sessions and chat_id not in self._opening:
-                entry = await self._hosts.find(chat_id)
-                if entry is not None and entry.host not in {"", self._hosts.host}:
-                    try:
-                        return await self._client.call(rpc.at_host(method, entry.host), request)
-                    except Unavailable as error:
-                        if error.details.get("service") != "desktop" or "started" in error.details:
-                            raise
-                        log.warning("host.gone", chat_id=chat_id, host=entry.host)
-            return await handler(request)
-
-        server.add(method, routed)
-        server.add(rpc.at_host(method, self._hosts.host), handler)
+    async def _check_server(self, request: servers_rpc.CheckServer) -> Nothing:
+        await resolve(request.address, self._vnc_allowed)
+        return Nothing()
 
     def sweep(self) -> None:
         """End what services that were killed on this host have left behind."""
@@ -237,7 +236,7 @@ class Desktops:
             chat_id,
             size or _size(self._settings.geometry),
             self._settings,
-            open_machine=self._open_machine,
+            open_machine=lambda size: self._open_machine(chat_id, size),
             on_control=self._on_control,
             owner=person,
         )
@@ -251,6 +250,18 @@ class Desktops:
             await session.record(self._recordings.archive)
         except SteersmanError as error:  # who uses the desktop hears of that
             log.warning("desktop.not_recorded", chat_id=session.chat_id, error_code=error.code)
+
+    async def _record_agent(self, session: Session, chat_id: ChatId) -> None:
+        """Record what an agent does that was spawned for a desktop; once, as people may stop it."""
+        if chat_id in session.recorded_agents:
+            return
+        try:
+            kind = (await self._whose.desktop(chat_id)).agent_kind
+        except SteersmanError:  # asked again at its next action, which must not fail for that
+            return
+        session.recorded_agents.add(chat_id)
+        if kind == "computer_use":
+            self._tasks.start(self._record(session))
 
     def _check_limits(self, person: UserId | None) -> None:
         taken = len(self._sessions)
@@ -266,12 +277,18 @@ class Desktops:
                 limit=self._settings.max_desktops_per_user,
             )
 
-    async def _open_machine(self, size: Size) -> Machine:
+    async def _open_machine(self, chat_id: ChatId, size: Size) -> Machine:
         settings = self._settings
         if settings.vnc_address:
             return await ForeignMachine.open(settings.vnc_address, settings.vnc_password.reveal())
-        place = await asyncio.to_thread(self._places.take)
+        server = await self._whose.server(chat_id)
+        if server.address:  # asked anew at each start: rules and names change
+            address = await resolve(server.address, self._vnc_allowed)
+            return await ForeignMachine.open(address, server.password)
+        if missing := self._missing():
+            raise unavailable(missing)
         with START.time():
+            place = await asyncio.to_thread(self._places.take)
             return await LocalMachine.open(
                 place, size, sandbox=settings.browser_sandbox, timeout_s=settings.start_timeout_s
             )
@@ -287,6 +304,7 @@ class Desktops:
             log.warning("host.not_left", chat_id=session.chat_id, error_code=error.code)
         finally:
             del self._sessions[session.chat_id]
+            self._whose.forget(session.chat_id)
             SESSIONS.set(len(self._sessions))
             session.ended.set()
 
@@ -321,13 +339,15 @@ class Desktops:
     async def _perform(self, request: rpc.PerformAction) -> rpc.ActionReply:
         person = None if request.actor is None else request.actor.user_id
         session = await self._open(request.chat_id, None, person)
+        if person is None and self._settings.record_agents:
+            await self._record_agent(session, request.agent or request.chat_id)
         with ACTION.labels(str(request.action.__struct_config__.tag)).time():
             return await session.perform(request)
 
     async def _cancel(self, request: rpc.CancelAction) -> Nothing:
         session = self._sessions.get(request.chat_id)
         if session is not None:
-            session.cancel(request.key)
+            session.cancel(request.agent, request.key)
         return Nothing()
 
     async def _take(self, request: rpc.TakeControl) -> rpc.Desktop:
@@ -353,6 +373,29 @@ class Desktops:
         await session.resize(size)
         return session.describe()
 
+    async def _list_files(self, request: files.ListFiles) -> files.FileList:
+        return await asyncio.to_thread(exchange.entries, self._known(request.chat_id).folder())
+
+    async def _read_file(self, request: files.ReadFile) -> Piece:
+        folder = self._known(request.chat_id).folder()
+        return await asyncio.to_thread(
+            exchange.read, folder, request.path, request.offset, request.tag
+        )
+
+    async def _write_file(self, request: files.WriteFile) -> FileEntry:
+        person = None if request.actor is None else request.actor.user_id
+        session = await self._open(request.chat_id, None, person)
+        await session.ready()
+        return await asyncio.to_thread(
+            exchange.write,
+            session.folder(),
+            request.path,
+            request.upload_id,
+            request.offset,
+            request.data,
+            request.size,
+        )
+
     async def _ticket(self, request: rpc.MakeTicket) -> rpc.DesktopTicket:
         user = request.actor.user_id
         session = await self._open(request.chat_id, None, user)
@@ -372,13 +415,6 @@ class Desktops:
         admitted = self._keys.take(key_digest)
         session = None if admitted is None else self._sessions.get(admitted.chat_id)
         return None if admitted is None or session is None else (session, admitted)
-
-
-def _chat_of(request: msgspec.Struct) -> ChatId:
-    chat_id: str = getattr(request, "chat_id", "")
-    if not is_chat_id(chat_id):
-        raise InvalidRequest(f"not a chat id: {chat_id!r:.80}", field="chat_id")
-    return ChatId(chat_id)
 
 
 def _size(text: str) -> Size:

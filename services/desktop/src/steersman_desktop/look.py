@@ -23,8 +23,10 @@ ShowSettingsMenu=0
 ShowHelp=0
 ClientWindowMouseActions=0
 DoubleBuffer=1
-DesktopBackgroundColor="rgb:30/48/60"
 """
+
+BACKGROUND: Final = 0x304860
+"""Of an empty desktop. A black one looks as if nothing were there."""
 
 BROWSER_FLAGS: Final = (
     "--no-first-run",

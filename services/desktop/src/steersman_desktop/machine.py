@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import structlog
 
 from steersman_contracts.errors import Unavailable
-from steersman_desktop import look
+from steersman_desktop import exchange, look
+from steersman_desktop.measures import RESTARTS
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
 from steersman_desktop.programs import WINDOW_MANAGERS, first_of
@@ -28,6 +29,10 @@ Size = tuple[int, int]
 _FAMILY_WILD: Final = 0xFFFF
 _FAMILY_LOCAL: Final = 256
 _STOP_S: Final = 3.0
+_LOOK_S: Final = 0.004
+"""Between two looks whether the window manager is there: a request of a fraction of that."""
+_MAX_MANAGERS: Final = 3
+"""Times that it is started again on one screen."""
 
 
 class Machine(Protocol):
@@ -90,6 +95,7 @@ class LocalMachine:
     processes: list[Process] = field(default_factory=list[Process])
     environment: dict[str, str] = field(default_factory=dict[str, str])
     _rfb: RfbClient | None = None
+    _keeping: asyncio.Task[None] | None = None
     x: XClient | None = None
 
     @property
@@ -128,52 +134,69 @@ class LocalMachine:
         authority = self.place.folder / "cookie"
         # The number of the display is not known yet.
         _write(authority, _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
-        display = await self._start_xvnc(size, authority)
+        number = self._start_xvnc(size, authority)
+        try:
+            # While Xvnc starts, which takes longest.
+            manager = first_of(WINDOW_MANAGERS)
+            for path, text in look.files(self.place.folder / "home", sandbox=sandbox).items():
+                _write(path, text.encode(), self.place)
+            text = await _line(number)
+        finally:
+            os.close(number)
+        if not text.strip().isdigit():
+            raise Unavailable("Xvnc did not start", log=_tail(self.place))
+        display = int(text)
         host = socket.gethostname().encode()
         entries = _entry(_FAMILY_LOCAL, host, str(display).encode(), cookie)
         _write(authority, entries + _entry(_FAMILY_WILD, b"", b"", cookie), self.place)
-        self._rfb = await connected(self.address, "")
+        self.environment = _environment(self.place, authority, display)
         self.x = await XClient.open(display, cookie)
+        self.x.paint_background(look.BACKGROUND)
         # Before any program runs: Chromium that has seen one key by the map of Xvnc, in which these
         # keys are `BrightnessUp` and the like, goes on taking them for that.
         await self.x.map_slots({})
-        self.environment = _environment(self.place, authority, display)
-        manager = first_of(WINDOW_MANAGERS)
         if manager is not None:
-            home = Path(self.environment["HOME"])
-            for path, text in look.files(home, sandbox=sandbox).items():
-                _write(path, text.encode(), self.place)
             self.processes.append(start([manager], self.environment, self.place))
-            while not await self.x.has_window_manager():
-                if not self.processes[-1].running:
-                    log.warning("window_manager.ended", log=_tail(self.place))
-                    break
-                await asyncio.sleep(0.02)
+        self._rfb = await connected(self.address, "")
+        while manager is not None and not await self.x.has_window_manager():
+            if not self.processes[-1].running:
+                log.warning("window_manager.ended", log=_tail(self.place))
+                break
+            await asyncio.sleep(_LOOK_S)
         await self.rfb.refresh()
+        if manager is not None:
+            self._keeping = asyncio.create_task(self._keep(manager), name="window manager")
 
-    async def _start_xvnc(self, size: Size, authority: Path) -> int:
+    async def _keep(self, manager: str) -> None:
+        """Start the window manager again when it has died: windows could not be moved any more."""
+        for _ in range(_MAX_MANAGERS):
+            xvnc, current = self.processes[0], self.processes[-1]
+            await asyncio.wait({xvnc.ended, current.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not xvnc.running or self.rfb.lost:
+                return  # the whole screen is replaced
+            log.warning("window_manager.replaced", log=_tail(self.place))
+            RESTARTS.labels("window_manager").inc()
+            self.processes[-1] = start([manager], self.environment, self.place)
+
+    def _start_xvnc(self, size: Size, authority: Path) -> int:
+        """Start it; gives a descriptor on which it says its number."""
         _x_folder()
         ours, its = os.pipe()
         try:
             argv = _xvnc(self.place, size, authority, its)
-            xvnc = start(
-                argv, _environment(self.place, authority, None), self.place, pass_fds=[its]
-            )
-            self.processes.append(xvnc)
+            environment = _environment(self.place, authority, None)
+            self.processes.append(start(argv, environment, self.place, pass_fds=[its]))
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(its)
-        try:
-            text = await _line(ours)
-        finally:
-            os.close(ours)
-        if not text.strip().isdigit():
-            raise Unavailable("Xvnc did not start", log=_tail(self.place))
-        return int(text)
+        return ours
 
     async def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
         if self.x is not None:
             await self.x.close()
         if self._rfb is not None:
@@ -200,7 +223,7 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
 def _environment(place: Place, authority: Path, display: int | None) -> dict[str, str]:
     home = place.folder / "home"
     runtime = place.folder / "run"
-    for folder in (home, runtime):
+    for folder in (home, runtime, place.folder.joinpath(*exchange.FOLDER)):
         if not folder.exists():
             folder.mkdir(mode=0o700)
             _own(folder, place)

@@ -20,7 +20,9 @@ SETTLE: Final = Histogram(
     buckets=(0.1, 0.12, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5),
 )
 RESTARTS: Final = Counter(
-    "steersman_desktop_restarts_total", "Screens that died: replaced, or given up.", ["outcome"]
+    "steersman_desktop_restarts_total",
+    "What died: a screen that was replaced or given up, a window manager.",
+    ["outcome"],
 )
 
 

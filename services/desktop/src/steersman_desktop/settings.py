@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from steersman_desktop.control import AGENT_S
 from steersman_runtime.settings import Secret, ServiceSettings
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)]
@@ -30,6 +31,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """A person who does nothing for so long loses control."""
     control_absent_s: Seconds = 15.0
     """A person whose last view is gone for so long loses control."""
+    agent_idle_s: Seconds = AGENT_S
+    """Of agents that share a desktop one that does nothing for so long leaves it to the others."""
     ticket_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 30.0
     """How long a ticket for the live view is good."""
     start_timeout_s: Seconds = 20.0
@@ -49,6 +52,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """
     record: bool = False
     """Record every desktop from its start."""
+    record_agents: bool = True
+    """Record what agents do that were spawned to use a desktop, from their first action on."""
     max_recording_s: Seconds = 3600.0
     max_recording_bytes: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = 500 << 20
     keep_recordings_s: Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 24 * 3600)] = 7 * 86_400.0
@@ -58,3 +63,6 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     vnc_address: str = ""
     """`host:port` or `unix:/path` of a VNC server to use in place of desktops of our own."""
     vnc_password: Secret = Secret("")
+    vnc_allowed: str = ""
+    """VNC servers that people may name for their chats: networks and host names between spaces,
+    each with `:port` or `:first-last` (5900 to 5999 without). Empty: none."""

@@ -1,6 +1,6 @@
 """The few X11 requests that RFB has no word for: pointer, keyboard map, windows that answer.
 
-Written out because the only maintained library blocks and needs a C library; these are eight
+Written out because the only maintained library blocks and needs a C library; these are ten
 requests of a protocol that has not changed since 1987.
 """
 
@@ -89,6 +89,11 @@ class XClient:
         reply = await self._ask(38, 0, struct.pack("<I", self.root))
         x, y = struct.unpack("<hh", reply[16:20])
         return x, y
+
+    def paint_background(self, color: int) -> None:
+        """Give the screen a colour where nothing else is: three bytes, red first."""
+        self._send(2, 0, struct.pack("<III", self.root, 0x2, color))
+        self._send(61, 0, struct.pack("<IHHHH", self.root, 0, 0, 0, 0))
 
     async def map_slots(self, keysyms: Mapping[int, int]) -> None:
         """Give all slots their characters, in one request: each makes every client read them.

@@ -12,6 +12,8 @@ from steersman_gateway.backend import Backend
 from steersman_gateway.chats import ChatController
 from steersman_gateway.decisions import DecisionController
 from steersman_gateway.desktop import DesktopController
+from steersman_gateway.desktop_files import DesktopFileController
+from steersman_gateway.desktop_pages import DesktopPageController
 from steersman_gateway.events import watch_chat, watch_chats
 from steersman_gateway.files import ChatFileController, FileController
 from steersman_gateway.ids import provide_chat
@@ -69,6 +71,8 @@ def api_router() -> Router:
             WorkspaceController,
             ChatWorkspaceController,
             RecordingController,
+            DesktopPageController,
+            DesktopFileController,
             watch_chat,
             watch_chats,
         ],

@@ -5,27 +5,23 @@ from __future__ import annotations
 import secrets
 
 from litestar import Controller, Response, delete, get, patch, post, put
+from litestar.di import Provide
 from litestar.params import JSONBody
 
-from steersman_contracts.chats import Transition
 from steersman_contracts.computer_use import to_action
-from steersman_contracts.errors import TransitionRefused
-from steersman_contracts.ids import ChatId
 from steersman_contracts.rest_desktop import (
     ClipboardBody,
     DesktopActionBody,
     DesktopActionResult,
+    DesktopServerBody,
     DesktopTicketBody,
     ResizeDesktopBody,
     StartDesktopBody,
     TakeControlBody,
 )
-from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import desktop as rpc
-from steersman_contracts.rpc.chats import GET, GetChat
-from steersman_gateway.auth import CurrentActor
-from steersman_gateway.backend import Backend, Services
-from steersman_gateway.ids import ChatInPath
+from steersman_contracts.rpc import desktop_servers as servers
+from steersman_gateway.chat_desktop import DesktopOfChat, provide_desktop
 
 
 class DesktopController(Controller):
@@ -33,52 +29,36 @@ class DesktopController(Controller):
 
     path = "/chats/{chat_id:str}/desktop"
     tags = ("Desktop",)
+    dependencies = {"desktop": Provide(provide_desktop)}  # noqa: RUF012  # as Litestar reads it
 
     @get("/", operation_id="getDesktop", summary="Get the desktop")
-    async def read(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> rpc.Desktop:
+    async def read(self, desktop: DesktopOfChat) -> rpc.Desktop:
         """State, size and control of the chat's desktop; `absent` if it has none."""
-        await _check(backend, actor, chat)
-        return await backend.call(rpc.GET_DESKTOP, rpc.GetDesktop(actor, chat))
+        return await desktop.call(rpc.GET_DESKTOP, rpc.GetDesktop(*desktop.ids))
 
     @put("/", operation_id="startDesktop", summary="Start the desktop")
-    async def start(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[StartDesktopBody],
-        actor: CurrentActor,
-        backend: Services,
-    ) -> rpc.Desktop:
+    async def start(self, desktop: DesktopOfChat, data: JSONBody[StartDesktopBody]) -> rpc.Desktop:
         """Have a desktop, and answer when it can be used. One that runs stays as it is."""
-        await check_changeable(backend, actor, chat)
-        request = rpc.StartDesktop(actor, chat, data.width, data.height)
-        return await backend.call(rpc.START_DESKTOP, request)
+        request = rpc.StartDesktop(*desktop.ids, data.width, data.height)
+        return await desktop.change(rpc.START_DESKTOP, request)
 
     @delete("/", operation_id="stopDesktop", summary="Stop the desktop")
-    async def stop(self, chat: ChatInPath, actor: CurrentActor, backend: Services) -> None:
+    async def stop(self, desktop: DesktopOfChat) -> None:
         """End the desktop and everything on it. None at all is fine."""
-        await _check(backend, actor, chat)
-        await backend.call(rpc.STOP_DESKTOP, rpc.StopDesktop(actor, chat))
+        await desktop.call(rpc.STOP_DESKTOP, rpc.StopDesktop(*desktop.ids))
 
     @patch("/", operation_id="resizeDesktop", summary="Resize the desktop")
     async def resize(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[ResizeDesktopBody],
-        actor: CurrentActor,
-        backend: Services,
+        self, desktop: DesktopOfChat, data: JSONBody[ResizeDesktopBody]
     ) -> rpc.Desktop:
         """Give a desktop that runs another size. Its windows stay."""
-        await check_changeable(backend, actor, chat)
-        request = rpc.ResizeDesktop(actor, chat, data.width, data.height)
-        return await backend.call(rpc.RESIZE_DESKTOP, request)
+        request = rpc.ResizeDesktop(*desktop.ids, data.width, data.height)
+        return await desktop.change(rpc.RESIZE_DESKTOP, request)
 
     @get("/clipboard", operation_id="getDesktopClipboard", summary="Get the clipboard")
-    async def clipboard(
-        self, chat: ChatInPath, actor: CurrentActor, backend: Services
-    ) -> rpc.Clipboard:
+    async def clipboard(self, desktop: DesktopOfChat) -> rpc.Clipboard:
         """The text that was last copied on the desktop; empty if none was."""
-        await _check(backend, actor, chat)
-        return await backend.call(rpc.GET_CLIPBOARD, rpc.GetClipboard(actor, chat))
+        return await desktop.call(rpc.GET_CLIPBOARD, rpc.GetClipboard(*desktop.ids))
 
     @put(
         "/clipboard",
@@ -86,16 +66,9 @@ class DesktopController(Controller):
         summary="Set the clipboard",
         status_code=204,
     )
-    async def copy(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[ClipboardBody],
-        actor: CurrentActor,
-        backend: Services,
-    ) -> None:
+    async def copy(self, desktop: DesktopOfChat, data: JSONBody[ClipboardBody]) -> None:
         """Put text into the clipboard of the desktop. For who has control."""
-        await check_changeable(backend, actor, chat)
-        await backend.call(rpc.PUT_CLIPBOARD, rpc.PutClipboard(actor, chat, data.text))
+        await desktop.change(rpc.PUT_CLIPBOARD, rpc.PutClipboard(*desktop.ids, data.text))
 
     @get(
         "/screenshot",
@@ -103,12 +76,9 @@ class DesktopController(Controller):
         summary="Get a screenshot",
         media_type="image/png",
     )
-    async def screenshot(
-        self, chat: ChatInPath, actor: CurrentActor, backend: Services
-    ) -> Response[bytes]:
+    async def screenshot(self, desktop: DesktopOfChat) -> Response[bytes]:
         """The screen now, as PNG; JPEG when that would be very large."""
-        await _check(backend, actor, chat)
-        picture = await backend.call(rpc.GET_SCREENSHOT, rpc.GetScreenshot(actor, chat))
+        picture = await desktop.call(rpc.GET_SCREENSHOT, rpc.GetScreenshot(*desktop.ids))
         return Response(picture.data, media_type=picture.media_type)
 
     @post(
@@ -118,18 +88,14 @@ class DesktopController(Controller):
         status_code=200,
     )
     async def act(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[DesktopActionBody],
-        actor: CurrentActor,
-        backend: Services,
+        self, desktop: DesktopOfChat, data: JSONBody[DesktopActionBody]
     ) -> DesktopActionResult:
         """One action of a person who has control, in the words of the `computer` tool."""
-        await check_changeable(backend, actor, chat)
+        actor, chat = desktop.ids
         request = rpc.PerformAction(
             chat, secrets.token_hex(16), to_action(data), actor, last_digest="-"
         )
-        reply = await backend.call(rpc.PERFORM_ACTION, request)
+        reply = await desktop.change(rpc.PERFORM_ACTION, request)
         return DesktopActionResult(reply.text, reply.is_error)
 
     @post(
@@ -138,17 +104,10 @@ class DesktopController(Controller):
         summary="Take control",
         status_code=200,
     )
-    async def take(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[TakeControlBody],
-        actor: CurrentActor,
-        backend: Services,
-    ) -> rpc.Desktop:
+    async def take(self, desktop: DesktopOfChat, data: JSONBody[TakeControlBody]) -> rpc.Desktop:
         """Take the input, at once: what the agent is doing ends. `private` hides the screen too."""
-        await check_changeable(backend, actor, chat)
-        request = rpc.TakeControl(actor, chat, private=data.private)
-        return await backend.call(rpc.TAKE_CONTROL, request)
+        request = rpc.TakeControl(*desktop.ids, private=data.private)
+        return await desktop.change(rpc.TAKE_CONTROL, request)
 
     @delete(
         "/control",
@@ -156,12 +115,9 @@ class DesktopController(Controller):
         summary="Give control back",
         status_code=200,
     )
-    async def give_back(
-        self, chat: ChatInPath, actor: CurrentActor, backend: Services
-    ) -> rpc.Desktop:
+    async def give_back(self, desktop: DesktopOfChat) -> rpc.Desktop:
         """Give the input back to the agent, who must look before it acts."""
-        await _check(backend, actor, chat)
-        return await backend.call(rpc.RETURN_CONTROL, rpc.ReturnControl(actor, chat))
+        return await desktop.call(rpc.RETURN_CONTROL, rpc.ReturnControl(*desktop.ids))
 
     @post(
         "/ticket",
@@ -170,37 +126,32 @@ class DesktopController(Controller):
         status_code=200,
     )
     async def ticket(
-        self,
-        chat: ChatInPath,
-        data: JSONBody[DesktopTicketBody],
-        actor: CurrentActor,
-        backend: Services,
+        self, desktop: DesktopOfChat, data: JSONBody[DesktopTicketBody]
     ) -> rpc.DesktopTicket:
         """Open `/api/v1/chats/{chat_id}/desktop?ticket=…` as a WebSocket (subprotocol `binary`).
 
         The ticket is good once and for half a minute. What is carried is RFB 3.8.
         """
-        await check_changeable(backend, actor, chat)
-        return await backend.call(rpc.MAKE_TICKET, rpc.MakeTicket(actor, chat, data.mode))
+        return await desktop.change(rpc.MAKE_TICKET, rpc.MakeTicket(*desktop.ids, data.mode))
 
+    @get("/server", operation_id="getDesktopServer", summary="Get the VNC server")
+    async def server(self, desktop: DesktopOfChat) -> servers.DesktopServer:
+        """The VNC server that serves as the chat's desktop; no address: one of our own does."""
+        return await desktop.call(servers.GET_SERVER, servers.OneServer(*desktop.ids))
 
-async def _check(backend: Backend, actor: Actor, chat: ChatId) -> None:
-    """The store knows whose chat it is; the desktop service does not."""
-    await backend.call(GET, GetChat(actor, chat))
+    @put("/server", operation_id="putDesktopServer", summary="Use a VNC server")
+    async def use_server(
+        self, desktop: DesktopOfChat, data: JSONBody[DesktopServerBody]
+    ) -> servers.DesktopServer:
+        """Let a VNC server be the chat's desktop, from its next start on.
 
+        Only what the administrator has allowed is taken. The password is kept encrypted.
+        """
+        await desktop.change(servers.CHECK_SERVER, servers.CheckServer(*desktop.ids, data.address))
+        request = servers.PutServer(*desktop.ids, data.address, data.password)
+        return await desktop.change(servers.PUT_SERVER, request)
 
-async def check_changeable(backend: Backend, actor: Actor, chat: ChatId) -> None:
-    """And whether it is put away: its desktop is not started or used then.
-
-    Raises:
-        TransitionRefused: The chat is archived.
-    """
-    found = (await backend.call(GET, GetChat(actor, chat))).chat
-    if found.archived:
-        transition = Transition.UPDATE.value
-        raise TransitionRefused(
-            f"{transition!r} is not allowed while the chat is {found.status.value!r} and archived",
-            status=found.status.value,
-            transition=transition,
-            archived=True,
-        )
+    @delete("/server", operation_id="deleteDesktopServer", summary="Use no VNC server")
+    async def forget_server(self, desktop: DesktopOfChat) -> None:
+        """Have a desktop of our own again, from its next start on. Forgets the password."""
+        await desktop.change(servers.DELETE_SERVER, servers.OneServer(*desktop.ids))

@@ -74,6 +74,8 @@ def build_document(version: str) -> Document:
     content = document["paths"]["/api/v1/workspaces/{workspace_id}/files/content"]
     describe_upload(document["paths"]["/api/v1/files"]["post"])
     describe_upload(content["put"])
+    on_desktop = document["paths"]["/api/v1/chats/{chat_id}/desktop/files/content"]
+    describe_upload(on_desktop["put"])
     for path, item in document["paths"].items():
         for method, operation in item.items():
             _complete(operation, path, method)
@@ -81,6 +83,7 @@ def build_document(version: str) -> Document:
     _describe_stream(document["paths"]["/api/v1/events"]["get"], FEED_EVENTS)
     describe_download(document["paths"]["/api/v1/files/{file_id}"]["get"])
     describe_workspace_download(content["get"])
+    describe_workspace_download(on_desktop["get"])
     return document
 
 

@@ -37,7 +37,14 @@ def _source(text: str) -> str:
 
 
 def page(
-    title: str, body: str, *, script: str = "", status: int = 200, refused: bool = False
+    title: str,
+    body: str,
+    *,
+    script: str = "",
+    style: str = "",
+    images: bool = False,
+    status: int = 200,
+    refused: bool = False,
 ) -> Response[str]:
     """A page.
 
@@ -45,19 +52,24 @@ def page(
         title: Plain text.
         body: HTML; whoever builds it escapes what it puts in.
         script: JavaScript; it may talk to this server alone.
+        style: CSS besides that of every page.
+        images: It shows pictures of this server.
         status: The HTTP status.
         refused: The page is an error: it gets no form and no script.
     """
-    policy = ["default-src 'none'", f"style-src {_source(STYLE)}", "base-uri 'none'"]
+    css = STYLE + style
+    policy = ["default-src 'none'", f"style-src {_source(css)}", "base-uri 'none'"]
     policy += ["frame-ancestors 'none'", "form-action 'none'" if refused else "form-action 'self'"]
     tail = ""
+    if images:
+        policy.append("img-src 'self'")
     if script:
         policy += [f"script-src {_source(script)}", "connect-src 'self'"]
         tail = f"<script>{script}</script>"
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{css}</style></head>"
         f"<body>{body}{tail}</body></html>"
     )
     return Response(

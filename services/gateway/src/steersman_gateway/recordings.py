@@ -6,19 +6,14 @@ import re
 from typing import Annotated, Final
 
 from litestar import Controller, Response, delete, get, post
+from litestar.di import Provide
 from litestar.params import PathParameter, QueryParameter
 from litestar.types import Receive, Scope, Send
 
 from steersman_contracts.errors import NotFound
-from steersman_contracts.ids import ChatId
-from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import desktop_recordings as rpc
-from steersman_contracts.rpc.chats import GET, GetChat
-from steersman_gateway.auth import CurrentActor
-from steersman_gateway.backend import Backend, Services
-from steersman_gateway.desktop import check_changeable
+from steersman_gateway.chat_desktop import ChatDesktop, DesktopOfChat, provide_desktop
 from steersman_gateway.files import content_disposition
-from steersman_gateway.ids import ChatInPath
 
 RecordingIdText = Annotated[str, PathParameter(description="The recording.")]
 FrameNumber = Annotated[int, PathParameter(description="The picture; the first is 1.")]
@@ -37,36 +32,25 @@ class RecordingController(Controller):
 
     path = "/chats/{chat_id:str}/desktop/recordings"
     tags = ("Desktop",)
+    dependencies = {"desktop": Provide(provide_desktop)}  # noqa: RUF012  # as Litestar reads it
 
     @post("/", operation_id="startRecording", summary="Record the desktop", status_code=200)
-    async def start(
-        self, chat: ChatInPath, actor: CurrentActor, backend: Services
-    ) -> rpc.Recording:
+    async def start(self, desktop: DesktopOfChat) -> rpc.Recording:
         """Record from now on; one that runs goes on. Starts the desktop if there is none."""
-        await check_changeable(backend, actor, chat)
-        return await backend.call(rpc.START_RECORDING, rpc.StartRecording(actor, chat))
+        return await desktop.change(rpc.START_RECORDING, rpc.StartRecording(*desktop.ids))
 
     @get("/", operation_id="listRecordings", summary="List the recordings")
-    async def list_recordings(
-        self, chat: ChatInPath, actor: CurrentActor, backend: Services
-    ) -> rpc.Recordings:
+    async def list_recordings(self, desktop: DesktopOfChat) -> rpc.Recordings:
         """All recordings of the chat's desktop, newest first."""
-        await _check(backend, actor, chat)
-        return await backend.call(rpc.LIST_RECORDINGS, rpc.ListRecordings(actor, chat))
+        return await desktop.call(rpc.LIST_RECORDINGS, rpc.ListRecordings(*desktop.ids))
 
     @get("/{recording_id:str}", operation_id="getRecording", summary="Get a recording")
     async def read(
-        self,
-        chat: ChatInPath,
-        recording_id: RecordingIdText,
-        actor: CurrentActor,
-        backend: Services,
-        skip: Skip = 0,
+        self, desktop: DesktopOfChat, recording_id: RecordingIdText, skip: Skip = 0
     ) -> rpc.Timeline:
         """A recording and its marks: pictures, actions and changes of control, 1,000 at a time."""
-        await _check(backend, actor, chat)
-        request = rpc.ReadTimeline(actor, chat, _known(recording_id), skip)
-        return await backend.call(rpc.READ_TIMELINE, request)
+        request = rpc.ReadTimeline(*desktop.ids, known_recording(recording_id), skip)
+        return await desktop.call(rpc.READ_TIMELINE, request)
 
     @get(
         "/{recording_id:str}/frames/{number:int}",
@@ -75,19 +59,13 @@ class RecordingController(Controller):
         media_type="image/jpeg",
     )
     async def frame(
-        self,
-        chat: ChatInPath,
-        recording_id: RecordingIdText,
-        number: FrameNumber,
-        actor: CurrentActor,
-        backend: Services,
+        self, desktop: DesktopOfChat, recording_id: RecordingIdText, number: FrameNumber
     ) -> Response[bytes]:
         """The screen as it was from a mark of the timeline on, as JPEG."""
-        await _check(backend, actor, chat)
         if not 1 <= number <= 10**6:
             raise NotFound("the recording has no such picture")
-        request = rpc.GetFrame(actor, chat, _known(recording_id), number)
-        picture = await backend.call(rpc.GET_FRAME, request)
+        request = rpc.GetFrame(*desktop.ids, known_recording(recording_id), number)
+        picture = await desktop.call(rpc.GET_FRAME, request)
         # A picture never changes.
         headers = {"Cache-Control": "private, max-age=86400"}
         return Response(picture.data, media_type=picture.media_type, headers=headers)
@@ -98,30 +76,16 @@ class RecordingController(Controller):
         summary="Stop a recording",
         status_code=200,
     )
-    async def stop(
-        self,
-        chat: ChatInPath,
-        recording_id: RecordingIdText,
-        actor: CurrentActor,
-        backend: Services,
-    ) -> rpc.Recording:
+    async def stop(self, desktop: DesktopOfChat, recording_id: RecordingIdText) -> rpc.Recording:
         """End a recording, which can then be downloaded. One that has ended stays as it is."""
-        await _check(backend, actor, chat)
-        request = rpc.OneRecording(actor, chat, _known(recording_id))
-        return await backend.call(rpc.STOP_RECORDING, request)
+        request = rpc.OneRecording(*desktop.ids, known_recording(recording_id))
+        return await desktop.call(rpc.STOP_RECORDING, request)
 
     @delete("/{recording_id:str}", operation_id="deleteRecording", summary="Delete a recording")
-    async def remove(
-        self,
-        chat: ChatInPath,
-        recording_id: RecordingIdText,
-        actor: CurrentActor,
-        backend: Services,
-    ) -> None:
+    async def remove(self, desktop: DesktopOfChat, recording_id: RecordingIdText) -> None:
         """Remove a recording for good, also one that runs. None at all is fine."""
-        await _check(backend, actor, chat)
-        request = rpc.OneRecording(actor, chat, _known(recording_id))
-        await backend.call(rpc.DELETE_RECORDING, request)
+        request = rpc.OneRecording(*desktop.ids, known_recording(recording_id))
+        await desktop.call(rpc.DELETE_RECORDING, request)
 
     @get(
         "/{recording_id:str}/download",
@@ -130,26 +94,23 @@ class RecordingController(Controller):
     )
     async def download(
         self,
-        chat: ChatInPath,
+        desktop: DesktopOfChat,
         recording_id: RecordingIdText,
-        actor: CurrentActor,
-        backend: Services,
         format: Format = None,  # noqa: A002, RUF100  # the name of the parameter
     ) -> Film:
         """A recording that has ended as MP4, or its pictures and marks as a zip file."""
-        await _check(backend, actor, chat)
-        request = rpc.PrepareDownload(actor, chat, _known(recording_id), format)
-        made = await backend.call(rpc.PREPARE_DOWNLOAD, request)
-        return Film(backend, request, made)
+        request = rpc.PrepareDownload(*desktop.ids, known_recording(recording_id), format)
+        made = await desktop.call(rpc.PREPARE_DOWNLOAD, request)
+        return Film(desktop, request, made)
 
 
 class Film:
     """A recording on its way to a client: an ASGI application for a single exchange."""
 
     def __init__(
-        self, backend: Backend, request: rpc.PrepareDownload, made: rpc.PreparedDownload
+        self, desktop: ChatDesktop, request: rpc.PrepareDownload, made: rpc.PreparedDownload
     ) -> None:
-        self._backend = backend
+        self._desktop = desktop
         self._request = request
         self._made = made
 
@@ -179,15 +140,15 @@ class Film:
         request = rpc.ReadDownload(
             wanted.actor, wanted.chat_id, wanted.recording_id, self._made.format, offset
         )
-        return (await self._backend.call(rpc.READ_DOWNLOAD, request)).data
+        return (await self._desktop.call(rpc.READ_DOWNLOAD, request)).data
 
 
-def _known(text: str) -> str:
+def known_recording(text: str) -> str:
+    """Check the shape of the id of a recording.
+
+    Raises:
+        NotFound: It has not the shape of one.
+    """
     if not _ID.fullmatch(text):
         raise NotFound("the chat has no such recording")
     return text
-
-
-async def _check(backend: Backend, actor: Actor, chat: ChatId) -> None:
-    """The store knows whose chat it is; the desktop service does not."""
-    await backend.call(GET, GetChat(actor, chat))

@@ -262,7 +262,8 @@ class WorkspaceDownload:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the headers, then piece after piece as fast as the client takes them."""
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers()})
+        headers = download_headers(self._request.path, self._first.size)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         sent = 0
         piece = self._first
         while piece.data:
@@ -282,14 +283,16 @@ class WorkspaceDownload:
             raise Conflict("the file was changed meanwhile; read it again")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        name = self._request.path.rstrip("/").rpartition("/")[2]
-        return [
-            *_SAFE,
-            (b"content-type", b"application/octet-stream"),
-            (b"content-length", str(self._first.size).encode()),
-            (b"content-disposition", content_disposition(name).encode()),
-        ]
+
+def download_headers(path: str, size: int) -> list[tuple[bytes, bytes]]:
+    """The headers of a file that somebody else has written: never shown, always saved."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return [
+        *_SAFE,
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", str(size).encode()),
+        (b"content-disposition", content_disposition(name).encode()),
+    ]
 
 
 def describe_workspace_download(operation: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from steersman_contracts import subjects
+from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, encode_parts
 from steersman_contracts.rpc import agents as rpc
@@ -39,11 +40,15 @@ class Agents:
         server.add(rpc.INTERRUPT_AGENT, self.interrupt)
 
     async def spawn(self, request: rpc.SpawnAgent) -> rpc.Spawned:
+        if request.share_desktop and request.kind != "computer_use":
+            raise InvalidRequest(
+                f"an agent of the type {request.kind} uses no desktop", field="share_desktop"
+            )
         parts: Parts = (TextPart(request.prompt),)
         agent_id = new_chat_id()
         row = await self._database.row(
             "SELECT * FROM spawn_agent("
-            "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             *_caller(request.caller),
             request.call.message_id,
             request.call.call_id,
@@ -57,6 +62,7 @@ class Agents:
             request.detached,
             self._settings.max_agent_depth,
             self._settings.max_agents,
+            request.share_desktop,
         )
         assert row is not None  # a function call always has a row
         spawned = msgspec.json.decode(row["reply"], type=rpc.Spawned)

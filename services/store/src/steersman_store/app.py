@@ -20,7 +20,7 @@ from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.decisions import Decisions
 from steersman_store.desktop_audit import DesktopAudit
-from steersman_store.desktop_chats import DesktopChats
+from steersman_store.desktop_chats import DesktopChats, DesktopServers
 from steersman_store.drops import Drops
 from steersman_store.families import Families
 from steersman_store.files import Files
@@ -28,6 +28,7 @@ from steersman_store.identity import Identities
 from steersman_store.imports import Imports
 from steersman_store.ledger import Ledger
 from steersman_store.mcp import McpServers
+from steersman_store.mcp_clients import McpClients
 from steersman_store.mcp_sign_ins import McpSignIns
 from steersman_store.migrate import migrate
 from steersman_store.models import Models
@@ -127,6 +128,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Policies(database).serve(server)
             DesktopAudit(database).serve(server)
             DesktopChats(database).serve(server)
+            DesktopServers(database, vault).serve(server)
             Providers(database, vault).serve(server)
             models.serve(server)
             Usage(database).serve(server)
@@ -134,9 +136,10 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             ledger.serve(server)
             PluginBook(database, vault).serve(server)
             Workspaces(database, announcer).serve(server)
-            mcp_servers = McpServers(database, vault)
+            mcp_servers = McpServers(database, vault, announcer)
             mcp_servers.serve(server)
             McpSignIns(database, vault, mcp_servers).serve(server)
+            McpClients(database, vault).serve(server)
             await server.start()
             once = TaskGroup("prices")
             stack.push_async_callback(once.cancel)

@@ -47,6 +47,7 @@ class Ledger:
         server.add(rpc.FINISH, self.finish)
         server.add(rpc.REFUSE, self.refuse)
         server.add(rpc.RENEW_HOST, self.renew_host)
+        server.add(rpc.LIST_HOSTS, self.list_hosts)
 
     async def reserve(self, request: rpc.ReserveCall) -> msgspec.Raw:
         row = await self._database.row(
@@ -81,6 +82,13 @@ class Ledger:
             msgspec.json.encode(request.result),
         )
         return rpc.Finished(kept)
+
+    async def list_hosts(self, request: rpc.ListHosts) -> rpc.HostList:
+        del request
+        rows = await self._database.rows(
+            "SELECT host FROM tool_hosts WHERE host_lives(host) ORDER BY host"
+        )
+        return rpc.HostList(tuple(row["host"] for row in rows))
 
     async def refuse(self, request: rpc.RefuseCall) -> Nothing:
         await self._database.value(

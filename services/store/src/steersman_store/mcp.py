@@ -14,10 +14,11 @@ import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from steersman_contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from steersman_contracts.ids import UserId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import mcp as rpc
 from steersman_runtime.rpc import RpcServer
+from steersman_store.announce import Announcer
 from steersman_store.database import Database
 from steersman_store.providers import changed_meanwhile, check_headers
 from steersman_store.secrets import Vault
@@ -84,9 +85,10 @@ def purpose(server_id: str) -> str:
 class McpServers:
     """The handlers of the groups `mcp` and `mcp_book`, but for signing in."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, vault: Vault, announcer: Announcer) -> None:
         self._database = database
         self._vault = vault
+        self._announcer = announcer
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods."""
@@ -178,6 +180,9 @@ class McpServers:
                 await connection.execute(  # nor may one end here that was begun elsewhere
                     "DELETE FROM mcp_logins WHERE server_id = $1", request.server_id
                 )
+                await connection.execute(
+                    "DELETE FROM mcp_clients WHERE server_id = $1", request.server_id
+                )
             row = await connection.fetchrow(
                 "UPDATE mcp_servers s SET slug = $2, name = $3, transport = $4, url = $5, "
                 "command = $6, auth = $7, header = $8, oauth_client_id = $9, oauth_scope = $10, "
@@ -200,7 +205,12 @@ class McpServers:
         async with self._database.transaction() as connection:
             before = await _locked(connection, request.server_id, request.actor)
             await connection.execute("DELETE FROM mcp_servers WHERE id = $1", request.server_id)
+            chats = await connection.fetch(
+                "SELECT forget_mcp_server($1)::text AS id", request.server_id
+            )
             await _audit(connection, request.actor, "mcp_server.deleted", before["slug"])
+        for chat in chats:
+            self._announcer.changed(ChatId(chat["id"]))
         return Nothing()
 
     async def of_chat(self, request: rpc.ServersOfChat) -> rpc.ChatServers:

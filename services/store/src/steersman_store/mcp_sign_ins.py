@@ -117,7 +117,14 @@ class McpSignIns:
             )
         arguments = (request.server_id, request.user_id, sealed, request.expires_in_s)
         more = () if request.generation is None else (request.generation,)
-        await self._database.value(query, *arguments, *more)
+        async with self._database.transaction() as connection:
+            await connection.execute(query, *arguments, *more)
+            if request.generation is None:
+                await connection.execute(
+                    "UPDATE mcp_clients SET proven = true WHERE server_id = $1 AND client_id = $2",
+                    request.server_id,
+                    request.tokens.client_id,
+                )
         return Nothing()
 
     async def end_tokens(self, request: rpc.EndTokens) -> Nothing:
@@ -129,11 +136,23 @@ class McpSignIns:
             request.generation,
             request.expired,
         )
+        if request.expired:
+            # Perhaps it is we who are not known there any more: the next sign-in registers anew.
+            await self._database.value(
+                "DELETE FROM mcp_clients WHERE server_id = $1", request.server_id
+            )
         return Nothing()
 
     async def sign_out(self, request: rpc.SignOut) -> rpc.McpServer:
         await self._database.value(
             "DELETE FROM mcp_sign_ins WHERE server_id = $1 AND user_id = $2",
+            request.server_id,
+            request.actor.user_id,
+        )
+        # Also for who cannot get in: their next sign-in begins from nothing.
+        await self._database.value(
+            "DELETE FROM mcp_clients c USING mcp_servers s WHERE c.server_id = $1 "
+            "AND s.id = c.server_id AND (s.owner_id IS NULL OR s.owner_id = $2)",
             request.server_id,
             request.actor.user_id,
         )

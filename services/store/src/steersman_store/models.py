@@ -13,7 +13,8 @@ from msgspec import UNSET
 
 from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.ids import ModelName, ProviderId
-from steersman_contracts.model_options import ModelSettings, parse_settings
+from steersman_contracts.model_options import ModelSettings
+from steersman_contracts.option_rules import parse_settings
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as rpc
@@ -30,7 +31,6 @@ _MODEL: Final = (
     "m.name = (SELECT preferred_model()) AS preferred"
 )
 _FROM: Final = "FROM models m JOIN providers p ON p.id = m.provider_id WHERE m.deleted_at IS NULL"
-_PATH: Final = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -55,12 +55,7 @@ def checked(kind: rpc.ProviderType, settings: JsonObject, name: str) -> ModelSet
     Raises:
         InvalidRequest: They are not those of the wire format, or cannot be stored.
     """
-    try:
-        parsed = parse_settings(kind, settings)
-    except InvalidRequest as error:
-        field, at = str(error.details.get("field", "settings")), _PATH.search(str(error))
-        field = field if at is None else f"{field}.{at['path']}"
-        raise InvalidRequest(_PATH.sub("", str(error)), field=field) from error
+    parsed = parse_settings(kind, settings)
     if _NUL.search(msgspec.json.encode(parsed)):
         # The database takes this JSON apart for the prices, and would trip over it.
         raise InvalidRequest("settings: NUL characters cannot be stored", field="settings")

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from steersman_contracts import cloud_keys
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound
 from steersman_contracts.ids import ProviderId
-from steersman_contracts.model_options import parse_options
+from steersman_contracts.option_rules import parse_options
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import models as rpc

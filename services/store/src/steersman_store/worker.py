@@ -416,7 +416,7 @@ def _fence(fence: rpc.Fence) -> tuple[str, str, int, str]:
 def _columns(messages: Sequence[rpc.NewMessage]) -> tuple[list[str | None], ...]:
     """New messages as the columns of the SQL type `new_messages`."""
     rows = [_column_values(message) for message in messages]
-    return tuple([row[i] for row in rows] for i in range(7))
+    return tuple([row[i] for row in rows] for i in range(8))
 
 
 def _column_values(message: rpc.NewMessage) -> tuple[str | None, ...]:
@@ -429,4 +429,5 @@ def _column_values(message: rpc.NewMessage) -> tuple[str | None, ...]:
         message.model,
         None if message.usage is None else json_text(message.usage),
         message.stop,
+        message.response_id,
     )

@@ -14,19 +14,28 @@ from typing import Final
 import structlog
 from litestar import Litestar
 
-from steersman_contracts.errors import SteersmanError
+from steersman_contracts.errors import NotFound, SteersmanError
+from steersman_contracts.rpc import workspace_book as book
 from steersman_contracts.rpc.workspace_book import Quota
+from steersman_contracts.workspaces import State, WorkspaceId
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.tasks import running
-from steersman_tools.calls import Calls
+from steersman_tools.calls import Calls, limits_of
 from steersman_tools.catalog import Tools
 from steersman_tools.changes import Changes
+from steersman_tools.chat_desk import ChatDesk
+from steersman_tools.containers import ContainerDriver
+from steersman_tools.deputy_access import DeputyAccess
 from steersman_tools.desks import Desks, Policy
+from steersman_tools.drivers import Drivers, LocalDriver
 from steersman_tools.execution import Executor
+from steersman_tools.hosts import Hosts
 from steersman_tools.ledger import Ledger, MemoryLedger
+from steersman_tools.notices import Notices
+from steersman_tools.places import Places
 from steersman_tools.plugin_book import EmptyBook, StoreBook
 from steersman_tools.plugins import (
     PluginSource,
@@ -34,13 +43,13 @@ from steersman_tools.plugins import (
     Surroundings,
     installed_plugins,
 )
-from steersman_tools.results import Limits
 from steersman_tools.sandbox import sandboxed
 from steersman_tools.service import Server
 from steersman_tools.settings import Settings, plugin_environment
 from steersman_tools.store_ledger import StoreLedger
 from steersman_tools.templates import Templates
 from steersman_tools.toolsets import Toolsets
+from steersman_tools.ways import keys_of, ways_of
 from steersman_tools.workspace_service import WorkspaceService
 from steersman_tools.workspaces import Workspaces
 
@@ -81,10 +90,10 @@ def create_app(
             client = await stack.enter_async_context(runtime.nats(name=host))
             rpc = RpcClient(client)
             ledger = await stack.enter_async_context(_ledger(runtime, settings, rpc, host))
-            book = StoreBook(rpc) if settings.ledger == "store" else EmptyBook()
+            plugin_book = StoreBook(rpc) if settings.ledger == "store" else EmptyBook()
             around = Surroundings(
                 plugin_environment(),
-                book,
+                plugin_book,
                 settings.plugin_timeout_s,
                 rpc if settings.ledger == "store" else None,
             )
@@ -99,9 +108,9 @@ def create_app(
             people = await stack.enter_async_context(
                 _workspaces(runtime, settings, host, client, workspaces, registry)
             )
-            desks = None if people is None else people.desks
+            service, places = people or (None, None)
             tools = Tools(registry, toolsets, patience_s=settings.toolset_patience_s)
-            calls = _calls(settings, host, tools, ledger, workspaces, client, desks)
+            calls = _calls(settings, host, tools, ledger, workspaces, client, places)
             server = Server(
                 runtime,
                 settings,
@@ -109,7 +118,8 @@ def create_app(
                 tools=tools,
                 calls=calls,
                 client=client,
-                people=people,
+                people=service,
+                places=places,
                 workspaces=workspaces,
             )
             await stack.enter_async_context(server.serving())
@@ -126,28 +136,86 @@ async def _workspaces(
     client: NatsClient,
     workspaces: Workspaces,
     registry: Registry,
-) -> AsyncGenerator[WorkspaceService | None]:
+) -> AsyncGenerator[tuple[WorkspaceService, Places] | None]:
     """The workspaces; none without a store, which keeps the book of them."""
     if settings.ledger == "memory":
         yield None
         return
+    rpc = RpcClient(client)
     quota = Quota(settings.workspaces_per_user, settings.running_workspaces_per_user)
     folder = settings.templates_dir
     changes = Changes(Publisher(client), workspaces, quiet_s=settings.diff_quiet_s)
-    desks = Desks(
-        host=host,
-        client=client,
-        rpc=RpcClient(client),
-        directories=workspaces,
-        templates=Templates(None if folder is None else Path(folder)),
-        policy=Policy(quota, settings.workspace_idle_s, settings.workspace_look_s),
-        end_processes=lambda path: registry.current.workspace_stopped(path),
-        on_change=changes.noticed,
-    )
-    async with running(desks.run, name="workspaces", on_failure=runtime.fail):
-        yield WorkspaceService(desks, changes)
-        await changes.close()
-        await desks.close()
+    async with _containers(runtime, settings, rpc, client, workspaces) as containers:
+        drivers = Drivers(
+            LocalDriver(workspaces),
+            containers,
+            in_container=containers.has,
+            end_processes=lambda path: registry.current.workspace_stopped(path),
+        )
+        desks = Desks(
+            host=host,
+            rpc=rpc,
+            notices=Notices(host, client),
+            directories=workspaces,
+            templates=Templates(None if folder is None else Path(folder)),
+            policy=Policy(quota, settings.workspace_idle_s, settings.workspace_look_s),
+            drivers=drivers,
+        )
+        places = Places(
+            rpc,
+            workspaces,
+            drivers,
+            desk_of=lambda chat_id: ChatDesk(desks, chat_id),
+            on_change=changes.noticed,
+        )
+
+        async def keep() -> None:
+            await desks.run(lambda: places.in_use)
+
+        async with running(keep, name="workspaces", on_failure=runtime.fail):
+            yield WorkspaceService(desks, changes), places
+            await changes.close()
+            await desks.close()
+
+
+@asynccontextmanager
+async def _containers(
+    runtime: Runtime,
+    settings: Settings,
+    rpc: RpcClient,
+    client: NatsClient,
+    workspaces: Workspaces,
+) -> AsyncGenerator[ContainerDriver]:
+    """Containers, as far as there is an engine, and what they may do on NATS."""
+
+    async def state_of(workspace_id: WorkspaceId) -> State:
+        return (await rpc.call(book.GET, book.GetWorkspace(workspace_id))).state
+
+    keys = keys_of(settings)
+    driver = ContainerDriver(workspaces, ways_of(settings, keys), client, state_of=state_of)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(settings.container_sweep_s)
+            try:
+                await driver.sweep()
+            except SteersmanError as error:
+                log.info("containers.not_swept", error_code=error.code)
+
+    async def runs(workspace_id: WorkspaceId) -> bool:
+        if not await asyncio.to_thread(driver.has, workspace_id):
+            return False
+        try:
+            return await state_of(workspace_id) in ("creating", "running")
+        except NotFound:
+            return False
+
+    async with AsyncExitStack() as stack:
+        if keys is not None:
+            access = DeputyAccess(client, keys, account=settings.nats_account, runs=runs)
+            stack.push_async_callback(access.close, access.open())
+        await stack.enter_async_context(running(sweep, name="containers", on_failure=runtime.fail))
+        yield driver
 
 
 @asynccontextmanager
@@ -191,7 +259,7 @@ def _calls(
     ledger: Ledger,
     workspaces: Workspaces,
     client: NatsClient,
-    desks: Desks | None,
+    places: Places | None,
 ) -> Calls:
     return Calls(
         host=host,
@@ -199,16 +267,11 @@ def _calls(
         executor=Executor(cancel_grace_s=settings.cancel_grace_s),
         ledger=ledger,
         workspaces=workspaces,
-        limits=_limits(settings, client.max_payload),
+        limits=limits_of(settings, client.max_payload),
         max_concurrent=settings.max_concurrent_calls,
         max_per_chat=settings.max_calls_per_chat,
         max_waiting=settings.max_waiting_calls,
         rpc=RpcClient(client),
-        desks=desks,
+        ground=places,
+        hosts=Hosts(host, client, ledger.hosts),
     )
-
-
-def _limits(settings: Settings, max_payload: int) -> Limits:
-    """What fits into one message: text may grow sixfold by JSON escapes, files by base64."""
-    room = (max_payload - 6 * settings.max_result_bytes - (16 << 10)) * 3 // 4
-    return Limits(settings.max_result_bytes, max(0, min(settings.max_file_bytes, room)))

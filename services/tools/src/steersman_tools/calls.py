@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -37,11 +38,13 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.admission import Admission
 from steersman_tools.catalog import Tools
 from steersman_tools.context import CallContext, Progress
-from steersman_tools.desks import Desks
-from steersman_tools.execution import Executor, Runnable
+from steersman_tools.execution import Executor, LocalTool, Runnable
+from steersman_tools.hosts import Hosts, short
 from steersman_tools.ledger import CallKey, Ledger
+from steersman_tools.places import Ground, NoPlace
 from steersman_tools.plugins import Plugins
 from steersman_tools.results import BadResult, Limits, to_call_result
+from steersman_tools.settings import Settings
 from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
@@ -62,7 +65,9 @@ RUNNING = Gauge("steersman_tool_calls_running", "Tool calls that run or wait to 
 class _Call:
     """A call that was taken and has no result yet."""
 
-    def __init__(self, request: CallTool, fingerprint: str) -> None:
+    def __init__(self, request: CallTool, fingerprint: str, *, held: bool) -> None:
+        self.held = held
+        """Another host has it in the book, admits it and asks the hooks."""
         self.request = request
         self.fingerprint = fingerprint
         self.result: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
@@ -117,9 +122,12 @@ class Calls:
         max_per_chat: int,
         max_waiting: int,
         rpc: Caller | None = None,
-        desks: Desks | None = None,
+        ground: Ground | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        self._desks = desks
+        self._here = short(host)
+        self._hosts = hosts
+        self._ground = ground
         self._accepted = CallProgress(0, "", host)
         self._tools = tools
         self._rpc = rpc
@@ -145,11 +153,22 @@ class Calls:
         """
         if not is_chat_id(request.chat_id):
             raise InvalidRequest(f"not a chat id: {request.chat_id!r:.80}", field="chat_id")
+        return await self._attend(request, frames, held=False)
+
+    async def run_held(self, request: CallTool, frames: Frames) -> CallResult:
+        """Run a call that another host has booked, because what it is about is held here.
+
+        Raises:
+            Conflict, TooManyRequests: See `run`.
+        """
+        return await self._attend(request, frames, held=True)
+
+    async def _attend(self, request: CallTool, frames: Frames, *, held: bool) -> CallResult:
         key = CallKey(request.chat_id, request.call_id, request.epoch)
         fingerprint = _fingerprint(request)
         call = self._running.get(key)
         if call is None:
-            call = self._take(key, request, fingerprint)
+            call = self._take(key, request, fingerprint, held=held)
         elif call.fingerprint != fingerprint:
             raise Conflict(
                 f"call {key.call_id!r} runs with another tool or other arguments",
@@ -183,11 +202,11 @@ class Calls:
         for call in self._running.values():
             call.stop(STOPPED)
 
-    def _take(self, key: CallKey, request: CallTool, fingerprint: str) -> _Call:
+    def _take(self, key: CallKey, request: CallTool, fingerprint: str, *, held: bool) -> _Call:
         if len(self._running) >= self._most:
             raise TooManyRequests(f"{self._most} calls run or wait already", limit=self._most)
         # Known before anything is awaited: of two requests at the same moment, one attaches.
-        call = self._running[key] = _Call(request, fingerprint)
+        call = self._running[key] = _Call(request, fingerprint, held=held)
         RUNNING.inc()
         self._tasks.start(self._settle(key, call))
         return call
@@ -214,7 +233,7 @@ class Calls:
         plugins = self._tools.registry.current
         with plugins.in_use():  # until the result is there, also while the call waits for its turn
             tool = await self._tools.find(call.request.tool, call.request.chat_id)
-            if tool is None or tool.spec.read_only:
+            if tool is None or tool.spec.read_only or call.held:
                 # Nothing happens that must not happen twice: no book is kept.
                 return await self._perform(call, plugins, tool, _nothing)
             begins = self._admission.is_open(call.request.chat_id, tool.spec)
@@ -235,6 +254,7 @@ class Calls:
         start: Callable[[], Awaitable[None]],
     ) -> CallResult:
         started = time.monotonic()
+        limits = self._limits.of(call.request.result_bytes)
         log.info("call.started")
         work = asyncio.get_running_loop().create_task(self._work(call, plugins, tool, start))
         stopped = asyncio.get_running_loop().create_task(call.stopped.wait())
@@ -246,14 +266,14 @@ class Calls:
         outcome, result = _outcome(work, call)
         seconds = time.monotonic() - started
         try:
-            kept = to_call_result(result, duration_ms=int(seconds * 1000), limits=self._limits)
+            kept = to_call_result(result, duration_ms=int(seconds * 1000), limits=limits)
         except BadResult as error:
             outcome = "bad_result"
             log.error("tool.bad_result", error=str(error)[:500])  # noqa: TRY400  # the message says it all
             kept = to_call_result(
                 ToolResult.error(f"tool failed: {error}"),
                 duration_ms=int(seconds * 1000),
-                limits=self._limits,
+                limits=limits,
             )
         if tool is not None and tool.spec.ends_turn and not kept.is_error:
             kept = msgspec.structs.replace(kept, ends_turn=True)
@@ -281,15 +301,39 @@ class Calls:
             workspaces=self._workspaces,
             progress=call.progress,
             rpc=self._rpc,
+            host=self._here,
+            result_bytes=self._limits.of(request.result_bytes).text_bytes,
         )
+        if call.held:
+            return await self._act(call, plugins, tool, context)
         async with self._admission.enter(request.chat_id, tool.spec):
             await start()
-            if self._desks is None:
-                return await self._executor.execute(plugins, tool, request, context)
-            async with self._desks.place(context, tool.spec) as refused:
-                if refused is not None:
-                    return ToolResult.error(refused)
-                return await self._executor.execute(plugins, tool, request, context)
+            return await self._act(call, plugins, tool, context)
+
+    async def _act(
+        self, call: _Call, plugins: Plugins, tool: Runnable, context: CallContext
+    ) -> ToolResult:
+        """Run the tool where it acts: in the place of its chat, on the host that it is about."""
+        request, executor = call.request, self._executor
+        try:
+            async with AsyncExitStack() as stack:
+                if self._ground is not None:
+                    tool = await stack.enter_async_context(self._ground.place(context, tool))
+                if call.held:
+                    return await executor.execute_alone(tool, request, context)
+                if self._hosts is not None and isinstance(tool, LocalTool):
+                    tool = self._hosts.routed(tool)
+                return await executor.execute(plugins, tool, request, context)
+        except NoPlace as refused:
+            return ToolResult.error(str(refused))
+
+
+def limits_of(settings: Settings, max_payload: int) -> Limits:
+    """What fits into one message: text may grow sixfold by JSON escapes, files by base64."""
+    largest = max(settings.max_result_bytes, settings.largest_result_bytes)
+    room = (max_payload - 6 * largest - (16 << 10)) * 3 // 4
+    files = max(0, min(settings.max_file_bytes, room))
+    return Limits(settings.max_result_bytes, files, largest)
 
 
 async def _nothing() -> None:

@@ -72,6 +72,7 @@ class CallPlace(NamedTuple):
     environment: Mapping[str, str]
     root_id: ChatId
     """The outermost chat of the family that shares it."""
+    driver: str
 
 
 class CallContext:
@@ -86,7 +87,11 @@ class CallContext:
         workspaces: Workspaces,
         progress: Progress,
         rpc: Caller | None = None,
+        host: str = "",
+        result_bytes: int = 68 << 10,
     ) -> None:
+        self.host = host
+        self.result_bytes = result_bytes
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""
         self.place: CallPlace | None = None

@@ -21,7 +21,7 @@ from steersman_contracts.rpc.context import (
 )
 from steersman_runtime.rpc import RpcServer
 from steersman_tools.context_files import read_context, read_skill
-from steersman_tools.desks import Desks, NoPlace
+from steersman_tools.places import NoPlace, Places
 from steersman_tools.workspaces import Workspaces
 
 log = structlog.stdlib.get_logger()
@@ -37,9 +37,9 @@ _AT_ONCE: Final = 8
 class ContextServer:
     """The handlers of the group `context`."""
 
-    def __init__(self, workspaces: Workspaces, desks: Desks | None = None) -> None:
+    def __init__(self, workspaces: Workspaces, places: Places | None = None) -> None:
         self._workspaces = workspaces
-        self._desks = desks
+        self._places = places
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     def serve(self, server: RpcServer) -> None:
@@ -63,9 +63,9 @@ class ContextServer:
 
     async def _root(self, chat_id: ChatId) -> Path | None:
         """Where the tools of a chat act now; None where nothing is."""
-        if self._desks is not None:
+        if self._places is not None:
             try:
-                place = await self._desks.place_of(chat_id)
+                place = await self._places.of(chat_id)
             except NoPlace:
                 return None
             if place is not None:

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 
-from steersman_contracts import subjects
 from steersman_contracts.errors import (
     Conflict,
     DeadlineExceeded,
@@ -30,7 +25,6 @@ from steersman_contracts.errors import (
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import workspace_book as book
-from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.workspaces import (
     Change,
     Made,
@@ -40,11 +34,11 @@ from steersman_contracts.workspaces import (
     Workspace,
     WorkspaceId,
 )
-from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
 from steersman_runtime.tasks import TaskGroup
-from steersman_tools.context import CallContext, CallPlace
-from steersman_tools.making import SetupFailed, make_directory, set_up, unlock
+from steersman_tools.drivers import Driver, Drivers, Progress
+from steersman_tools.making import SetupFailed
+from steersman_tools.notices import Notices
 from steersman_tools.templates import Source, Templates, fill, page_of, variables
 from steersman_tools.workspaces import Workspaces
 
@@ -57,24 +51,6 @@ _END_S: Final = 10.0
 _TELL_AGAIN_S: Final = 0.05
 _PATIENCE_S: Final = 30.0
 """For the store, to be told how a set-up ended."""
-_WAIT_FOR_STORE_S: Final = 20.0
-"""For the store, to say where a call acts."""
-_WAITED_S: Final = 1.0
-"""What a call that only reads may take before it counts as having waited for something."""
-
-Progress = Callable[[str], None]
-
-
-class Notice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What all replicas are told of a workspace."""
-
-    host: str
-    workspace_id: WorkspaceId
-    ended: bool = False
-    """End whatever runs in it, its set-up too. Otherwise its state has changed."""
-
-
-_decode_notice = msgspec.json.Decoder(Notice).decode
 
 
 class Policy(NamedTuple):
@@ -105,53 +81,54 @@ class Desks:
         self,
         *,
         host: str,
-        client: NatsClient,
         rpc: RpcClient,
+        notices: Notices,
         directories: Workspaces,
         templates: Templates,
         policy: Policy,
-        end_processes: Callable[[Path], Awaitable[None]],
-        on_change: Callable[[CallPlace, ChatId], None],
+        drivers: Drivers,
     ) -> None:
         """Keep workspaces.
 
         Args:
             host: The name of this process, which no later one has.
-            client: For what all replicas are told.
             rpc: The way to the store.
+            notices: What all replicas are told.
             directories: Where the files are.
             templates: What workspaces are made of.
             policy: What an administrator decides.
-            end_processes: Ends what plugins of this process run in a directory.
-            on_change: Told after each call that may have changed files of a workspace.
+            drivers: What makes them.
         """
         self.directories = directories
         self._host = host
-        self._client = client
         self._rpc = rpc
+        self._notices = notices
         self._templates = templates
         self._policy = policy
-        self._end_processes = end_processes
-        self._on_change = on_change
+        self._drivers = drivers
         self._making: dict[WorkspaceId, _Making] = {}
-        self._in_use: Counter[WorkspaceId] = Counter()
-        self._changed = asyncio.Event()
         self._tasks = TaskGroup("workspace")
 
     # -- for as long as the service runs ---------------------------------------------------------
 
-    async def run(self) -> None:
-        """Hear what others do, stop what is idle and remove what is deleted, until cancelled."""
-        sid = self._client.listen(subjects.TOOL_WORKSPACES, self._on_notice)
+    async def run(self, in_use: Callable[[], tuple[WorkspaceId, ...]]) -> None:
+        """Hear what others do, stop what is idle and remove what is deleted, until cancelled.
+
+        Args:
+            in_use: In which workspaces calls of this process run.
+        """
+        listening = self._notices.listen(
+            lambda workspace_id: self._tasks.start(self._end_here(workspace_id))
+        )
         try:
             while True:
                 await asyncio.sleep(self._policy.look_s)
                 try:
-                    await self._look_after()
+                    await self._look_after(in_use())
                 except SteersmanError as error:
                     log.warning("workspaces.not_looked_after", error_code=error.code)
         finally:
-            self._client.unlisten(sid)
+            self._notices.unlisten(listening)
 
     async def close(self) -> None:
         """End the set-ups that run here; whoever waits for one is told so."""
@@ -161,8 +138,8 @@ class Desks:
         await self._tasks.finish(_END_S)
         await self._tasks.cancel()
 
-    async def _look_after(self) -> None:
-        request = book.LookAfter(self._host, self._policy.idle_s, tuple(self._in_use))
+    async def _look_after(self, in_use: tuple[WorkspaceId, ...]) -> None:
+        request = book.LookAfter(self._host, self._policy.idle_s, in_use)
         chores = await self._rpc.call(book.LOOK_AFTER, request)
         for workspace_id in chores.idle:
             log.info("workspace.idle", workspace_id=workspace_id)
@@ -213,8 +190,10 @@ class Desks:
             NotFound: No such template, or no such chat.
             InvalidRequest: The template does not take these parameters.
             Conflict: The owner has as many as allowed.
+            Unavailable: What the template needs is not there.
         """
         source = await asyncio.to_thread(self._templates.source, template_id)
+        driver = self._driver(source.driver)
         values = fill(source.parameters, parameters)
         environment = variables(source, values)
         claimed = await self._rpc.call(
@@ -234,8 +213,17 @@ class Desks:
         if claimed.outcome == "new":
             workspace_id = claimed.workspace.id
             making = self._making[workspace_id] = _Making()
-            making.task = self._tasks.start(self._make(workspace_id, source, environment, making))
+            work = self._make(workspace_id, driver, source, environment, making)
+            making.task = self._tasks.start(work)
         return claimed
+
+    def _driver(self, name: str) -> Driver:
+        driver = self._drivers.named(name)
+        if driver is None:
+            raise Unavailable(f"this deployment has no workspaces of the kind {name!r}")
+        if (problem := driver.problem()) is not None:
+            raise Unavailable(problem)
+        return driver
 
     async def create(
         self,
@@ -267,15 +255,11 @@ class Desks:
             making.listeners.add(progress)
         try:
             while True:
-                changed = self._changed
+                changed = self._notices.next
                 workspace = await self._rpc.call(book.GET, book.GetWorkspace(workspace_id))
                 if workspace.state != "creating":
                     return workspace
-                try:
-                    async with asyncio.timeout(_LOOK_S):
-                        await changed.wait()
-                except TimeoutError:
-                    continue
+                await self._notices.wait(changed, _LOOK_S)
         finally:
             if making is not None:
                 making.listeners.discard(progress)
@@ -283,6 +267,7 @@ class Desks:
     async def _make(
         self,
         workspace_id: WorkspaceId,
+        driver: Driver,
         source: Source,
         environment: Mapping[str, str],
         making: _Making,
@@ -290,10 +275,7 @@ class Desks:
         started = time.monotonic()
         reason = ""
         try:
-            path = await make_directory(partial(self.directories.make, workspace_id))
-            if source.setup is not None:
-                sandbox = self.directories.sandbox
-                await set_up(path, source.setup, environment, sandbox, making.tell)
+            await driver.make(workspace_id, source, environment, making.tell)
         except SetupFailed as failed:
             reason = str(failed)
         except asyncio.CancelledError:
@@ -322,7 +304,7 @@ class Desks:
             except SteersmanError as error:  # deleted meanwhile, or given to another host
                 log.info("workspace.report_refused", error_code=error.code)
                 break
-        self._tell(workspace_id)
+        self._notices.tell(workspace_id)
 
     # -- starting, stopping, removing --------------------------------------------------------------
 
@@ -333,13 +315,23 @@ class Desks:
             NotFound: The actor has none of that id.
             TransitionRefused: It is in no state to be started.
             Conflict: As many of its owner's run as may.
+            Unavailable: What it needs to run is not there; it is stopped again.
         """
         workspace = await self._rpc.call(book.GET, book.GetWorkspace(workspace_id, actor))
-        if workspace.state == "stopped":
-            path = self.directories.managed(workspace.id)
-            if not await asyncio.to_thread(path.is_dir):
-                return await self._move(workspace.id, "fail", actor, "its files are gone")
-        return await self._move(workspace.id, "start", actor)
+        if workspace.state != "stopped":
+            return await self._move(workspace.id, "start", actor)
+        driver = self._driver(workspace.driver)
+        path = self.directories.managed(workspace.id)
+        if not await asyncio.to_thread(path.is_dir):
+            return await self._move(workspace.id, "fail", actor, "its files are gone")
+        # First in the book: what has a container there is not swept away meanwhile.
+        started = await self._move(workspace.id, "start", actor)
+        try:
+            await driver.start(workspace.id)
+        except SetupFailed as error:
+            await self.stop(workspace.id, actor)
+            raise Unavailable(f"the workspace cannot be started: {error}") from error
+        return started
 
     async def stop(self, workspace_id: str, actor: Actor | None = None) -> Workspace:
         """End everything that runs in a workspace; its files stay.
@@ -363,7 +355,7 @@ class Desks:
         """
         request = book.Move(workspace_id, "delete", self._host, actor)
         workspace = (await self._rpc.call(book.MOVE, request)).workspace
-        self._tell(workspace.id, ended=True)
+        self._notices.tell(workspace.id, ended=True)
         self._tasks.start(self._remove(workspace.id))
 
     async def _move(
@@ -373,122 +365,36 @@ class Desks:
             workspace_id, change, self._host, actor, reason, quota=self._policy.quota
         )
         moved = await self._rpc.call(book.MOVE, request)
-        self._tell(workspace_id)
+        self._notices.tell(workspace_id)
         return moved.workspace
 
     async def _finish_stop(self, workspace_id: WorkspaceId) -> None:
         # Nothing new begins in it: the book says that it is being stopped.
-        self._tell(workspace_id, ended=True)
+        self._notices.tell(workspace_id, ended=True)
         await self._end_here(workspace_id)
+        try:
+            await self._drivers.of(workspace_id).end(workspace_id)
+        except SetupFailed as error:  # the next sweep ends what is left
+            log.warning("workspace.not_ended", workspace_id=workspace_id, error=str(error)[:300])
         await self._report(workspace_id, "finish_stop")
 
     async def _end_here(self, workspace_id: WorkspaceId) -> None:
         making = self._making.get(workspace_id)
         if making is not None and making.task is not None:
             making.task.cancel()
-        await self._end_processes(self.directories.managed(workspace_id))
+        await self._drivers.end_processes(self.directories.managed(workspace_id))
 
     async def _remove(self, workspace_id: WorkspaceId) -> None:
         """Remove the files of a deleted workspace; what is left is tried again later."""
         await self._end_here(workspace_id)
-        gone = await asyncio.to_thread(self.directories.remove, workspace_id)
         try:
-            if not gone:
-                await unlock(self.directories.managed(workspace_id), self.directories.sandbox)
-                gone = await asyncio.to_thread(self.directories.remove, workspace_id)
-            if gone:
+            if await self._drivers.of(workspace_id).remove(workspace_id):
                 await self._rpc.call(book.FORGET, book.Forget(workspace_id))
                 return
         except SteersmanError as error:
             log.warning("workspace.not_forgotten", error_code=error.code)
             return
         log.warning("workspace.not_removed", workspace_id=workspace_id)
-
-    # -- what replicas tell each other -------------------------------------------------------------
-
-    def _tell(self, workspace_id: WorkspaceId, *, ended: bool = False) -> None:
-        notice = Notice(self._host, workspace_id, ended)
-        self._wake()
-        try:
-            self._client.send(subjects.TOOL_WORKSPACES, msgspec.json.encode(notice))
-        except SteersmanError as error:
-            log.warning("notice.lost", error_code=error.code)
-
-    def _on_notice(self, _: bytes, __: bytes, ___: bytes, payload: bytes) -> None:
-        try:
-            notice = _decode_notice(payload)
-        except msgspec.DecodeError:
-            log.warning("notice.unreadable")
-            return
-        if notice.host == self._host:
-            return
-        self._wake()
-        if notice.ended:
-            self._tasks.start(self._end_here(notice.workspace_id))
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    # -- for calls of chats ------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def place(self, context: CallContext, spec: ToolSpec) -> AsyncGenerator[str | None]:
-        """Give a call its place for the length of the block; or the reason why it has none."""
-        context.desk = ChatDesk(self, context.chat_id)
-        if not spec.needs_workspace:
-            yield None
-            return
-        try:
-            place = await self.place_of(context.chat_id)
-        except NoPlace as refused:
-            yield str(refused)
-            return
-        except SteersmanError as error:
-            yield f"the workspace of this chat cannot be looked up: {error}; try again"
-            return
-        if place is None:
-            yield None
-            return
-        context.place = place
-        self._in_use[place.workspace_id] += 1
-        began = time.monotonic()
-        try:
-            yield None
-        finally:
-            self._in_use[place.workspace_id] -= 1
-            self._in_use += Counter()  # leaves out what is in use no more
-            # A call that only reads, but for long, has waited for a process that may write.
-            if not spec.read_only or time.monotonic() - began >= _WAITED_S:
-                self._on_change(place, context.chat_id)
-
-    async def place_of(self, chat_id: ChatId) -> CallPlace | None:
-        """Where the calls of a chat act; None: in the plain directory of a chat without one.
-
-        Raises:
-            NoPlace: Its workspace cannot be used now; the text is for the model.
-        """
-        found = await self._found(chat_id)
-        workspace = found.workspace
-        if workspace is None:
-            return None
-        if workspace.state != "running":
-            raise NoPlace(why_not(workspace))
-        path = self.directories.managed(workspace.id)
-        return CallPlace(path, workspace.id, found.environment, found.root_id or chat_id)
-
-    async def _found(self, chat_id: ChatId) -> book.Place:
-        """Ask the store, which may be starting again: a call must not fail for that."""
-        pause = 0.05
-        until = time.monotonic() + _WAIT_FOR_STORE_S
-        while True:
-            try:
-                return await self._rpc.call(book.FIND, book.FindPlace(chat_id))
-            except (Unavailable, DeadlineExceeded):
-                if time.monotonic() + pause > until:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
     async def of_chat(self, chat_id: ChatId) -> Workspace:
         """The workspace of a chat.
@@ -513,50 +419,3 @@ class Desks:
         if not await asyncio.to_thread(path.is_dir):
             raise Conflict(f"the workspace has no files: it is {workspace.state!r}")
         return path
-
-
-class NoPlace(Exception):
-    """A call has nowhere to act; the text is for the model."""
-
-
-def why_not(workspace: Workspace) -> str:
-    """What to tell a model whose workspace cannot be used as it is."""
-    name = f"the workspace {workspace.name!r} of this chat"
-    match workspace.state:
-        case "creating":
-            return f"{name} is being made; create_workspace waits for it"
-        case "stopping" | "stopped":
-            return f"{name} is stopped; start_workspace starts it, with its files as they were"
-        case _:
-            return f"{name} cannot be used: {workspace.reason}\ncreate_workspace makes another one"
-
-
-class ChatDesk:
-    """The `Desk` that the tools of one chat are given."""
-
-    def __init__(self, desks: Desks, chat_id: ChatId) -> None:
-        self._desks = desks
-        self._chat_id = chat_id
-
-    async def templates(self, query: str, page: int) -> TemplatePage:
-        return await self._desks.templates(query, page)
-
-    async def template(self, template_id: str) -> Template:
-        return await self._desks.template(template_id)
-
-    async def create(
-        self,
-        template_id: str,
-        name: str,
-        parameters: Mapping[str, Value],
-        progress: Progress,
-    ) -> Made:
-        return await self._desks.create(
-            template_id, name, parameters, progress, chat_id=self._chat_id
-        )
-
-    async def start(self) -> Workspace:
-        return await self._desks.start((await self._desks.of_chat(self._chat_id)).id)
-
-    async def stop(self) -> Workspace:
-        return await self._desks.stop((await self._desks.of_chat(self._chat_id)).id)

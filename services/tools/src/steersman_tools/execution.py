@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from steersman_contracts.hooks import Denied, PendingCall, ToolResult
+from steersman_contracts.hooks import Denied, PendingCall, Tool, ToolResult
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.plugin import HostedTool
 from steersman_contracts.rpc.tools import CallTool, ToolSpec
@@ -55,6 +55,11 @@ class LocalTool:
     @property
     def spec(self) -> ToolSpec:
         return self._hosted.spec
+
+    @property
+    def tool(self) -> Tool[Any]:
+        """As the plugin has declared it."""
+        return self._hosted.tool
 
     def decode(self, arguments: JsonObject) -> msgspec.Struct | JsonObject:
         return decode_arguments(self._hosted, arguments)
@@ -118,6 +123,16 @@ class Executor:
             return ToolResult.error(f"invalid arguments: {error}")
         result = await self._run(tool, request, context, arguments)
         return await plugins.after_call(allowed, result)
+
+    async def execute_alone(
+        self, tool: Runnable, request: CallTool, context: CallContext
+    ) -> ToolResult:
+        """Run a call for another host, which asks the hooks."""
+        try:
+            arguments = tool.decode(request.arguments)
+        except BadArguments as error:
+            return ToolResult.error(f"invalid arguments: {error}")
+        return await self._run(tool, request, context, arguments)
 
     async def _run(
         self, tool: Runnable, request: CallTool, context: CallContext, arguments: Any

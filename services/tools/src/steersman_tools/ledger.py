@@ -63,6 +63,10 @@ class Ledger(Protocol):
         """Keep the result of a call that was reserved."""
         ...
 
+    async def hosts(self) -> tuple[str, ...]:
+        """The hosts that live, with this one."""
+        ...
+
     async def refuse(self, key: CallKey, result: CallResult) -> None:
         """Give a call that was never taken its result: it will not run. Else, nothing happens."""
         ...
@@ -128,6 +132,9 @@ class MemoryLedger:
 
     async def finish(self, key: CallKey, result: CallResult) -> None:
         self._keep(key, self._reserved.pop(key), result)
+
+    async def hosts(self) -> tuple[str, ...]:
+        return ()  # there is no other
 
     async def refuse(self, key: CallKey, result: CallResult) -> None:
         if key not in self._finished and key not in self._reserved:

@@ -29,6 +29,15 @@ class Limits(msgspec.Struct, frozen=True):
     """Of text and JSON together, at least 1 KiB."""
     file_bytes: int
     """Of inline files together, before base64."""
+    largest: int = 0
+    """Of text and JSON, for who can take more than usual."""
+
+    def of(self, wanted: int | None) -> Limits:
+        """The limits for who can take so many bytes of text and JSON; None is the usual."""
+        if wanted is None:
+            return self
+        most = max(self.text_bytes, self.largest)
+        return msgspec.structs.replace(self, text_bytes=max(1024, min(wanted, most)))
 
 
 def to_call_result(result: ToolResult, *, duration_ms: int, limits: Limits) -> CallResult:

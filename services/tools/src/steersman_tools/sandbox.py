@@ -22,7 +22,8 @@ from typing import Final, Literal
 
 import structlog
 
-from steersman_contracts.sandbox import Limits, Owner, Sandbox, SandboxMissing
+from steersman_contracts.cgroups import Groups, NotHere, here, make_groups
+from steersman_contracts.sandbox import Limits, Owner, SandboxMissing
 from steersman_tools.settings import Settings
 from steersman_tools.workspaces import Workspaces
 
@@ -69,6 +70,7 @@ class NoSandbox:
     def __init__(self, limits: Limits, *, refused: str | None = None) -> None:
         self.limits = limits
         self.refused = refused
+        self.groups: Groups | None = None
 
     def wrap(
         self,
@@ -117,6 +119,7 @@ class Bubblewrap:
     ) -> None:
         self.limits = limits
         self.network = network
+        self.groups: Groups | None = None
         self._program = program
         self._scratch = scratch
         self._hidden = hidden.resolve()
@@ -200,7 +203,9 @@ async def sandboxed(workspaces: Workspaces, settings: Settings) -> AsyncGenerato
         network=settings.sandbox_network,
         readable=[Path(path) for path in settings.sandbox_readable.split(":") if path],
     )
-    workspaces.sandbox = await asyncio.to_thread(opening.__enter__)
+    sandbox = await asyncio.to_thread(opening.__enter__)
+    sandbox.groups = await asyncio.to_thread(find_groups, settings.cgroups)
+    workspaces.sandbox = sandbox
     try:
         yield
     finally:
@@ -216,7 +221,7 @@ def open_sandbox(
     limits: Limits,
     network: bool = False,
     readable: Sequence[Path] = (),
-) -> Generator[Sandbox]:
+) -> Generator[NoSandbox | Bubblewrap]:
     """Find out what confines commands here, and say it in the log. Blocks.
 
     Args:
@@ -242,6 +247,19 @@ def open_sandbox(
         else:
             log.warning("sandbox.missing", reason=found, meaning=_meaning(owner))
             yield NoSandbox(limits)
+
+
+def find_groups(mode: Literal["auto", "off"]) -> Groups | None:
+    """Where control groups for commands can be made; says in the log what holds them. Blocks."""
+    if mode == "off":
+        return None
+    try:
+        groups = make_groups(here())
+    except NotHere as reason:
+        log.info("cgroups.missing", reason=str(reason), meaning="limits hold for each process")
+        return None
+    log.info("cgroups.ready", meaning="limits hold for each command as a whole as well")
+    return groups
 
 
 def _meaning(owner: Owner | None) -> str:

@@ -43,6 +43,8 @@ from steersman_runtime.tasks import TaskGroup
 from steersman_tools.calls import Calls
 from steersman_tools.catalog import Tools
 from steersman_tools.context_rpc import ContextServer
+from steersman_tools.hosts import HELD, short
+from steersman_tools.places import Places
 from steersman_tools.settings import Settings
 from steersman_tools.workspace_service import WorkspaceService
 from steersman_tools.workspaces import Workspaces
@@ -67,9 +69,10 @@ class Server:
         client: NatsClient,
         workspaces: Workspaces,
         people: WorkspaceService | None = None,
+        places: Places | None = None,
     ) -> None:
         self._people = people
-        self._context = ContextServer(workspaces, None if people is None else people.desks)
+        self._context = ContextServer(workspaces, places)
         self._runtime = runtime
         self._settings = settings
         self._host = host
@@ -120,8 +123,12 @@ class Server:
         self._context.serve(rpc)
         here = subjects.tool_host(self._host, CALL_TOOL.name)
         rpc.add_stream(replace(CALL_TOOL, address=here), self._calls.run)
-        here = subjects.tool_host(self._host, PING_HOST.name)
-        rpc.add(replace(PING_HOST, address=here), self._ping)
+        here = short(self._host)
+        held = replace(HELD, address=subjects.tool_host(here, HELD.name))
+        rpc.add_stream(held, self._calls.run_held)
+        for name in (self._host, here):
+            address = subjects.tool_host(name, PING_HOST.name)
+            rpc.add(replace(PING_HOST, address=address), self._ping)
         return rpc
 
     async def _list_tools(self, request: ListTools) -> Catalog:

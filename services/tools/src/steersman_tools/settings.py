@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from steersman_contracts.secret import Secret
 from steersman_runtime.settings import BadSettings, ServiceSettings
 
 PLUGIN_PREFIX: Final = "STEERSMAN_PLUGIN_"
@@ -29,7 +30,12 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     max_waiting_calls: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """Calls over the limit of concurrent ones that may wait; more are refused for the moment."""
     max_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 68 << 10
-    """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it."""
+    """Bytes of text and JSON in one result: 64 KiB of output, and what a tool says about it.
+
+    For models of which it is not known how much they can take.
+    """
+    largest_result_bytes: Annotated[int, msgspec.Meta(ge=1024, le=256 << 10)] = 256 << 10
+    """In one result for a model that can take more."""
     max_file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 2 << 20
     """Bytes of inline files in one result; less when NATS takes smaller messages."""
     ledger: Literal["store", "memory"] = "store"
@@ -55,6 +61,29 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds without a call after which a workspace is stopped; its files stay."""
     workspace_look_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 10.0
     """Seconds between looks for workspaces that are idle, or to be removed."""
+    container_engine: str = ""
+    """The program that runs containers, a name or path; empty takes docker or else podman."""
+    container_image: Annotated[str, msgspec.Meta(min_length=1)] = "steersman-tools"
+    """For templates that name none. It holds this service and what commands need."""
+    container_network: str = ""
+    """Of the engine; containers reach NATS in it. Empty is the engine's usual one."""
+    container_nats_url: str = ""
+    """How containers reach NATS; empty takes the servers of `nats_url`."""
+    container_directory: str = ""
+    """The workspaces directory as the engine's machine names it; empty is the same name."""
+    container_options: str = ""
+    """Further options for the engine's `run`, as a shell would split them."""
+    container_start_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """Seconds for a container to answer."""
+    container_fetch_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 900.0
+    """Seconds for an image to be fetched."""
+    container_sweep_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    """Seconds between looks for containers that nobody needs any more."""
+    deputy_secret: Secret | None = None
+    """At least 32 characters: what connections of containers to NATS are signed with. Its issuer,
+    `python -m steersman_tools.issuer`, is in the configuration of NATS."""
+    nats_account: Annotated[str, msgspec.Meta(min_length=1)] = "STEER"
+    """Of NATS, in which containers end up."""
     diff_quiet_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
     """Seconds after a call that changed files until watchers are told what has changed."""
     sandbox: Literal["auto", "require", "off"] = "auto"
@@ -62,6 +91,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
 
     `auto` warns in the log where it does not work.
     """
+    cgroups: Literal["auto", "off"] = "auto"
+    """Control groups of version 2 for the commands of models: where the service may make them."""
     sandbox_network: bool = False
     """Whether commands in the sandbox reach the network, and with it what listens on localhost."""
     sandbox_readable: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from collections import OrderedDict
+from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from steersman_contracts.errors import (
@@ -14,6 +16,7 @@ from steersman_contracts.errors import (
     SteersmanError,
     Unavailable,
 )
+from steersman_contracts.parts import FilePart
 from steersman_contracts.rpc import ledger as rpc
 from steersman_contracts.rpc.tools import CallResult
 from steersman_runtime.rpc import RpcClient
@@ -22,6 +25,16 @@ from steersman_tools.ledger import CallKey
 log = structlog.stdlib.get_logger()
 
 _LONGEST_PAUSE_S: Final = 1.0
+_REMEMBERED_S: Final = 30.0
+"""Much longer than results lie in the memory of PostgreSQL, and a crashed one takes to be back."""
+_REMEMBERED_BYTES: Final = 64 << 20
+
+
+class _Finished(NamedTuple):
+    fingerprint: str
+    result: CallResult
+    weight: int
+    at_s: float
 
 
 class StoreLedger:
@@ -43,15 +56,24 @@ class StoreLedger:
         self._host = host
         self._lease_s = lease_s
         self._patience_s = patience_s
+        self._reserved: dict[CallKey, str] = {}
+        self._finished: OrderedDict[CallKey, _Finished] = OrderedDict()
+        self._weight = 0
         self.alive = False
         """Whether the lease was renewed in time; for readiness."""
 
     async def reserve(
         self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
     ) -> CallResult | None:
+        known = self._finished.get(key)
+        if known is not None and known.fingerprint == fingerprint:
+            # The book may have lost it with the last moments of a database that was killed.
+            await self._write(key, known.result)
+            return known.result
         request = rpc.ReserveCall(_ref(key), self._host, fingerprint, running, repeatable)
         reservation = await self._rpc.call(rpc.RESERVE, request)
         if reservation.yours:
+            self._reserved[key] = fingerprint
             return None
         if reservation.host is not None:
             raise _elsewhere(key, reservation.host)
@@ -66,6 +88,23 @@ class StoreLedger:
 
     async def finish(self, key: CallKey, result: CallResult) -> None:
         """Write the result; it is answered only afterwards, unless the store stays away."""
+        self._remember(key, result)
+        await self._write(key, result)
+
+    def _remember(self, key: CallKey, result: CallResult) -> None:
+        """Keep a result until the database has certainly written it to its disk."""
+        now = time.monotonic()
+        kept = _Finished(self._reserved.pop(key, ""), result, _weight(result), now)
+        self._finished[key] = kept
+        self._weight += kept.weight
+        while self._finished:
+            oldest = next(iter(self._finished.values()))
+            if now - oldest.at_s < _REMEMBERED_S and self._weight <= _REMEMBERED_BYTES:
+                return
+            self._finished.popitem(last=False)
+            self._weight -= oldest.weight
+
+    async def _write(self, key: CallKey, result: CallResult) -> None:
         request = rpc.FinishCall(_ref(key), self._host, result)
         until = time.monotonic() + self._patience_s
         pause = 0.05
@@ -82,6 +121,9 @@ class StoreLedger:
             if not finished.kept:
                 log.warning("call.given_up")  # we were taken for dead; somebody was told so
             return
+
+    async def hosts(self) -> tuple[str, ...]:
+        return (await self._rpc.call(rpc.LIST_HOSTS, rpc.ListHosts())).hosts
 
     async def refuse(self, key: CallKey, result: CallResult) -> None:
         await self._rpc.call(rpc.REFUSE, rpc.RefuseCall(_ref(key), result))
@@ -111,6 +153,14 @@ class StoreLedger:
             except SteersmanError as error:
                 self.alive = time.monotonic() - renewed < self._lease_s
                 log.warning("host.not_renewed", error_code=error.code)
+
+
+def _weight(result: CallResult) -> int:
+    """About how many bytes it holds."""
+    return 1000 + sum(
+        len(part.data or b"") if isinstance(part, FilePart) else len(msgspec.json.encode(part))
+        for part in result.content
+    )
 
 
 def _ref(key: CallKey) -> rpc.CallRef:

@@ -45,6 +45,17 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 300.0
 
 
+class Container(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a workspace of the driver `container` runs in."""
+
+    image: Annotated[str, msgspec.Meta(max_length=500, pattern=r"^([a-z0-9][^\s]*)?$(?!\n)")] = ""
+    """It holds the tools service; empty is the deployment's own."""
+    memory_mib: Annotated[int, msgspec.Meta(ge=128, le=1 << 20)] = 4096
+    cpus: Annotated[float, msgspec.Meta(gt=0, le=1024)] = 2.0
+    processes: Annotated[int, msgspec.Meta(ge=32, le=65_536)] = 1024
+    """And threads, of all that runs in it."""
+
+
 class ParameterSource(Parameter, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A parameter as it is written: a typing error must not go unnoticed."""
 
@@ -55,7 +66,8 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     description: Annotated[str, msgspec.Meta(max_length=2000)] = ""
     icon: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    driver: Literal["local"] = "local"
+    driver: Literal["local", "container"] = "local"
+    container: Container = Container()
     parameters: Annotated[tuple[ParameterSource, ...], msgspec.Meta(max_length=50)] = ()
     setup: Setup | None = None
     environment: dict[str, Annotated[str, msgspec.Meta(max_length=MAX_VALUE)]] = {}
@@ -83,6 +95,8 @@ def parse(text: str) -> Source:
             raise BadTemplate(f"not a variable of an environment: {name!r}")
     for parameter in source.parameters:
         _check_parameter(parameter)
+    if source.driver == "local" and source.container != Container():
+        raise BadTemplate("only the driver 'container' has a container")
     return source
 
 

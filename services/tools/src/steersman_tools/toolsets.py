@@ -21,12 +21,8 @@ from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.plugin import MAX_TOOLS, BadPlugin, check_spec
 from steersman_contracts.rpc.tools import (
-    CALL_TOOL,
     LIST_TOOLS,
-    CallProgress,
-    CallResult,
     CallTool,
-    CancelCall,
     HostBeat,
     ListTools,
     PluginReport,
@@ -34,9 +30,10 @@ from steersman_contracts.rpc.tools import (
 )
 from steersman_contracts.tool_schema import MAX_SCHEMA_BYTES
 from steersman_runtime.nats_client import NatsClient
-from steersman_runtime.rpc import RpcClient, last_reply
+from steersman_runtime.rpc import RpcClient
 from steersman_runtime.tasks import TaskGroup
 from steersman_tools.context import CallContext
+from steersman_tools.forwarding import Address, forward
 
 log = structlog.stdlib.get_logger()
 
@@ -45,7 +42,6 @@ GONE_S: Final = 6.0
 MAX_SETS: Final = 100
 MAX_HOSTS: Final = 1_000
 _CATALOG_S: Final = 5.0
-_REMOTE_GRACE_S: Final = 10.0
 
 LOST: Final = "interrupted: the tool host stopped during the call, effect unknown"
 
@@ -92,33 +88,17 @@ class RemoteTool:
 
     async def run(self, request: CallTool, context: CallContext, arguments: Any) -> ToolResult:
         request = msgspec.structs.replace(request, arguments=arguments, timeout_s=context.timeout_s)
-        method = replace(CALL_TOOL, address=subjects.toolset(self._toolset, "calls.run"))
-        stream = self._rpc.stream(
-            method, request, CallProgress, deadline_s=context.timeout_s + _REMOTE_GRACE_S
+        address = Address(
+            subjects.toolset(self._toolset, "calls.run"),
+            subjects.toolset(self._toolset, "calls.cancel"),
         )
         try:
-            result = await last_reply(
-                stream, CallResult, lambda frame: context.progress(frame.text)
-            )
-        except asyncio.CancelledError:
-            self._cancel(request)
-            raise
+            return await forward(self._client, self._rpc, address, request, context)
         except SteersmanError as error:
             log.warning("toolset.failed", toolset=self._toolset, error_code=error.code)
             if error.details.get("started"):
                 return ToolResult.error(LOST)
             return ToolResult.error(f"the tool host {self._toolset!r} failed: {error}")
-        return ToolResult(content=result.content, is_error=result.is_error)
-
-    def _cancel(self, request: CallTool) -> None:
-        # To all hosts of the set: only one of them knows the call.
-        cancel = CancelCall(request.chat_id, request.call_id, request.epoch)
-        try:
-            self._client.send(
-                subjects.toolset(self._toolset, "calls.cancel"), msgspec.json.encode(cancel)
-            )
-        except SteersmanError as error:
-            log.debug("toolset.cancel_lost", error_code=error.code)
 
 
 class Toolsets:

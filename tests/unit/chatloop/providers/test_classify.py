@@ -13,7 +13,15 @@ import openai
 import pytest
 from google.genai import errors as google
 
-from steersman_chatloop.providers.classify import RULES, classify, failure, scrub
+from steersman_chatloop.providers.classify import (
+    BROAD,
+    BY_TEXT,
+    EXACT,
+    RULES,
+    classify,
+    failure,
+    scrub,
+)
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault, signal_of
 from steersman_contracts.chats import ErrorKind
 from steersman_contracts.ids import ModelName
@@ -273,6 +281,20 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     (StreamFault("content_filter", "prompt blocked: SAFETY"), "content_filter", False),
     (anthropic.CredentialsError("no credentials"), "auth", False),
     (StreamFault("timeout"), "timeout", True),
+    (gpt(401, None), "auth", False),
+    (plain(503, "no healthy upstream"), "timeout", True),
+    (in_stream("not_found_error"), "config", False),
+    # What is structured is believed, whatever the text says
+    (
+        gpt(400, "context_length_exceeded", None, "flagged as longer than allowed"),
+        "context_overflow",
+        False,
+    ),
+    (gpt(400, "invalid_api_key", None, "the maximum context length is 8"), "auth", False),
+    (gpt(403, "permission_denied", None, "flagged for review"), "auth", False),
+    (gpt(429, "rate_limit_exceeded", None, "see your spending limit"), "rate_limit", True),
+    (gpt(500, "timeout", None, "the input is too long for the time"), "timeout", True),
+    (gpt(400, "content_filter", None, "insufficient credits"), "content_filter", False),
     # The transport, and what a stream lacks
     (httpx2.ReadTimeout("slow"), "timeout", True),
     (httpx2.ConnectTimeout("slow"), "timeout", True),
@@ -341,6 +363,8 @@ WAITS: Final[list[tuple[Exception, float | None]]] = [
     (gpt(429, None, headers={"retry-after": "soon"}), None),
     (gpt(429, None, headers={"retry-after": "nan"}), None),
     (gpt(429, None, headers={"retry-after": "-3"}), None),
+    (gpt(429, None, headers={"retry-after": "1e300"}), 86_400.0),
+    (gpt(429, None, headers={"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}), 86_400.0),
     (claude(529, "overloaded_error", headers={"retry-after": "4"}), 4.0),
     (gemini(429, "RESOURCE_EXHAUSTED", "m", RETRY_7S), 7.0),
     (gemini(429, "RESOURCE_EXHAUSTED", "m"), None),
@@ -403,3 +427,9 @@ def test_every_rule_has_a_sample() -> None:
     signals = [signal_of(error, now=NOW) for error, _, _ in SAMPLES]
     used = [next(rule for rule in RULES if rule.matches(signal)) for signal in signals]
     assert [rule for rule in RULES if rule not in used] == []
+
+
+def test_text_comes_after_everything_that_is_exact_and_never_alone() -> None:
+    assert (*EXACT, *BY_TEXT, *BROAD) == RULES
+    assert all(rule.text is None for rule in (*EXACT, *BROAD))
+    assert all(rule.text and (rule.status or rule.codes or rule.names) for rule in BY_TEXT)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman_chatloop.providers.google_sources import Sources
+from steersman_chatloop.providers.google_sources import ROOM, Place, Sources, places
 from steersman_contracts.parts import SourcePart
 
 TEXT = "Über Öl: teuer. 🌊 Wellen. Ende."
@@ -85,3 +85,34 @@ def test_citations_have_places_too() -> None:
     sources = Sources()
     sources.cite({"citationSources": [{"uri": "https://a.example", "endIndex": 5}, {"uri": ""}]})
     assert sources.parts("Hello there") == [SourcePart("https://a.example", cited=((0, 5),))]
+
+
+FIRST, SEARCH, SECOND = Place(1, 0, 10), Place(200, 10, None), Place(400, 10, 30)
+
+
+def source(name: str, *cited: tuple[int, int]) -> SourcePart:
+    return SourcePart(name, cited=cited)
+
+
+@pytest.mark.parametrize(
+    ("sources", "rooms", "indexes"),
+    [
+        ([source("a", (5, 9))], [], [900]),
+        ([source("a", (5, 9)), source("b", (12, 20))], [FIRST, SECOND], [1, 400]),
+        ([source("a", (5, 9)), source("b", (12, 20))], [FIRST, SEARCH, SECOND], [1, 200]),
+        ([source("a", (12, 14)), source("b", (15, 20))], [FIRST, SEARCH, SECOND], [200, 201]),
+        ([source("a")], [FIRST, SEARCH, SECOND], [200]),
+        ([source("a")], [FIRST, SECOND], [400]),
+        ([source("a", (30, 31))], [FIRST], [900]),
+    ],
+)
+def test_a_source_stands_where_it_was_found_or_where_it_is_cited(
+    sources: list[SourcePart], rooms: list[Place], indexes: list[int]
+) -> None:
+    assert list(places(sources, rooms, 900)) == list(zip(indexes, sources, strict=True))
+
+
+def test_what_has_no_room_stands_behind_everything() -> None:
+    many = [source(str(n), (5, 9)) for n in range(ROOM + 2)]
+    indexes = [index for index, _ in places(many, [FIRST], 900)]
+    assert indexes == [*range(1, ROOM + 1), 900, 901]

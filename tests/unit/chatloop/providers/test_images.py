@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from datetime import UTC, datetime
 
 import pytest
 from PIL import Image
 
 from steersman_chatloop.providers.base import StepRequest
-from steersman_chatloop.providers.images import LIMITS, Limit, fitted, fitted_part
+from steersman_chatloop.providers.images import LIMITS, MAX_PIXELS, Limit, fitted, fitted_part
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.ids import ChatId, MessageId, ModelName
 from steersman_contracts.parts import FilePart, TextPart, ToolResultPart
@@ -28,7 +30,8 @@ def picture(width: int, height: int, kind: str = "PNG", mode: str = "RGB") -> by
     return out.getvalue()
 
 
-def size_of(part: FilePart) -> tuple[int, int]:
+def size_of(part: FilePart | TextPart) -> tuple[int, int]:
+    assert isinstance(part, FilePart)
     with Image.open(io.BytesIO(part.data or b"")) as image:
         return image.size
 
@@ -48,6 +51,7 @@ def test_an_image_with_too_many_pixels_is_scaled(
 ) -> None:
     part = FilePart(media_type, "a", data=picture(400, 200, kind, mode))
     found = fitted_part(part, Limit(100, 100_000))
+    assert isinstance(found, FilePart)
     assert (found.media_type, size_of(found), found.name) == (gives, (100, 50), "a")
 
 
@@ -56,6 +60,7 @@ def test_an_image_with_too_many_bytes_is_compressed() -> None:
     Image.effect_noise((100, 100), 80).convert("RGBA").save(noise, "PNG")
     part = FilePart("image/png", data=noise.getvalue())
     found = fitted_part(part, SMALL)
+    assert isinstance(found, FilePart)
     assert found.media_type == "image/jpeg"
     assert len(found.data or b"") <= SMALL.size < len(noise.getvalue())
 
@@ -72,11 +77,29 @@ def test_what_fits_or_cannot_be_read_stays_as_it_is(data: bytes) -> None:
     assert fitted_part(part, SMALL) is part
 
 
-def test_a_small_file_with_a_huge_picture_is_not_decoded() -> None:
+def header_of(width: int, height: int) -> bytes:
+    """A PNG that says how large it is, and has nothing else."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    begin = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head
+    return begin + struct.pack(">I", zlib.crc32(head)) + struct.pack(">I", 0) + b"IDAT" + bytes(4)
+
+
+def test_words_stand_in_for_a_small_file_with_a_huge_picture() -> None:
+    part = FilePart("image/png", "map.png", data=header_of(20_000, 20_000))
+    found = fitted_part(part, SMALL)
+    assert found == TextPart(
+        "[file 'map.png', image/png: 20000 x 20000 pixels are too many to be shown]"
+    )
+    assert fitted_part(part, SMALL) is found
+
+
+def test_a_huge_photograph_is_read_at_a_smaller_size() -> None:
+    side = int(MAX_PIXELS**0.5) + 100
     out = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(out, "PNG")
-    part = FilePart("image/png", data=out.getvalue())
-    assert fitted_part(part, SMALL) is part
+    Image.new("L", (side, side), 77).save(out, "JPEG", quality=1)
+    found = fitted_part(FilePart("image/jpeg", data=out.getvalue()), LIMITS["anthropic"])
+    assert isinstance(found, FilePart)
+    assert size_of(found) == (LIMITS["anthropic"].side,) * 2
 
 
 async def test_images_in_results_are_scaled_too_and_everything_else_is_the_same() -> None:

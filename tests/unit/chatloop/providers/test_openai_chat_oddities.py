@@ -359,9 +359,22 @@ def test_the_stream_must_finish() -> None:
     assert caught.value.code == "truncated"
 
 
-def test_a_limit_leaves_only_the_last_call_open() -> None:
-    end: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "length"}]}
-    _, _, builder = translate(
+@pytest.mark.parametrize(
+    ("finish", "stop", "is_cut"),
+    [
+        ("length", "max-tokens", True),
+        ("content_filter", "content-filter", True),
+        ("abort", "unknown", True),
+        ("stop", "tool-calls", False),
+        ("", "tool-calls", False),
+        ("tool_calls", "tool-calls", False),
+    ],
+)
+def test_what_cuts_an_answer_off_leaves_only_the_last_call_open(
+    finish: str, stop: str, *, is_cut: bool
+) -> None:
+    end: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": finish}]}
+    _, ended, builder = translate(
         [calling(piece("add", "{}", index=0, id="x"), piece("add", "", index=1, id="y")), end]
     )
-    assert builder.unclosed_calls() == {"y"}
+    assert (ended.stop, builder.unclosed_calls()) == (stop, {"y"} if is_cut else set())

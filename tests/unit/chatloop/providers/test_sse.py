@@ -55,6 +55,27 @@ def test_half_a_character_is_replaced_visibly() -> None:
     assert read(b'data: {"a": "\xff"}\n\n') == [{"a": "\ufffd"}]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_event() -> None:
+    assert read(b"\xef\xbb\xbf" + STREAM) == EVENTS
+    assert read(b'\xef\xbb\xbfdata: {"a": 1}') == [{"a": 1}]
+
+
+@pytest.mark.parametrize("endless", [b"x" * 60, b"data: x\n" * 60])
+def test_an_event_without_an_end_is_given_up(endless: bytes) -> None:
+    reader = Reader(limit=200)
+    reader.feed(b'data: {"a": 1}\n\n' * 60)
+    with pytest.raises(StreamFault, match="too large"):
+        list(map(reader.feed, [endless] * 10))
+
+
+def test_an_answer_without_an_end_is_given_up() -> None:
+    event = b'data: {"a": 1}\n\n'
+    reader = Reader(whole=60 * len(event))
+    assert len([found for _ in range(60) for found in reader.feed(event)]) == 60
+    with pytest.raises(StreamFault, match="too large"):
+        reader.feed(event)
+
+
 def test_nul_survives() -> None:
     assert read(b'data: {"a": "\\u0000"}\n\n') == [{"a": "\x00"}]
 

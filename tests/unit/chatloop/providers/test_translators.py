@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import pytest
+from openai.types.responses import ResponseOutputItem, ResponseStreamEvent
 
 from steersman_chatloop.providers import (
     anthropic_events,
@@ -158,6 +159,15 @@ def content_of(parts: Parts) -> list[dict[str, Any]]:
             {"type": "brand_new", "payload": {"x": [1]}},
             [{"type": "brand_new_delta", "more": "y"}],
             {"type": "brand_new", "payload": {"x": [1]}, "more": "y"},
+        ),
+        (
+            {"type": "brand_new_use", "id": "n1", "input": {}},
+            [
+                {"type": "input_json_delta", "partial_json": '{"a": '},
+                {"type": "input_json_delta", "partial_json": "1}"},
+                {"type": "text_delta", "text": "x"},
+            ],
+            {"type": "brand_new_use", "id": "n1", "input": {"a": 1}, "text": "x"},
         ),
         (
             {"type": "text", "text": "be", "citations": []},
@@ -322,7 +332,9 @@ def test_cache_marks_stand_on_the_prompt_and_the_last_two_messages() -> None:
         ).messages,
         (),
     )
+    before = msgspec.json.encode(step.messages)
     body = anthropic_request.to_request(step)
+    assert msgspec.json.encode(step.messages) == before, "the marks stand on a copy"
     mark = {"cache_control": {"type": "ephemeral"}}
     assert body["system"] == [
         {"type": "text", "text": "Be brief."},
@@ -443,8 +455,7 @@ def test_unknown_items_are_kept_for_their_provider_alone() -> None:
     parts, _, _ = fold(
         gpt(), [item("done", 0, **odd), said(1, "so"), item("done", 1, **MESSAGE), completed()]
     )
-    # Nothing of this response follows it, so it could be refused.
-    assert input_of(parts) == [{"type": "message", "role": "assistant", "content": "so"}]
+    assert input_of(parts) == [odd, MESSAGE]
     parts, _, _ = fold(
         gpt(),
         [
@@ -457,6 +468,59 @@ def test_unknown_items_are_kept_for_their_provider_alone() -> None:
     assert input_of(parts) == [REASONING, odd, MESSAGE]
     claude_body = anthropic_request.to_request(request(CLAUDE, USER, (Role.ASSISTANT, parts), USER))
     assert [i["text"] for i in claude_body["messages"][1]["content"]] == ["so"]
+
+
+def kinds_of(union: Any) -> list[str]:
+    (members, *_) = get_args(union)
+    return [get_args(one.model_fields["type"].annotation)[0] for one in get_args(members)]
+
+
+@pytest.mark.parametrize("kind", kinds_of(ResponseOutputItem))
+def test_every_kind_of_item_of_the_sdk_goes_back_as_it_came(kind: str) -> None:
+    known: dict[str, dict[str, Any]] = {
+        "message": MESSAGE,
+        "reasoning": REASONING,
+        "function_call": {"call_id": "c1", "name": "add", "arguments": "{}", "async": True},
+        "computer_call": {"call_id": "c1", "actions": [{"type": "screenshot"}]},
+    }
+    data = {"type": kind, "id": "x_1", "status": "completed"} | known.get(kind, {})
+    later = MESSAGE | {"id": "msg_2", "phase": "final_answer"}
+    events = [item("added", 0, **data), item("done", 0, **data), item("done", 1, **later)]
+    parts, _, _ = fold(gpt(), [*events, completed()])
+    if kind == "message":
+        assert input_of(parts)[1:] == [later], "a plain text needs no block"
+    elif kind == "computer_call":
+        assert input_of(parts)[-1] == later, "goes back with the screenshot that answers it"
+    else:
+        assert input_of(parts) == [data, later]
+
+
+USED: Final = frozenset(
+    {
+        "error",
+        "response.completed",
+        "response.failed",
+        "response.function_call_arguments.delta",
+        "response.incomplete",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.annotation.added",
+        "response.output_text.delta",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_text.delta",
+        "response.refusal.delta",
+    }
+)
+
+
+@pytest.mark.parametrize("kind", sorted({*kinds_of(ResponseStreamEvent)} - USED))
+def test_no_event_of_the_sdk_is_a_surprise(kind: str) -> None:
+    """Those that we have no use for change nothing, wherever they stand."""
+    event = {"type": kind, "output_index": 0, "item_id": "x", "delta": "x", "sequence_number": 1}
+    plain = [said(0, "so"), item("done", 0, **MESSAGE), completed()]
+    mixed = [event, said(0, "so"), event, item("done", 0, **MESSAGE), event, completed()]
+    assert fold(gpt(), mixed)[:2] == fold(gpt(), plain)[:2]
 
 
 def test_reasoning_that_nothing_follows_is_left_out() -> None:
@@ -682,6 +746,41 @@ def test_google_names_its_sources_and_counts_its_tokens() -> None:
     )
     assert parts == (TextPart("so"), SourcePart("https://a.example", "A"))
     assert ended == StepEnded("end", Usage(10, 7, 3, 2), "r")
+
+
+def test_sources_of_google_stand_at_the_search_or_behind_the_words_that_they_support() -> None:
+    """They are named at the end of the answer, when a local call has followed already."""
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "https://a.example", "title": "A"}}],
+        "groundingSupports": [
+            {"segment": {"startIndex": 3, "endIndex": 9}, "groundingChunkIndices": [0]}
+        ],
+    }
+    call: dict[str, Any] = {"functionCall": {"name": "add", "args": {}}}
+    search: dict[str, Any] = {
+        "toolCall": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q"]}}
+    }
+    found: dict[str, Any] = {
+        "toolResponse": {"id": "s", "toolType": "GOOGLE_SEARCH_WEB", "response": {"x": 1}}
+    }
+    text: dict[str, Any] = {"text": "So it is."}
+    ends: dict[str, Any] = {"finish": "STOP", "groundingMetadata": grounding}
+    for sent, kinds in (
+        ([text, call], [TextPart, SourcePart, ToolCallPart]),
+        (
+            [search, found, text, call],
+            [ToolCallPart, ToolResultPart, SourcePart, TextPart, ToolCallPart],
+        ),
+    ):
+        translator = google_events.Translator(
+            Origin("google", GEMINI), CallIds(make=lambda: "made"), searches=True
+        )
+        parts, _, builder = fold(translator, [*(chunk(part) for part in sent), chunk(**ends)])
+        assert [type(part) for part in parts] == kinds
+        source = next(part for part in parts if isinstance(part, SourcePart))
+        assert source == SourcePart("https://a.example", "A", cited=((3, 9),))
+        preview = builder.preview(history_version=1, attempt=1, seq=1)
+        assert list(preview.indexes) == sorted(preview.indexes), "clients sort by them"
 
 
 def test_an_answer_that_google_gives_in_pieces_is_one_answer() -> None:

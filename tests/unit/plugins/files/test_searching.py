@@ -225,6 +225,7 @@ async def test_what_commands_may_not_read_is_not_searched(workspace: Path) -> No
 
 class _None:
     isolates, network, limits = False, True, Limits()
+    groups = None
 
     def wrap(
         self,

@@ -62,6 +62,14 @@ class Spawn(msgspec.Struct, frozen=True):
         bool,
         msgspec.Meta(description="It goes on when this conversation is interrupted or put away."),
     ] = False
+    share_desktop: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Only of the type computer_use: it works on your desktop, with your "
+            "windows, in place of one of its own. One of you acts at a time: you can take over at "
+            "any moment, it has to wait until you have not acted for a while."
+        ),
+    ] = False
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -169,6 +177,7 @@ async def _spawn(scene: Scene, call: ToolCallPart, wanted: Spawn) -> Answer:
         model=None if wanted.model is None else ModelName(wanted.model),
         effort=wanted.effort,
         detached=wanted.detach,
+        share_desktop=wanted.share_desktop,
     )
     spawned = await _ask(scene, rpc.SPAWN_AGENT, request)
     return _said(

@@ -13,7 +13,7 @@ import msgspec
 from anthropic import AsyncAnthropic, AsyncStream, Omit
 from anthropic._types import RequestOptions
 
-from steersman_chatloop.providers import sse, transport, tuning
+from steersman_chatloop.providers import sse, transport, tuning, unreadable
 from steersman_chatloop.providers.addresses import anthropic_url, brings_its_own_key
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import (
@@ -42,7 +42,12 @@ class Anthropic:
         """See `Provider.stream`."""
         tuning.unsent(request.model, unsent(request.model))
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        events = self._events(request.model, to_request(request), needed_betas(request))
+        events = unreadable.answers(
+            request,
+            to_request(request),
+            to_request,
+            lambda body: self._events(request.model, body, needed_betas(request)),
+        )
         return run(events, translator, request.model, self._limits)
 
     async def _events(

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from steersman_chatloop.providers import aws, direct, sse, transport, tuning
+from steersman_chatloop.providers import aws, direct, sse, transport, tuning, unreadable
 from steersman_chatloop.providers.addresses import vertex_model_url
 from steersman_chatloop.providers.anthropic_events import Translator
 from steersman_chatloop.providers.anthropic_request import FORMAT, betas, to_request, unsent
@@ -45,7 +45,12 @@ class _Cloud:
         """See `Provider.stream`."""
         tuning.unsent(request.model, unsent(request.model))
         translator = Translator(Origin(FORMAT, request.model), CallIds.of(request))
-        events = self._events(request.model, to_request(request))
+        events = unreadable.answers(
+            request,
+            to_request(request),
+            to_request,
+            lambda body: self._events(request.model, body),
+        )
         return run(events, translator, request.model, self._limits)
 
     def _events(self, access: ModelAccess, body: JsonObject) -> AsyncGenerator[list[JsonObject]]:

@@ -10,7 +10,7 @@ import msgspec
 from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import TOOLSET
 from steersman_contracts.computer_use import TOOL
@@ -40,6 +40,9 @@ STOPS: Final[Mapping[str, StopReason]] = {
     "refusal": "refusal",
     "model_context_window_exceeded": "context-window",
 }
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_KNOWN: Final = _CALLS | {"text", "thinking"}
+_PIECES: Final = {"text_delta": "text", "thinking_delta": "thinking"}
 _TRIVIAL: Final = frozenset({"type", "id", "name", "input", "text"})
 
 
@@ -49,8 +52,9 @@ class _Block:
     __slots__ = ("given", "index", "kind", "native")
 
     def __init__(self, kind: str, index: int, native: JsonObject) -> None:
-        self.given: list[str] | None = None
-        """The input of a call of the computer toolset, which becomes part of the arguments."""
+        self.given: list[str] | None = None if kind in _CALLS else []
+        """The input of a call of the computer toolset, which becomes part of the arguments, or of a
+        block that is no call for us."""
         self.kind = kind
         self.index = index
         self.native = native
@@ -105,18 +109,20 @@ class Translator:
             return NONE
         delta: JsonObject = event["delta"]
         kind = delta["type"]
-        if kind == "text_delta":
-            self._has_text = True
-            return (TextDelta(block.index, delta["text"]),)
-        if kind == "thinking_delta":
+        if kind == "text_delta" and block.kind == "text":
+            return self._said(block, delta["text"])
+        if kind == "thinking_delta" and block.kind == "thinking":
             return (ReasoningDelta(block.index, delta["thinking"]),)
         if kind == "input_json_delta":
-            text = delta["partial_json"]
+            text: str = delta["partial_json"]
             if block.given is not None:
                 block.given.append(text)
                 return NONE
             return (ToolArgumentsDelta(block.index, text),) if text else NONE
-        if kind == "citations_delta":
+        if kind in _PIECES:  # of a kind of block that we do not know
+            name = _PIECES[kind]
+            block.native[name] = (block.native.get(name) or "") + delta[name]
+        elif kind == "citations_delta":
             block.native["citations"] = [*(block.native.get("citations") or ()), delta["citation"]]
         else:
             # `signature_delta` and whatever comes one day carry whole values.
@@ -138,8 +144,12 @@ class Translator:
 
     def _text(self, block: _Block) -> Sequence[StepEvent]:
         text: str = block.native.get("text") or ""
-        self._has_text = self._has_text or bool(text)
-        return (TextDelta(block.index, text),) if text else NONE
+        return self._said(block, text) if text else NONE
+
+    def _said(self, block: _Block, text: str) -> Sequence[StepEvent]:
+        if not self._has_text:
+            self._has_text = says_something(text)
+        return (TextDelta(block.index, text),)
 
     def _thinking(self, block: _Block) -> Sequence[StepEvent]:
         # Opened at once: its text may be left out, and then only a signature follows.
@@ -154,7 +164,6 @@ class Translator:
         return (ToolCallStarted(block.index, call_id, block.native["name"]),)
 
     def _server_tool_use(self, block: _Block) -> Sequence[StepEvent]:
-        self._has_text = True  # something was done that a person can see
         wire_id, name = block.native["id"], block.native["name"]
         self._tools[wire_id] = name
         return (ToolCallStarted(block.index, wire_id, name, provider_executed=True),)
@@ -181,7 +190,9 @@ class Translator:
         block = self._blocks.pop(event["index"], None)
         if block is None:
             return NONE
-        arguments = _arguments(block)
+        arguments = _arguments(block) if block.kind == "tool_use" else NONE
+        if block.given and block.kind not in _KNOWN:
+            block.native["input"] = parse_arguments("".join(block.given))[0]
         closed = PartClosed(block.index, self._metadata(block))
         if block.kind == "tool_use":
             self._closing = closed
@@ -248,6 +259,8 @@ class Translator:
         if not self.finished:
             raise StreamFault("truncated", "the stream ended without message_stop")
         stop: StopReason = STOPS.get(self._stop or "", "unknown")
+        if self._has_calls and stop == "end":
+            stop = "tool-calls"  # servers that speak the format do not all know the difference
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
         ended = StepEnded(stop, _usage(self._usage), self._response_id)
         cut = stop in ("max-tokens", "context-window")

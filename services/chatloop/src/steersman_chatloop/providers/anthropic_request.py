@@ -164,13 +164,15 @@ def _reasoning_of(
     budget = options.thinking_budget_tokens
     out: JsonObject = {}
     effort = tuning.effort(request)
-    if effort == "none":
+    if options.effort is not None and request.effort is None:
+        out["output_config"] = {"effort": options.effort}
+        kind = kind or _adaptive(access)
+    elif effort == "none":
         kind = "disabled"
     elif effort is not None and _has_effort(access.model_id):
         known = _EFFORTS if _newer(access.model_id, (4, 7)) else _EFFORTS_BEFORE
         out["output_config"] = {"effort": tuning.nearest(effort, known)}
-        if kind is None and _newer(access.model_id, (4, 6)):
-            kind = "adaptive"
+        kind = kind or _adaptive(access)
     elif effort is not None and kind is None and _thinks(access.model_id):
         kind, budget = "enabled", budget or _BUDGETS[effort]
     if kind == "enabled":
@@ -185,6 +187,11 @@ def _reasoning_of(
     return out
 
 
+def _adaptive(access: ModelAccess) -> str | None:
+    """How a model thinks that is asked for an effort, where that is not said."""
+    return "adaptive" if _newer(access.model_id, (4, 6)) else None
+
+
 def _breaks_thinking(history: Sequence[JsonObject]) -> bool:
     """Say whether a running turn has calls without thinking, as when its model was switched.
 
@@ -195,7 +202,9 @@ def _breaks_thinking(history: Sequence[JsonObject]) -> bool:
             kinds = [block["type"] for block in message["content"]]
             if "tool_use" in kinds and kinds[0] not in _UNCACHEABLE:
                 return True
-        elif not all(block["type"] == "tool_result" for block in message["content"]):
+        elif message["role"] != "system" and not all(
+            block["type"] == "tool_result" for block in message["content"]
+        ):
             return False
     return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,8 @@ from steersman_contracts.model_options import Effort
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
+
+_LONGEST_NAME: Final = 200
 
 
 class StepRequest(msgspec.Struct, frozen=True):
@@ -39,6 +41,13 @@ class StepEnded(msgspec.Struct, frozen=True):
     stop: StopReason
     usage: Usage | None = None
     response_id: str = ""
+    """As the provider sent it: see `name_of`."""
+
+
+def name_of(ended: StepEnded | None) -> str | None:
+    """What the provider calls the answer, in a form that can be stored; None if it says nothing."""
+    text = "" if ended is None else str(ended.response_id)
+    return "".join(filter(str.isprintable, text))[:_LONGEST_NAME] or None
 
 
 StepEvent: TypeAlias = Delta | PartClosed | StepEnded
@@ -50,8 +59,8 @@ class ProviderFailed(Exception):
     Attributes:
         error: Classified, with a sentence for people and no secrets.
         retry_after_s: Seconds that the provider asks to wait, if it said so.
-        once: One more attempt may go better, and is made before this is raised if nothing of the
-            answer was shown.
+        once: One more attempt may go better, but never a third one, though the error as such is
+            not one that passes.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """From any exception of a model call to a classified error: a table, first match wins.
 
-What is structured comes first: status, error type, code, exception class. Text is a fallback, and
-only together with a status that allows it. Numbers are never read out of text.
+What is structured comes first: status, error type, code, headers, exception class. Text is looked
+at only where these leave the reason open, and only together with one of them. Numbers are never
+read out of text.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Rule(msgspec.Struct, frozen=True):
     says: str | None = None
     """Instead of the kind's own sentence."""
     once: bool = False
-    """Chance may have it otherwise: tried again at once, but never a third time."""
+    """Chance may have it otherwise: worth a second attempt, at once, but never a third one."""
 
     def matches(self, signal: Signal) -> bool:
         return (
@@ -86,7 +87,8 @@ NO_API: Final = "{provider} did not answer as an API does: check its base URL."
 GARBLED: Final = "{provider} sent an answer that cannot be used."
 EMPTY: Final = "{provider} sent an empty answer."
 
-RULES: Final = (
+# What names the failure itself: no text is looked at, whatever it says.
+EXACT: Final = (
     # Ours: what a stream did not say.
     _rule("timeout", retryable=True, codes="truncated malformed_event", says=LOST),
     _rule("timeout", retryable=True, codes="stalled"),
@@ -110,13 +112,6 @@ RULES: Final = (
         "servicequotaexceededexception",
     ),
     _rule("usage_limit", status=(402,)),
-    _rule(
-        "usage_limit",
-        status=(400, 403, 429),
-        text=r"credit balance is too low|insufficient (?:balance|credits|funds)|key limit exceeded"
-        r"|used all available credits|spending limit|billing hard limit",
-    ),
-    _rule("usage_limit", status=(429,), text=r"too many tokens per day"),  # Bedrock
     # Policy.
     _rule(
         "content_filter",
@@ -124,24 +119,14 @@ RULES: Final = (
         "bio_policy cyber_policy misalignment_policy_violation moderation_blocked refusal "
         "safety prohibited_content blocklist spii recitation model_armor image_safety sensitive",
     ),
-    _rule(
-        "content_filter", status=(400, 403), text=r"flagged (?:by|as|for)|content management policy"
-    ),
     # Too long. Groq reports a limit per minute as 413.
-    _rule("rate_limit", retryable=True, codes="rate_limit_exceeded"),
+    _rule("rate_limit", retryable=True, codes="rate_limit_exceeded ramp_limit_exceeded"),
     _rule(
         "context_overflow",
         codes="context_length_exceeded model_context_window_exceeded exceed_context_size_error "
         "request_too_large string_above_max_length",
     ),
     _rule("context_overflow", status=(413,)),
-    _rule(
-        "context_overflow",
-        status=(400, 422, 500),
-        text=r"prompt is too long|maximum context length|context (?:length|window|size)"
-        r"|token count .{0,40}exceeds|too many (?:input )?tokens|input is too long"
-        r"|maximum prompt length|exceeds the (?:limit|maximum) .{0,20}tokens",
-    ),
     # Keys.
     _rule(
         "auth",
@@ -151,7 +136,7 @@ RULES: Final = (
         "invalidsignatureexception signaturedoesnotmatch missingauthenticationtokenexception",
     ),
     _rule("auth", names="CredentialsError DefaultCredentialsError RefreshError OAuthError"),
-    _rule("auth", status=(401, 403)),
+    _rule("auth", status=(401,)),
     # Busy.
     _rule(
         "overloaded",
@@ -162,26 +147,42 @@ RULES: Final = (
         "modelnotreadyexception",
     ),
     _rule("overloaded", retryable=True, status=(529,)),
-    _rule("overloaded", retryable=True, status=(500, 503), text=r"overloaded|at capacity"),
-    _rule(
-        "rate_limit",
-        retryable=True,
-        codes="rate_limit_error ramp_limit_exceeded resource_exhausted throttlingexception "
-        "too_many_requests rate_limit_reached_error",
-    ),
-    _rule("rate_limit", retryable=True, status=(429,)),
     # Time and the network.
     _rule(
         "timeout",
         retryable=True,
         codes="timeout_error deadline_exceeded timeout modeltimeoutexception",
     ),
-    _rule("timeout", retryable=True, status=(408, 502, 503, 504)),
+    _rule("timeout", retryable=True, status=(408, 502, 504)),
     _rule(
         "config",
         names="InvalidURL UnsupportedProtocol LocalProtocolError UnicodeEncodeError",
         says=NO_HOST,
     ),
+    _rule("config", codes="model_not_found", says=UNKNOWN_MODEL),
+)
+
+# What has many reasons, told apart by its text alone: a last resort, and only beside the structured
+# fact that it refines.
+BY_TEXT: Final = (
+    _rule(
+        "usage_limit",
+        status=(400, 403, 429),
+        text=r"credit balance is too low|insufficient (?:balance|credits|funds)|key limit exceeded"
+        r"|used all available credits|spending limit|billing hard limit",
+    ),
+    _rule("usage_limit", status=(429,), text=r"too many tokens per day"),  # Bedrock
+    _rule(
+        "content_filter", status=(400, 403), text=r"flagged (?:by|as|for)|content management policy"
+    ),
+    _rule(
+        "context_overflow",
+        status=(400, 422, 500),
+        text=r"prompt is too long|maximum context length|context (?:length|window|size)"
+        r"|token count .{0,40}exceeds|too many (?:input )?tokens|input is too long"
+        r"|maximum prompt length|exceeds the (?:limit|maximum) .{0,20}tokens",
+    ),
+    _rule("overloaded", retryable=True, status=(500, 503), text=r"overloaded|at capacity"),
     _rule(
         "config",
         names="ConnectError gaierror",
@@ -189,6 +190,19 @@ RULES: Final = (
         r"|certificate verify failed|wrong version number",
         says=NO_HOST,
     ),
+)
+
+# What is left of a status, or of a code that says no more than one.
+BROAD: Final = (
+    _rule("auth", status=(403,)),
+    _rule(
+        "rate_limit",
+        retryable=True,
+        codes="rate_limit_error resource_exhausted throttlingexception too_many_requests "
+        "rate_limit_reached_error",
+    ),
+    _rule("rate_limit", retryable=True, status=(429,)),
+    _rule("timeout", retryable=True, status=(503,)),
     _rule(
         "timeout",
         retryable=True,
@@ -204,13 +218,12 @@ RULES: Final = (
         "UnknownApiResponseError DecodingError UnicodeDecodeError",
         says=LOST,
     ),
-    # The request.
     _rule(
         "config",
         status=(404, 405, 410),
         says=UNKNOWN_MODEL,
     ),
-    _rule("config", codes="not_found_error model_not_found not_found", says=UNKNOWN_MODEL),
+    _rule("config", codes="not_found_error not_found", says=UNKNOWN_MODEL),
     _rule(
         "generic",
         retryable=True,
@@ -222,6 +235,8 @@ RULES: Final = (
     _rule("generic", retryable=True, status=(409, 425, *range(500, 600))),
     _rule("generic"),
 )
+
+RULES: Final = (*EXACT, *BY_TEXT, *BROAD)
 
 SENTENCES: Final[dict[ErrorKind, str]] = {
     "overloaded": "{provider} is overloaded at the moment.",

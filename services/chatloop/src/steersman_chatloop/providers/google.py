@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import httpx2
 import msgspec
 
-from steersman_chatloop.providers import direct, sse, transport, tuning
+from steersman_chatloop.providers import direct, sse, transport, tuning, unreadable
 from steersman_chatloop.providers.addresses import brings_its_own_key, google_url
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.clients import NO_KEY, ClientPool, tls
@@ -22,6 +22,7 @@ from steersman_chatloop.providers.google_events import Translator
 from steersman_chatloop.providers.google_request import (
     FORMAT,
     computer_environment,
+    searches,
     to_request,
     unsent,
 )
@@ -54,8 +55,19 @@ class Google:
         shown = None if computer_environment(request) is None else screen_size(request.messages)
         origin = Origin(FORMAT, request.model)
         names = {tool.name for tool in request.tools if tool.name != TOOL}
-        translator = Translator(origin, CallIds.of(request), screen=shown, functions=names)
-        events = self._answer(request.model, to_request(request), translator)
+        translator = Translator(
+            origin,
+            CallIds.of(request),
+            screen=shown,
+            functions=names,
+            searches=searches(request.model, has_tools=bool(request.tools)),
+        )
+        events = unreadable.answers(
+            request,
+            to_request(request),
+            to_request,
+            lambda body: self._answer(request.model, body, translator),
+        )
         return run(events, translator, request.model, self._limits)
 
     async def _answer(

@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from steersman_chatloop.providers.base import StepEnded, StepEvent
-from steersman_chatloop.providers.google_sources import Sources
+from steersman_chatloop.providers.google_sources import ROOM, Place, Sources, places
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import of_gemini
 from steersman_contracts.computer_use import TOOL
@@ -67,6 +67,7 @@ _SERVER_TOOLS: Final = {
 }
 _SIGNATURE_ALONE: Final = frozenset({"thoughtSignature", "thought"})
 _NO_OBJECT: Final[JsonObject] = {}
+_LONGEST_TYPE: Final = 127
 
 _Handler: TypeAlias = Callable[[Any, JsonObject, list[StepEvent]], None]
 
@@ -81,6 +82,7 @@ class Translator:
         *,
         screen: tuple[int, int] | None = None,
         functions: Collection[str] = (),
+        searches: bool = False,
     ) -> None:
         """Begin an answer.
 
@@ -89,7 +91,12 @@ class Translator:
             ids: For its calls.
             screen: The size of the screen, if Google's own form of the computer tool is declared.
             functions: The names of all other tools.
+            searches: Whether it may search, so that sources may follow which have their place in
+                the middle of the answer.
         """
+        self._rooms: list[Place] | None = [] if searches else None
+        self._length = 0
+        self._text_from = 0
         self._screen = screen
         self._functions = functions
         self.finished = False
@@ -165,8 +172,10 @@ class Translator:
         if self._text_at is None:
             self._close(out)
             self._text_at = self._open()
-        self._has_text = self._has_text or bool(text)
+        if not self._has_text:
+            self._has_text = says_something(text)
         self._said.append(text)
+        self._length += len(text)
         out.append(TextDelta(self._text_at, text))
 
     def _signed_text(self, part: JsonObject, text: str, out: list[StepEvent]) -> None:
@@ -230,7 +239,7 @@ class Translator:
         self._has_text = True
         index = self._open()
         blob: JsonObject = part["inlineData"]
-        media_type = blob.get("mimeType") or "application/octet-stream"
+        media_type = (blob.get("mimeType") or "application/octet-stream")[:_LONGEST_TYPE]
         try:
             data = base64.b64decode(_standard(blob.get("data") or ""), validate=True)
         except ValueError as error:
@@ -239,7 +248,6 @@ class Translator:
         out.append(PartClosed(index, self._origin.keep(_signature(part))))
 
     def _code(self, part: JsonObject, out: list[StepEvent]) -> None:
-        self._has_text = True
         index = self._open()
         code: JsonObject = part["executableCode"]
         self._code_id = self._ids.take(code.get("id"))
@@ -262,7 +270,6 @@ class Translator:
 
     def _server_call(self, part: JsonObject, out: list[StepEvent]) -> None:
         """A call of a tool that Google runs: a search, most of the time."""
-        self._has_text = True
         index = self._open()
         call: JsonObject = part["toolCall"]
         call_id = self._ids.take(call.get("id"))
@@ -287,6 +294,7 @@ class Translator:
         )
         out.append(PartAdded(index, added))
         out.append(PartClosed(index, self._origin.keep(part)))
+        self._leave_room(self._length, None)
 
     _HANDLERS: Final[Mapping[str, _Handler]] = {
         "functionCall": _call,
@@ -309,11 +317,18 @@ class Translator:
                 self._end_segment()
                 metadata = self._origin.keep({"segments": self._segments})
             out.append(PartClosed(self._text_at, metadata))
+            self._leave_room(self._text_from, self._length)
+            self._text_from = self._length
         if self._reasoning_at is not None:
             out.append(PartClosed(self._reasoning_at))
         self._text_at = self._reasoning_at = None
         self._segments = []
         self._unsigned = 0
+
+    def _leave_room(self, start: int, end: int | None) -> None:
+        if self._rooms is not None:
+            self._rooms.append(Place(self._next, start, end))
+            self._next += ROOM
 
     def _finish(self, reason: str, candidate: JsonObject) -> None:
         if reason in _MALFORMED:
@@ -343,7 +358,7 @@ class Translator:
         out: list[StepEvent] = []
         self._close(out)
         sources = self._sources.parts("".join(self._said))
-        out.extend(PartAdded(self._open(), source) for source in sources)
+        out.extend(PartAdded(*one) for one in places(sources, self._rooms or [], self._next))
         counted = self._usage is not None or self._counted != Usage()
         usage = _added(self._counted, self._usage) if counted else None
         out.append(StepEnded(stop, usage, self._response_id))

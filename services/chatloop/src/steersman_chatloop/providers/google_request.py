@@ -49,10 +49,7 @@ def to_request(request: StepRequest) -> JsonObject:
         "generationConfig": _config(request, options),
     }
     if options.safety_settings:
-        body["safetySettings"] = [
-            {"category": setting.category, "threshold": setting.threshold}
-            for setting in options.safety_settings
-        ]
+        body["safetySettings"] = [msgspec.to_builtins(one) for one in options.safety_settings]
     if options.cached_content is not None:
         # Holds the system prompt and the tools: neither may be sent beside it.
         return body | {"cachedContent": options.cached_content}

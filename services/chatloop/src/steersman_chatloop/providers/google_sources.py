@@ -6,13 +6,63 @@ whose words are not those that it names.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from steersman_contracts.parts import JsonObject, SourcePart
 
 _KINDS: Final = ("web", "maps", "retrievedContext")
 MAX_SPANS: Final = 100
 """Places that are kept for one source."""
+ROOM: Final = 100
+"""Indexes that are kept free behind a search or a text, for the sources that belong there."""
+
+
+class Place(NamedTuple):
+    """Where sources may stand: behind the result of a search, or behind a text."""
+
+    first: int
+    """The first free index of `ROOM`."""
+    start: int
+    """Characters of the answer before the search or the text."""
+    end: int | None
+    """Behind the text; None for a search, which all that follows may be based on."""
+
+
+def places(
+    sources: list[SourcePart], rooms: list[Place], behind: int
+) -> Iterator[tuple[int, SourcePart]]:
+    """The index of each source: Google names them when the whole answer is there.
+
+    A source stands behind the last search before the words that it supports; where the search
+    itself does not show, behind the text with these words.
+
+    Args:
+        sources: In order.
+        rooms: In order.
+        behind: The index behind everything, for what has no room.
+    """
+    used: dict[int, int] = {}
+    for source in sources:
+        room = _room(source, rooms)
+        taken = used.get(room.first, 0) if room is not None else ROOM
+        if room is None or taken >= ROOM:
+            yield behind, source
+            behind += 1
+        else:
+            used[room.first] = taken + 1
+            yield room.first + taken, source
+
+
+def _room(source: SourcePart, rooms: list[Place]) -> Place | None:
+    searches = [room for room in rooms if room.end is None]
+    if not source.cited:
+        return (searches or rooms or [None])[-1]
+    at = source.cited[0][0]
+    before = [room for room in searches if room.start <= at]
+    if before:
+        return before[-1]
+    return next((r for r in rooms if r.end is not None and r.start <= at < r.end), None)
 
 
 class Sources:

@@ -11,21 +11,23 @@ import io
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from steersman_chatloop.providers import neutral
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.neutral import IMAGES
 from steersman_contracts.chats import Message
-from steersman_contracts.parts import FilePart, Part, ResultContent, ToolResultPart
+from steersman_contracts.parts import FilePart, Part, ResultContent, TextPart, ToolResultPart
 from steersman_contracts.rpc.models import ProviderType
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS: Final = 120_000_000
-"""Larger images are not decoded: a small file can hold a picture that fills the memory."""
+"""More are not decoded: a small file can hold a picture that fills the memory. JPEGs can be read at
+an eighth of their size; words stand in for anything else that is larger."""
 _KEPT_BYTES: Final = 64 * 1024 * 1024
 _QUALITY: Final = 85
 
@@ -51,7 +53,9 @@ LIMITS: Final[dict[ProviderType, Limit]] = {
     "google-vertex": Limit(4096, 7_000_000),
 }
 
-_kept: OrderedDict[tuple[bytes, Limit], FilePart] = OrderedDict()
+_Fit: TypeAlias = FilePart | TextPart
+
+_kept: OrderedDict[tuple[bytes, Limit], _Fit] = OrderedDict()
 _keeping = Lock()
 
 
@@ -86,15 +90,18 @@ def _fit_all(messages: tuple[Message, ...], limit: Limit) -> tuple[Message, ...]
     )
 
 
-def _replaced(part: Part, changed: dict[int, FilePart]) -> Part:
+def _replaced(part: Part, changed: dict[int, _Fit]) -> Part:
     if not isinstance(part, ToolResultPart):
         return changed.get(id(part), part)
     content: tuple[ResultContent, ...] = tuple(changed.get(id(item), item) for item in part.content)
     return msgspec.structs.replace(part, content=content)
 
 
-def fitted_part(part: FilePart, limit: Limit) -> FilePart:
-    """The image within the limit; itself when it is, and when it cannot be read."""
+def fitted_part(part: FilePart, limit: Limit) -> _Fit:
+    """The image within the limit; itself when it is, and when it cannot be read.
+
+    Words in place of an image that is too large to be scaled: every provider would refuse it.
+    """
     data = part.data or b""
     key = (hashlib.blake2b(data, digest_size=16).digest(), limit)
     found = _kept.get(key)
@@ -109,11 +116,16 @@ def fitted_part(part: FilePart, limit: Limit) -> FilePart:
     return found
 
 
-def _size(part: FilePart) -> int:
-    return len(part.data or b"")
+def _size(part: _Fit) -> int:
+    return len((part.data if isinstance(part, FilePart) else None) or b"")
 
 
-def _scaled(part: FilePart, data: bytes, limit: Limit) -> FilePart:
+def _too_large(part: FilePart, width: int, height: int) -> TextPart:
+    said = neutral.placeholder(part).removesuffix("]")
+    return TextPart(f"{said}: {width} x {height} pixels are too many to be shown]")
+
+
+def _scaled(part: FilePart, data: bytes, limit: Limit) -> _Fit:
     from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = None  # it only warns; our own limit is below
@@ -121,9 +133,11 @@ def _scaled(part: FilePart, data: bytes, limit: Limit) -> FilePart:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "GIF", "WEBP")) as image:
             width, height = image.size
             fits = max(width, height) <= limit.side and len(data) <= limit.size
-            if fits or width * height > MAX_PIXELS:
+            if fits:
                 return part
             image.draft("RGB", (limit.side, limit.side))
+            if image.width * image.height > MAX_PIXELS:
+                return _too_large(part, width, height)
             upright = ImageOps.exif_transpose(image)
             if upright.mode not in ("RGB", "RGBA", "L"):  # a palette cannot be scaled smoothly
                 upright = upright.convert("RGBA")

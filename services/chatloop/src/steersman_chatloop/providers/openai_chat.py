@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from steersman_chatloop.providers import openai_sdk, tuning
+from steersman_chatloop.providers import openai_sdk, tuning, unreadable
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_events import Translator
@@ -27,8 +27,12 @@ class OpenAIChat:
             CallIds.of(request),
             keep_reasoning=Dialect.of(request.model).wants_reasoning,
         )
-        body = to_request(request)
-        events = openai_sdk.events(self._clients, request.model, "/chat/completions", body)
+        events = unreadable.answers(
+            request,
+            to_request(request),
+            to_request,
+            lambda body: openai_sdk.events(self._clients, request.model, "/chat/completions", body),
+        )
         return run(events, translator, request.model, self._limits)
 
     async def aclose(self) -> None:

@@ -9,10 +9,10 @@ from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_calls import OpenCalls
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
-from steersman_contracts.deltas import PartClosed, ReasoningDelta, TextDelta
-from steersman_contracts.parts import JsonObject, ProviderMetadata
+from steersman_contracts.deltas import PartAdded, PartClosed, ReasoningDelta, TextDelta
+from steersman_contracts.parts import JsonObject, ProviderMetadata, SourcePart
 
 STOPS: Final[Mapping[str, StopReason]] = {
     "stop": "end",
@@ -48,6 +48,8 @@ class Translator:
         self._reasoning_at: int | None = None
         self._keep_reasoning = keep_reasoning
         self._details: list[JsonObject] = []
+        self._length = 0
+        self._sources: dict[str, SourcePart] = {}
         self._answered = False
         self._refused = False
         self._stop = ""
@@ -77,6 +79,9 @@ class Translator:
     def _delta(self, delta: JsonObject) -> Sequence[StepEvent]:
         content = delta.get("content")
         if content and len(delta) == 1 and type(content) is str and self._text_at is not None:
+            self._length += len(content)
+            if not self._answered:
+                self._answered = says_something(content)
             return (TextDelta(self._text_at, content),)  # the hot path
         out: list[StepEvent] = []
         self._reason(delta, out)
@@ -88,6 +93,8 @@ class Translator:
         if refusal := delta.get("refusal"):
             self._refused = True
             self._say(refusal, out)
+        for annotation in delta.get("annotations") or ():
+            self._cite(annotation)
         if calls := delta.get("tool_calls"):
             self._close_text(out)
             self._close_reasoning(out)
@@ -104,8 +111,23 @@ class Translator:
         self._close_reasoning(out)
         if self._text_at is None:
             self._text_at = self._open()
-            self._answered = True
+        self._length += len(text)
+        if not self._answered:
+            self._answered = says_something(text)
         out.append(TextDelta(self._text_at, text))
+
+    def _cite(self, annotation: JsonObject) -> None:
+        """A page that the text cites: of a search of OpenAI's or OpenRouter's."""
+        about: JsonObject = annotation.get("url_citation") or NO_OBJECT
+        url = about.get("url")
+        if not url:
+            return
+        start, end = about.get("start_index"), about.get("end_index")
+        found = self._sources.get(url) or SourcePart(url, about.get("title") or "")
+        if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= self._length:
+            cited = tuple(sorted({*found.cited, (start, end)}))
+            found = SourcePart(url, found.title, cited=cited)
+        self._sources[url] = found
 
     def _say_blocks(self, blocks: Sequence[Any], out: list[StepEvent]) -> None:
         """Mistral's form: a list of blocks, thinking among them."""
@@ -137,6 +159,8 @@ class Translator:
         if self._text_at is not None:
             out.append(PartClosed(self._text_at))
             self._text_at = None
+            out.extend(PartAdded(self._open(), source) for source in self._sources.values())
+            self._sources = {}
 
     def _close_reasoning(self, out: list[StepEvent]) -> None:
         if self._reasoning_at is not None:
@@ -165,10 +189,14 @@ class Translator:
         out: list[StepEvent] = []
         self._close_text(out)
         self._close_reasoning(out)
+        out.extend(PartAdded(self._open(), source) for source in self._sources.values())
         stop: StopReason = STOPS.get(self._stop, "unknown")
-        # A call that was cut off by a limit stays open, so that nobody runs it.
-        self._calls.close(out, cut=stop in ("max-tokens", "content-filter"))
-        if self._calls and stop in ("end", "unknown"):
+        if stop == "unknown" and not self._stop:
+            stop = "end"  # in so many words
+        # A call that was cut off stays open, so that nobody runs it: by a limit, or by a word that
+        # we do not know, such as "abort".
+        self._calls.close(out, cut=stop in ("max-tokens", "content-filter", "unknown"))
+        if self._calls and stop == "end":
             stop = "tool-calls"  # some servers say "stop"
         elif stop == "tool-calls" and not self._calls:
             stop = "end"

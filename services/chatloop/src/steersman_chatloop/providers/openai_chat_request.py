@@ -12,7 +12,7 @@ from steersman_chatloop.providers.addresses import OPENAI_URL, host_of, is_azure
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds
 from steersman_contracts.chats import Message, Role
-from steersman_contracts.model_options import CompatibleOptions
+from steersman_contracts.model_options import CompatibleOptions, OpenAIOptions
 from steersman_contracts.parts import (
     JsonObject,
     Part,
@@ -79,17 +79,19 @@ def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
     access = request.model
     dialect = Dialect.of(access)
-    options = tuning.options(access, CompatibleOptions)
+    options = chat_options(access)
+    system = "\n\n".join(filter(str.strip, (options.instructions or "", request.system)))
     body: JsonObject = {
         "model": access.model_id,
-        "messages": _ended(list(_messages(request, dialect))),
+        "messages": _ended(list(_messages(request, system, dialect))),
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    limit = "max_completion_tokens" if dialect.new_limit_name else "max_tokens"
-    body[limit] = min(access.max_output_tokens, access.context_limit or access.max_output_tokens)
+    body |= _limit(access, options, dialect)
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in tuning.offered(request.tools)]
+        body["tools"] = [
+            _tool(tool, strict=options.strict_json_schema) for tool in tuning.offered(request.tools)
+        ]
         if request.tool_choice == "none":
             body["tool_choice"] = "none"
         if options.parallel_tool_calls is not None:
@@ -98,11 +100,68 @@ def to_request(request: StepRequest) -> JsonObject:
         body["prompt_cache_key"] = request.chat_id
     body |= tuning.sampling(access.settings, _sampled(dialect))
     body |= _effort(request, options, dialect)
+    body |= _plain(options)
+    body |= _search(access)
     if request.response_schema is not None:
         body["response_format"] = answer_form.for_chat_completions(request.response_schema)
-    if options.user is not None:
-        body["user"] = options.user
     return _merged(body, options.extra_body)
+
+
+def chat_options(access: ModelAccess) -> CompatibleOptions:
+    """The options of the model, also when it is one of OpenAI that is called this way."""
+    if access.provider_type == "openai-chat":
+        return tuning.options(access, CompatibleOptions)
+    openai = tuning.options(access, OpenAIOptions)
+    return CompatibleOptions(**{name: getattr(openai, name) for name in _SHARED})
+
+
+_SHARED: Final = tuple(
+    name for name in CompatibleOptions.__struct_fields__ if name in OpenAIOptions.__struct_fields__
+)
+
+# Option → the field of the request.
+_FIELDS: Final = {
+    "user": "user",
+    "logit_bias": "logit_bias",
+    "logprobs": "logprobs",
+    "top_logprobs": "top_logprobs",
+    "text_verbosity": "verbosity",
+    "prediction": "prediction",
+    "store": "store",
+    "metadata": "metadata",
+    "prompt_cache_key": "prompt_cache_key",
+    "safety_identifier": "safety_identifier",
+    "service_tier": "service_tier",
+    "provider": "provider",
+    "reasoning": "reasoning",
+}
+
+
+def _plain(options: CompatibleOptions) -> JsonObject:
+    """The options that are fields of the request, as they are."""
+    found = ((field, getattr(options, name)) for name, field in _FIELDS.items())
+    body: JsonObject = {
+        field: msgspec.to_builtins(value) for field, value in found if value is not None
+    }
+    if options.top_logprobs is not None and options.logprobs is None:
+        body["logprobs"] = True  # refused without it
+    return body
+
+
+def _limit(access: ModelAccess, options: CompatibleOptions, dialect: Dialect) -> JsonObject:
+    if options.max_completion_tokens is not None:
+        return {"max_completion_tokens": options.max_completion_tokens}
+    name = "max_completion_tokens" if dialect.new_limit_name else "max_tokens"
+    return {name: min(access.max_output_tokens, access.context_limit or access.max_output_tokens)}
+
+
+def _search(access: ModelAccess) -> JsonObject:
+    """Search by OpenAI's models that are made for it."""
+    options = tuning.options(access, OpenAIOptions)
+    if not options.web_search_enabled:
+        return {}
+    size = options.search_context_size
+    return {"web_search_options": {} if size is None else {"search_context_size": size}}
 
 
 def unsent(access: ModelAccess) -> Iterator[str]:
@@ -127,7 +186,7 @@ def _effort(request: StepRequest, options: CompatibleOptions, dialect: Dialect) 
     elif wanted is not None and not dialect.wraps_effort:
         # What servers other than OpenAI's have in common.
         name = tuning.nearest(wanted, ("none", "low", "medium", "high"))
-    if name is None or "reasoning" in options.extra_body:
+    if name is None or options.reasoning is not None or "reasoning" in options.extra_body:
         return {}
     return {"reasoning": {"effort": name}} if dialect.wraps_effort else {"reasoning_effort": name}
 
@@ -147,22 +206,22 @@ def _ended(messages: list[JsonObject]) -> list[JsonObject]:
     return messages
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.input_schema,
-        },
+def _tool(tool: ToolSpec, *, strict: bool) -> JsonObject:
+    function: JsonObject = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.input_schema,
     }
+    if strict and tuning.is_strict(tool.input_schema):  # the default is not to be
+        function["strict"] = True
+    return {"type": "function", "function": function}
 
 
-def _messages(request: StepRequest, dialect: Dialect) -> Iterator[JsonObject]:
+def _messages(request: StepRequest, system: str, dialect: Dialect) -> Iterator[JsonObject]:
     origin = Origin(FORMAT, request.model)
     ids = WireIds(_MAX_ID)
-    if request.system.strip():
-        yield {"role": "system", "content": request.system}
+    if system:
+        yield {"role": "system", "content": system}
     for message in request.messages:
         if (plain := neutral.plain(message)) and not dialect.wants_reasoning:
             yield {"role": message.role.value, "content": plain}

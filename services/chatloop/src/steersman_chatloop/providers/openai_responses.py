@@ -8,7 +8,7 @@ from contextlib import aclosing
 import structlog
 from openai import APIStatusError
 
-from steersman_chatloop.providers import openai_sdk, tuning
+from steersman_chatloop.providers import openai_sdk, tuning, unreadable
 from steersman_chatloop.providers.base import StepEvent, StepRequest
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_responses_events import Translator
@@ -58,7 +58,10 @@ class OpenAIResponses:
                 log.info("response.forgotten", model=request.model.name)
             else:
                 return
-        async with aclosing(self._events(request.model, body)) as batches:
+        whole = unreadable.answers(
+            request, body, to_request, lambda body: self._events(request.model, body)
+        )
+        async with aclosing(whole) as batches:
             async for batch in batches:
                 yield batch
 

@@ -11,7 +11,7 @@ from steersman_chatloop.providers.base import StepEnded, StepEvent
 from steersman_chatloop.providers.computer import OPENAI_ITEM
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import StreamFault
-from steersman_chatloop.providers.streaming import NONE, answered, number
+from steersman_chatloop.providers.streaming import NONE, answered, number, says_something
 from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.computer_calls import of_openai
 from steersman_contracts.computer_use import TOOL
@@ -107,8 +107,13 @@ class Translator:
 
     def _text(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"]) or self._open("text", event)
-        item.said = self._has_text = True
-        return (TextDelta(item.index, event["delta"]),)
+        if item.kind != "text":
+            return NONE  # words of an item that has none, as far as we know
+        item.said = True
+        text: str = event["delta"]
+        if not self._has_text:
+            self._has_text = says_something(text)
+        return (TextDelta(item.index, text),)
 
     def _refusal(self, event: JsonObject) -> Sequence[StepEvent]:
         self._refused = True
@@ -116,13 +121,16 @@ class Translator:
 
     def _reasoning(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"]) or self._open("reasoning", event)
+        if item.kind != "reasoning":
+            return NONE
         item.said = True
         return (ReasoningDelta(item.index, event["delta"]),)
 
     def _summary_part(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"])
-        # Summaries are paragraphs of one item.
-        return (ReasoningDelta(item.index, "\n\n"),) if item is not None and item.said else NONE
+        if item is None or item.kind != "reasoning" or not item.said:
+            return NONE
+        return (ReasoningDelta(item.index, "\n\n"),)  # summaries are paragraphs of one item
 
     def _arguments(self, event: JsonObject) -> Sequence[StepEvent]:
         item = self._items.get(event["output_index"])
@@ -148,7 +156,6 @@ class Translator:
             item.call_id = self._ids.take(data.get("call_id") or data.get("id"))
             item.tool = TOOL if kind == "computer" else data.get("name") or ""
             return (ToolCallStarted(item.index, item.call_id, item.tool),)
-        self._has_text = True  # something was done that a person can see
         item.call_id = self._ids.take(data.get("id"))
         item.tool = str(data["type"]).removesuffix("_call")
         return (ToolCallStarted(item.index, item.call_id, item.tool, provider_executed=True),)
@@ -164,7 +171,9 @@ class Translator:
         if not item.said:  # some servers stream no deltas
             out.extend(_whole(item, data))
         if item.kind == "text":
-            self._has_text = self._has_text or bool(out)
+            self._has_text = self._has_text or any(
+                isinstance(event, TextDelta) and says_something(event.text) for event in out
+            )
             self._refused = self._refused or _has_refusal(data)
         elif item.kind in ("call", "computer") and data.get("status") == "incomplete":
             return out  # stays open, so that nobody runs it
@@ -176,7 +185,11 @@ class Translator:
         return out
 
     def _opaque(self, data: JsonObject) -> Sequence[StepEvent]:
-        """An item of a kind that we do not know: kept for its own provider, shown to nobody."""
+        """An item of a kind that we do not know: kept for its own provider, shown to nobody.
+
+        What follows it goes back as it came as well: it may need it, as reasoning does.
+        """
+        self._thought = True
         index = self._next
         self._next += 1
         return (ReasoningDelta(index, ""), PartClosed(index, self._origin.keep(data)))

@@ -72,11 +72,6 @@ def to_request(request: StepRequest) -> JsonObject:
 def unsent(access: ModelAccess) -> Iterator[str]:
     """The settings that do not reach the model: the API has nothing like them."""
     yield from tuning.sampling(access.settings, ("top_k", "presence_penalty", "frequency_penalty"))
-    options = tuning.options(access, OpenAIOptions)
-    if options.logit_bias:
-        yield "options.logit_bias"
-    if options.prediction:
-        yield "options.prediction"
     effort = access.settings.reasoning_effort
     if effort is not None and tuning.openai_effort(effort, access.model_id) is None:
         yield "reasoning_effort"
@@ -108,6 +103,8 @@ def _plain(options: OpenAIOptions) -> JsonObject:
 
 def _reasoning(request: StepRequest, options: OpenAIOptions) -> JsonObject:
     effort = tuning.openai_effort(tuning.effort(request), request.model.model_id)
+    if options.reasoning_effort is not None and request.effort is None:
+        effort = options.reasoning_effort
     found = {"effort": effort, "summary": options.reasoning_summary}
     return {name: value for name, value in found.items() if value is not None}
 

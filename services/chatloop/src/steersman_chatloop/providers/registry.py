@@ -10,19 +10,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
-import structlog
-
-from steersman_chatloop.providers.base import Provider, ProviderFailed, StepEvent, StepRequest
+from steersman_chatloop.providers import tuning
+from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
 from steersman_chatloop.providers.classify import classify, failure
 from steersman_chatloop.providers.demo import Demo
 from steersman_chatloop.providers.images import fitted
 from steersman_chatloop.providers.streaming import Limits
 from steersman_contracts.chats import ErrorKind
-from steersman_contracts.deltas import PartClosed, TextDelta
+from steersman_contracts.model_options import OpenAIOptions
 from steersman_contracts.rpc.models import ProviderType
+from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime import heap
-
-log = structlog.stdlib.get_logger()
 
 
 def _demo(_: Limits) -> Provider:
@@ -96,9 +94,12 @@ _DISABLED: Final[dict[str, ErrorKind]] = {
 }
 
 
-def _is_blank(event: StepEvent) -> bool:
-    """Whether nobody can see that the event has been."""
-    return (isinstance(event, TextDelta) and not event.text) or isinstance(event, PartClosed)
+def wire_format(access: ModelAccess) -> ProviderType:
+    """How the model is called: OpenAI has two formats, and its models may choose the older one."""
+    if access.provider_type != "openai-responses":
+        return access.provider_type
+    options = tuning.options(access, OpenAIOptions)
+    return "openai-responses" if options.use_responses_api else "openai-chat"
 
 
 class Providers:
@@ -123,31 +124,14 @@ class Providers:
         access = request.model
         if access.disabled is not None:
             raise failure(_DISABLED[access.disabled], access)
-        provider = self._providers.get(access.provider_type)
+        kind = wire_format(access)
+        provider = self._providers.get(kind)
         if provider is None:
             try:
-                provider = await self._load(access.provider_type)
+                provider = await self._load(kind)
             except ImportError as error:
                 raise classify(error, access) from error
         request = await fitted(request)
-        held: list[StepEvent] | None = []
-        try:
-            async with aclosing(provider.stream(request)) as events:
-                async for event in events:
-                    if held is not None:
-                        if _is_blank(event):
-                            held.append(event)
-                            continue
-                        for early in held:
-                            yield early
-                        held = None
-                    yield event
-        except ProviderFailed as failed:
-            if held is None or not failed.once:
-                raise
-        else:
-            return
-        log.info("attempt.repeated", model=access.name)
         async with aclosing(provider.stream(request)) as events:
             async for event in events:
                 yield event

@@ -57,6 +57,9 @@ class Signal(msgspec.Struct, frozen=True):
     """What the provider says itself in `x-should-retry`."""
 
 
+LONGEST_WAIT_S: Final = 86_400.0
+"""Nobody is waited for longer than a day, whatever a server says: quotas of a day are the longest
+that there are."""
 _NUMBER: Final = re.compile(r"\d{3}")
 _DELAY: Final = re.compile(r"(\d+(?:\.\d+)?)s")
 
@@ -74,7 +77,7 @@ def signal_of(error: BaseException, *, now: datetime | None = None) -> Signal:
         codes=codes,
         names=frozenset(_names(error)),
         text=_text(error, details),
-        retry_after_s=_retry_after(headers, details, now or datetime.now(UTC)),
+        retry_after_s=_bounded(_retry_after(headers, details, now or datetime.now(UTC))),
         should_retry={"true": True, "false": False}.get(str(headers.get("x-should-retry", ""))),
     )
 
@@ -176,6 +179,10 @@ def _retry_after(
         if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
             return float(match[1])
     return None
+
+
+def _bounded(wait_s: float | None) -> float | None:
+    return None if wait_s is None else min(wait_s, LONGEST_WAIT_S)
 
 
 def _float(value: Any) -> float | None:

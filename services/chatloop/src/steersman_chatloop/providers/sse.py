@@ -21,6 +21,10 @@ from steersman_contracts.parts import JsonObject
 
 MAX_EVENT: Final = 64 * 1024 * 1024
 """Bytes of one event. The largest are generated images; without a limit a server could fill us."""
+MAX_ANSWER: Final = 256 * 1024 * 1024
+"""Bytes of all events. No model writes so much; whoever sends it never stops."""
+_MARK: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which may stand at the beginning of a stream."""
 _MAX_BODY: Final = 1024 * 1024
 _DRAIN_S: Final = 0.1
 """How long to wait for the end of the body after the last event, so that the connection lives."""
@@ -31,13 +35,18 @@ _decode = msgspec.json.Decoder().decode
 class Reader:
     """Splits bytes, cut anywhere, into events. Pure."""
 
-    __slots__ = ("_data", "_rest", "done")
+    __slots__ = ("_begun", "_data", "_left", "_limit", "_rest", "_size", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_EVENT, whole: int = MAX_ANSWER) -> None:
+        """Begin a stream; `limit` is the most bytes of one event, `whole` of all of them."""
+        self._limit = limit
+        self._left = whole
         self.done = False
         """`[DONE]` was seen: nothing follows."""
         self._rest = bytearray()
         self._data: list[bytes | bytearray] = []
+        self._size = 0
+        self._begun = False
 
     def feed(self, chunk: bytes) -> list[JsonObject]:
         """Take in bytes and return the events that they complete.
@@ -46,12 +55,15 @@ class Reader:
             StreamFault: An event is not JSON, or too large.
         """
         events: list[JsonObject] = []
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise StreamFault("malformed_response", "the answer is too large")
         rest = self._rest
         lines: list[bytes] | list[bytearray]
         if rest:
             rest += chunk
             if b"\n" not in chunk:
-                if len(rest) > MAX_EVENT:
+                if len(rest) > self._limit:
                     raise StreamFault("malformed_response", "an event is too large")
                 return events
             lines = rest.split(b"\n")
@@ -60,23 +72,34 @@ class Reader:
         self._rest = bytearray(lines.pop())
         for line in lines:
             if line.startswith(b"data:"):
-                self._data.append(line[5:])
+                self._take(line[5:])
             elif self._data and (not line or line == b"\r"):
                 self._dispatch(events)
+            elif not self._begun and line.startswith(_MARK + b"data:"):
+                self._take(line[len(_MARK) + 5 :])
+            self._begun = True
         return events
 
     def end(self) -> list[JsonObject]:
         """What is left when the body ends without an empty line after the last event."""
         events: list[JsonObject] = []
-        if self._rest.startswith(b"data:"):
-            self._data.append(self._rest[5:])
+        rest = self._rest if self._begun else self._rest.removeprefix(_MARK)
+        if rest.startswith(b"data:"):
+            self._take(rest[5:])
         if self._data:
             self._dispatch(events)
         return events
 
+    def _take(self, data: bytes | bytearray) -> None:
+        self._size += len(data)
+        if self._size > self._limit:  # of many lines, and no end
+            raise StreamFault("malformed_response", "an event is too large")
+        self._data.append(data)
+
     def _dispatch(self, events: list[JsonObject]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
+        self._size = 0
         try:
             event = _decode(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError):

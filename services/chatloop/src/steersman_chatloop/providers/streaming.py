@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
@@ -14,6 +14,14 @@ from steersman_chatloop.providers.base import StepEvent
 from steersman_chatloop.providers.classify import classify
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import StopReason
+from steersman_contracts.deltas import (
+    PartAdded,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
+)
+from steersman_contracts.parts import FilePart, SourcePart, TextPart, ToolResultPart
 from steersman_contracts.rpc.worker import ModelAccess
 
 E_contra = TypeVar("E_contra", contravariant=True)
@@ -23,6 +31,11 @@ TAIL_S: Final = 5.0
 """How long to wait for usage once the answer is whole."""
 DRAIN_S: Final = 0.1
 """How long to wait for the end of the body, so that the connection can be used again."""
+
+_MOST_TOKENS: Final = 10**12
+_MISSHAPEN: Final = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What reading an event raises that does not look as it should."""
+_ODD_EVENT: Final = "an event that cannot be understood"
 
 NONE: Final[Sequence[StepEvent]] = ()
 
@@ -87,9 +100,8 @@ async def run(
                         batch = await anext(source)
                 except StopAsyncIteration:
                     break
-                for event in batch:
-                    for step_event in feed(event):
-                        yield step_event
+                for step_event in _translated(feed, batch):
+                    yield step_event
                 if translator.complete:
                     break
                 watchdog.limit_s = TAIL_S if translator.finished else limits.idle_s
@@ -99,13 +111,55 @@ async def run(
         finally:
             watchdog.stop()
         try:
-            closing = translator.end()
+            closing = list(_translated(lambda _: translator.end(), (None,)))
         except StreamFault as fault:
             raise classify(fault, access) from fault
         for step_event in closing:
             yield step_event
         if translator.complete:
             await _drain(source)
+
+
+def _translated(
+    feed: Callable[[E], Sequence[StepEvent]], batch: Sequence[E]
+) -> Iterator[StepEvent]:
+    """The step events of all events of a batch, those before a broken one included."""
+    for event in batch:
+        try:
+            step_events = feed(event)
+        except _MISSHAPEN as error:
+            raise StreamFault("malformed_response", _ODD_EVENT) from error
+        for step_event in step_events:
+            yield sound(step_event)
+
+
+def sound(event: StepEvent) -> StepEvent:
+    """The event itself, if its texts are texts: servers may send anything in their place.
+
+    Raises:
+        StreamFault: It could be neither shown nor stored.
+    """
+    for text in _texts(event):
+        if type(text) is not str:
+            raise StreamFault("malformed_response", _ODD_EVENT)
+    return event
+
+
+def _texts(event: StepEvent) -> tuple[object, ...]:
+    match event:
+        case TextDelta() | ReasoningDelta() | ToolArgumentsDelta():
+            return (event.text,)
+        case ToolCallStarted():
+            return event.call_id, event.tool
+        case PartAdded(part=SourcePart() as part):
+            return part.url, part.title
+        case PartAdded(part=FilePart() as part):
+            return (part.media_type,)
+        case PartAdded(part=ToolResultPart() as part):
+            texts = (item.text for item in part.content if isinstance(item, TextPart))
+            return part.call_id, part.tool, *texts
+        case _:
+            return ()
 
 
 async def _drain(source: AsyncGenerator[Sequence[E]]) -> None:
@@ -192,11 +246,18 @@ class _Watchdog:
             self._task.cancel()
 
 
+def says_something(text: str) -> bool:
+    """Whether a person would see anything of the text: neither spaces nor what has no width."""
+    return any(letter.isprintable() and not letter.isspace() for letter in text)
+
+
 def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
     """Refuse an answer with nothing in it: an empty turn is never silent.
 
+    Blank text says nothing, and a search that nothing was made of is no answer either.
+
     Raises:
-        StreamFault: There is neither text nor a call, nor a reason to go on.
+        StreamFault: There is neither text nor a local call, nor a reason to go on.
     """
     if has_text or has_calls or stop == "pause":
         return
@@ -210,6 +271,6 @@ def answered(stop: StopReason, *, has_text: bool, has_calls: bool) -> None:
 
 
 def number(usage: Mapping[str, Any], name: str) -> int:
-    """A count of tokens; 0 when it is absent or null."""
+    """A count of tokens; 0 when it is absent or null, or no count."""
     value = usage.get(name)
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0

@@ -41,6 +41,13 @@ def options(access: ModelAccess, kind: type[O]) -> O:
     return found if isinstance(found, kind) else kind()
 
 
+def bare(access: ModelAccess) -> ModelSettings:
+    """No settings but the one without which the model may not be reached: how it is called."""
+    name = "use_responses_api"
+    found = access.settings.options
+    return ModelSettings(options={name: found[name]} if name in found else {})
+
+
 def effort(request: StepRequest) -> Effort | None:
     """What the chat asks for, or else what the model has, but never more than it may."""
     settings = request.model.settings

@@ -156,6 +156,7 @@ RETURNS json LANGUAGE sql STABLE AS $$
             WHEN internal THEN m.content ELSE coalesce(m.public_content, m.content) END,
         'revision', m.revision, 'created_at', m.created_at, 'visibility', m.visibility,
         'model', m.model, 'usage', m.usage, 'cost', m.cost, 'stop', m.stop,
+        'response_id', m.response_id,
         'content_version', m.content_version, 'boundary', m.boundary, 'deleted', m.deleted_at IS NOT NULL)
 $$;
 
@@ -180,7 +181,7 @@ $$;
 CREATE OR REPLACE FUNCTION append_message(
     c chats, p_role text, p_content json, p_public json DEFAULT NULL,
     p_visibility text DEFAULT 'both', p_model text DEFAULT NULL, p_usage json DEFAULT NULL,
-    p_stop text DEFAULT NULL, p_boundary text DEFAULT NULL
+    p_stop text DEFAULT NULL, p_boundary text DEFAULT NULL, p_response_id text DEFAULT NULL
 ) RETURNS messages LANGUAGE plpgsql AS $$
 DECLARE
     m messages;
@@ -188,9 +189,9 @@ DECLARE
     spent bigint := CASE WHEN step THEN cost_at(p_model, p_usage) END;
 BEGIN
     INSERT INTO messages (chat_id, role, visibility, content, public_content, size, revision, model,
-            usage, stop, boundary, cost, spent_before)
+            usage, stop, boundary, cost, response_id, spent_before)
         VALUES (c.id, p_role, p_visibility, p_content, p_public, octet_length(p_content::text),
-            c.snapshot_version, p_model, p_usage, p_stop, p_boundary, spent,
+            c.snapshot_version, p_model, p_usage, p_stop, p_boundary, spent, p_response_id,
             CASE WHEN p_role = 'user' AND p_visibility = 'both' THEN spent_by(c.id) END)
         RETURNING * INTO m;
     IF step THEN

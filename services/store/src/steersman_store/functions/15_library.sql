@@ -110,10 +110,10 @@ BEGIN
             last_message.revision + 1, last_message.revision + 1)
         RETURNING * INTO c;
     INSERT INTO messages (chat_id, role, visibility, content, public_content, content_version, size,
-            revision, model, usage, stop, boundary, created_at, cost)
+            revision, model, usage, stop, boundary, created_at, cost, response_id)
         -- What was written together stays together: a summary is taken back with its messages.
         SELECT c.id, role, visibility, content, public_content, content_version, size,
-                revision, model, usage, stop, boundary, created_at, cost
+                revision, model, usage, stop, boundary, created_at, cost, response_id
             FROM messages m
             -- `m.id`: a bare `id` would be the first output column, which is the same in all rows.
             WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY m.id;

@@ -26,7 +26,7 @@ CREATE TYPE worker_result AS (
 DROP TYPE IF EXISTS new_messages CASCADE;
 CREATE TYPE new_messages AS (
     roles text[], visibilities text[], contents text[], publics text[], models text[],
-    usages text[], stops text[]
+    usages text[], stops text[], response_ids text[]
 );
 
 -- The row has just opened an episode, in the transaction of another transition.
@@ -206,7 +206,8 @@ BEGIN
     FOR i IN 1 .. coalesce(array_length(p_new.roles, 1), 0) LOOP
         appended := appended || message_json(append_message(
             c, p_new.roles[i], p_new.contents[i]::json, p_new.publics[i]::json,
-            p_new.visibilities[i], p_new.models[i], p_new.usages[i]::json, p_new.stops[i]), true);
+            p_new.visibilities[i], p_new.models[i], p_new.usages[i]::json, p_new.stops[i],
+            p_response_id => p_new.response_ids[i]), true);
     END LOOP;
     RETURN appended;
 END $$;

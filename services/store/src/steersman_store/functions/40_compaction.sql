@@ -89,7 +89,8 @@ BEGIN
         appended := appended || message_json(append_message(
             c, p_new.roles[i], p_new.contents[i]::json, p_new.publics[i]::json,
             p_new.visibilities[i], p_new.models[i], p_new.usages[i]::json, p_new.stops[i],
-            p_boundary => CASE WHEN i = 1 THEN p_boundary END), true);
+            p_boundary => CASE WHEN i = 1 THEN p_boundary END,
+            p_response_id => p_new.response_ids[i]), true);
     END LOOP;
     PERFORM emit(c, 'compaction.finished', json_build_object(
         'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'succeeded', true));

@@ -35,7 +35,7 @@ END $$;
 CREATE OR REPLACE FUNCTION spawn_agent(
     p_chat uuid, p_runner text, p_message bigint, p_call text, p_agent uuid, p_part smallint,
     p_content json, p_title text, p_kind text, p_model text, p_effort text,
-    p_detached boolean, p_max_depth integer, p_max_agents integer
+    p_detached boolean, p_max_depth integer, p_max_agents integer, p_shares_desktop boolean
 ) RETURNS transition_result LANGUAGE plpgsql AS $$
 DECLARE
     parent chats := lock_caller(p_chat, p_runner);
@@ -60,12 +60,13 @@ BEGIN
                 jsonb_build_object('max_agents', p_max_agents));
         END IF;
         INSERT INTO chats (id, part, owner_id, title, title_source, system_prompt, model, status,
-                parent_id, root_id, agent_kind, spawn_message, spawn_call, detached, effort)
+                parent_id, root_id, agent_kind, spawn_message, spawn_call, detached, effort,
+                shares_desktop)
             -- `generated`: nobody asks a model for a better title of what hardly anybody reads.
             VALUES (p_agent, p_part, parent.owner_id, p_title, 'generated',
                 parent.system_prompt, coalesce(p_model, parent.model), first_status(true),
                 parent.id, coalesce(parent.root_id, parent.id), p_kind, p_message, p_call,
-                p_detached, coalesce(p_effort, parent.effort))
+                p_detached, coalesce(p_effort, parent.effort), p_shares_desktop)
             RETURNING * INTO c;
         PERFORM emit(c, 'chat.created', json_build_object(
             'chat_id', c.id, 'snapshot_version', c.snapshot_version, 'chat', chat_json(c)));
