@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from steersman_contracts.chats import Status, Transition
-from steersman_store.transitions import ARCHIVED, TRANSITIONS, Next
+from steersman_store.transitions import ARCHIVED, CREATION, TRANSITIONS, Next
 
 TARGET = Path(__file__).parent / "state-machine.md"
 
@@ -19,6 +19,22 @@ Written by `docs/render_state_machine.py` from `steersman_store.transitions`, th
 A cell says where a transition leads; *empty → other* names the second status for the case
 that a queued message is promoted by the same transition. An empty cell is refused with
 `transition_refused`, which names the state and the transition.
+"""
+
+_NEW = """\
+
+## A chat that is made
+
+| transition | without a message | with a first message |
+|---|---|---|
+"""
+
+_PUT_AWAY = """
+Reading is no transition: nor are the mark of what was read, taking away a pin that is gone already,
+and a fork, which is another chat. `archive` of an archived chat and `unarchive` of one that is in
+use change nothing. Whatever else changes the chat is refused as an `update` is: title, model,
+prompt, labels, pins, limits, plans, rules, workspace, and the desktop, which can only be looked at
+and stopped. Files, recordings and workspaces themselves belong to the person, who may delete them.
 """
 
 _MOVERS = """\
@@ -58,10 +74,13 @@ def render() -> str:
     """The whole page."""
     return (
         _HEAD
+        + _NEW
+        + f"| `{Transition.CREATE}` | `{CREATION.status}` | `{CREATION.with_backlog}` |\n"
         + "\n## A chat that is in use\n\n"
         + _table(dict(TRANSITIONS), list(Status))
         + "\n## An archived chat\n\n"
         + _table(dict(ARCHIVED), [Status.WAITING, Status.ERROR])
+        + _PUT_AWAY
         + _MOVERS
     )
 

@@ -19,7 +19,7 @@ from steersman_contracts.questions import Answer
 from steersman_contracts.rpc import Actor, steering
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
-from steersman_contracts.terms import TurnLimits
+from steersman_contracts.terms import LimitReached, TurnLimits
 from steersman_runtime.nats_client import NatsClient, header
 from steersman_runtime.rpc import RpcClient
 
@@ -240,9 +240,14 @@ class StoreDriver:
         results: tuple[ToolResultPart, ...] = (),
         approvals: tuple[PendingApproval, ...] = (),
         expires_s: float = 300,
+        waits: tuple[work.AgentWait, ...] = (),
     ) -> work.Committed:
-        request = work.EnterRequiresAction(fence, calls, results, approvals, expires_s)
+        request = work.EnterRequiresAction(fence, calls, results, approvals, expires_s, waits)
         return await self.rpc.call(work.ENTER_REQUIRES_ACTION, request)
+
+    async def pause(self, fence: work.Fence) -> work.Committed:
+        request = steering.PauseTurn(fence, LimitReached("steps", 1, 1), 300)
+        return await self.rpc.call(steering.PAUSE_TURN, request)
 
     async def begin(self, fence: work.Fence) -> work.AttemptBegun:
         return await self.rpc.call(work.BEGIN_ATTEMPT, work.BeginAttempt(fence))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from steersman_contracts.chats import Role, Status, Transition, Visibility
+from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart
 from steersman_store.transitions import ARCHIVED, TRANSITIONS
 from support.chat_driver import text
@@ -36,6 +37,8 @@ class Pending:
     asked: bool = False
     """A person decides whether it runs; otherwise the client answers it."""
     approved: bool = False
+    agent: ChatId | None = None
+    """Answers it when it is done."""
 
     @property
     def open(self) -> bool:
@@ -59,6 +62,8 @@ class ChatModel:
     leased: bool = False
     action: list[Pending] = field(default_factory=list[Pending])
     """Filled in `requires_action`, and afterwards while calls that were approved are to be run."""
+    at_limit: bool = False
+    """In `requires_action` without a call: a limit of the turn is reached."""
     wish: bool = False
     """Somebody has asked for a summary that nobody has written yet."""
     compacting: bool = False
@@ -145,6 +150,7 @@ class ChatModel:
 
     def _settle(self) -> None:
         self.action = []
+        self.at_limit = False
         self.wish = self.compacting = self.retrying = False
 
     def release(self) -> None:
@@ -175,6 +181,7 @@ class ChatModel:
 
     def require_action(self, action: list[Pending]) -> None:
         self.action = action
+        self.at_limit = not action
         self.status = Status.REQUIRES_ACTION
         self.compacting = self.retrying = False
         self.release()
@@ -189,13 +196,21 @@ class ChatModel:
             self.action = []
         self.run()
 
+    def resume(self) -> None:
+        """A person has changed the limits: a turn that waits at one goes on."""
+        if self.at_limit:
+            self.at_limit = False
+            self.run()
+
     def end_action(self, missing: str) -> None:
         """What is pending is answered with errors, and the turn is over."""
         results = tuple(one.result or one.error(missing) for one in self.action)
-        self.history.append(Entry(Role.TOOL, results))
+        if results:
+            self.history.append(Entry(Role.TOOL, results))
         if not self.wish:
             self.rest()
             return
         self.action = []  # the summary is written before anything else begins
+        self.at_limit = False
         self.run()
         self.release()

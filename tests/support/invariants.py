@@ -46,6 +46,10 @@ class ChatRows:
     """What its owner has approved for more than one call."""
     audit: tuple[Row, ...]
     """By id."""
+    waits: tuple[Row, ...]
+    """Calls that agents answer."""
+    others: Mapping[str, tuple[str, ...]]
+    """What any other table of the catalog has of it, as text."""
 
     @property
     def status(self) -> Status:
@@ -83,18 +87,57 @@ SELECT to_json(c) AS chat,
         FROM (SELECT chat_id, tool FROM grants WHERE user_id = c.owner_id
             AND (chat_id IS NULL OR chat_id = c.id)) g) AS grants,
     (SELECT coalesce(json_agg(a ORDER BY a.id), '[]')
-        FROM (SELECT id, actor_id, action, details FROM audit WHERE chat_id = c.id) a) AS audit
+        FROM (SELECT id, actor_id, action, details FROM audit WHERE chat_id = c.id) a) AS audit,
+    (SELECT coalesce(json_agg(w ORDER BY w.id), '[]')
+        FROM (SELECT * FROM waits WHERE chat_id = c.id) w) AS waits,
+    {others} AS others
 FROM chats c WHERE c.id = $1
 """
+_READ_APART: Final = {
+    *("messages", "queued_messages", "leases", "client_keys", "grants", "audit", "waits"),
+    # What follows a transition, at its own pace: on the way to the log, to agents, from hosts.
+    *("outbox", "cascades", "tool_calls", "purges"),
+}
+_tables: list[str] = []
+"""Found once: all databases of the tests have the same."""
+
+
+async def tables_of_chats(connection: asyncpg.Connection) -> list[str]:
+    """Every table with rows that belong to one chat; the list is the catalog's."""
+    if not _tables:
+        rows = await connection.fetch(
+            "SELECT table_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema() AND column_name = 'chat_id'"
+        )
+        _tables.extend(sorted(row["table_name"] for row in rows))
+    return _tables
+
+
+async def remaining(connection: asyncpg.Connection, chat_id: str) -> set[str]:
+    """The tables that have rows of a chat, whether it is there or not."""
+    tables = await tables_of_chats(connection)
+    query = " UNION ALL ".join(
+        f"SELECT '{table}' AS name WHERE EXISTS (SELECT 1 FROM {table} WHERE {column} = $1)"
+        for table, column in [*((table, "chat_id") for table in tables), ("chats", "id")]
+    )
+    return {row["name"] for row in await connection.fetch(query, chat_id)}
 
 
 async def read_rows(connection: asyncpg.Connection, chat_id: str) -> ChatRows:
     """Read a chat in one statement, so that all of it is of the same moment."""
-    row = await connection.fetchrow(_READ, chat_id)
+    others = ", ".join(
+        f"'{table}', (SELECT array_agg(t::text ORDER BY t::text) FROM {table} t "
+        "WHERE chat_id = c.id)"
+        for table in await tables_of_chats(connection)
+        if table not in _READ_APART
+    )
+    query = _READ.replace("{others}", f"json_build_object({others})")
+    row = await connection.fetchrow(query, chat_id)
     if row is None:
         raise LookupError(f"no chat {chat_id!r}")
-    chat, *lists = (json.loads(value) for value in row)
-    return ChatRows(chat, *(tuple(rows) for rows in lists))
+    chat, *lists, found = (json.loads(value) for value in row)
+    named = {table: tuple(rows or ()) for table, rows in found.items()}
+    return ChatRows(chat, *(tuple(rows) for rows in lists), others=named)
 
 
 # -- one moment --------------------------------------------------------------------------------
@@ -102,7 +145,53 @@ async def read_rows(connection: asyncpg.Connection, chat_id: str) -> ChatRows:
 
 def broken(rows: ChatRows) -> list[str]:
     """What is wrong with a chat as it is stored."""
-    return [*_ownership(rows), *_versions(rows), *_queue(rows), *_pairing(rows), *_action(rows)]
+    return [
+        *_ownership(rows),
+        *_versions(rows),
+        *_queue(rows),
+        *_pairing(rows),
+        *_action(rows),
+        *_stuck(rows),
+    ]
+
+
+def movers(rows: ChatRows) -> set[str]:
+    """Who or what moves a chat on, by the rows that make them do so.
+
+    `sweep` is the store's clock, which calls a worker; `deadline` its other one, which ends an
+    action. The other names are people and programs outside of the store.
+    """
+    chat, status = rows.chat, rows.status
+    if status in AT_REST:
+        return {"person"}
+    if status in OWNED:
+        return {"owner"} if rows.live_leases() else {"sweep"}
+    found: set[str] = set()
+    if chat["action_expires_at"] is not None:
+        found.add("deadline")
+    if chat["action_calls"] is None:
+        return found | ({"raised limit"} if chat["limit_reached"] is not None else set[str]())
+    waiting = {wait["call_id"] for wait in rows.waits}
+    for call_id, result, ask, decision in zip(
+        *(
+            cast("list[object]", chat[name])
+            for name in ("action_calls", "action_results", "action_asks", "action_decisions")
+        ),
+        strict=True,
+    ):
+        if result is None and decision is None:
+            found.add(
+                "approver" if ask is not None else "agents" if call_id in waiting else "client"
+            )
+    return found
+
+
+def _stuck(rows: ChatRows) -> Iterator[str]:
+    found = movers(rows)
+    if not found or found == {"deadline"}:
+        yield f"{rows.status}, and nothing but {found or 'nothing'} moves it on"
+    if rows.status is Status.REQUIRES_ACTION and "deadline" not in found:
+        yield "requires_action, for ever"
 
 
 def _ownership(rows: ChatRows) -> Iterator[str]:
@@ -147,14 +236,23 @@ def _action(rows: ChatRows) -> Iterator[str]:
     kept = ("action_calls", "action_tools", "action_results", "action_decisions")
     asked = ("action_asks", "action_pending", "action_expires_at")
     waits = rows.status is Status.REQUIRES_ACTION
+    at_limit = waits and chat["action_calls"] is None
+    if at_limit and chat["limit_reached"] is None:
+        yield "waits, and neither for a call nor at a limit"
+    if rows.waits and not waits:
+        yield f"{rows.status}, and waits for agents"
     # A worker has yet to run what was approved.
     approved = rows.status in OWNED and chat["action_decisions"] is not None
     wanted = (*kept, *asked) if waits else kept if approved else ()
+    if at_limit:
+        wanted = ("action_pending", "action_expires_at")
     for name in (*kept, *asked):
         if (chat[name] is not None) != (name in wanted):
             yield f"{rows.status} has the {name} {chat[name]!r}"
     if rows.status in AT_REST and chat["compaction_requested"]:
         yield f"{rows.status}, with a summary that nobody will ever write"
+    if at_limit and (calls := open_calls(_all_parts(rows))):
+        yield f"waits at a limit with the open calls {[call.call_id for call in calls]}"
     if not wanted or None in [chat[name] for name in kept]:
         return
     calls = open_calls(_all_parts(rows))
@@ -167,6 +265,13 @@ def _action(rows: ChatRows) -> Iterator[str]:
     )
     if bool(undecided) != waits:
         yield f"{rows.status}, and {undecided} calls are neither answered nor decided"
+    answered = {
+        call_id
+        for call_id, result in zip(cast("list[str]", chat["action_calls"]), results, strict=True)
+        if result is not None
+    }
+    if strange := [w["call_id"] for w in rows.waits if w["call_id"] in answered]:
+        yield f"waits for agents to answer {strange}, which is answered"
 
 
 def _pairing(rows: ChatRows) -> Iterator[str]:
@@ -289,7 +394,10 @@ def _rows_changed(before: ChatRows, after: ChatRows) -> Iterator[str]:
 
 
 def _without_leases(rows: ChatRows) -> object:
-    return rows.chat, rows.messages, rows.queue, rows.client_keys
+    return (
+        *(rows.chat, rows.messages, rows.queue, rows.client_keys),
+        *(rows.grants, rows.waits, rows.others),
+    )
 
 
 # -- the event log -----------------------------------------------------------------------------

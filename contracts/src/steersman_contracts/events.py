@@ -131,7 +131,7 @@ class MessageCreated(DurableEvent, frozen=True, kw_only=True):
 
 
 class MessageUpdated(DurableEvent, frozen=True, kw_only=True):
-    """A message of the history changed."""
+    """A message of the history changed. Reserved: none ever does, and this is not sent."""
 
     name = "message.updated"
     history_version: int
@@ -174,7 +174,7 @@ class PartDelta(Event, frozen=True, kw_only=True):
 
 
 class PreviewReset(Event, frozen=True, kw_only=True):
-    """What the episode has streamed so far is dropped."""
+    """What the episode has streamed so far is dropped. Reserved: another episode says so today."""
 
     name = "preview.reset"
     history_version: int
@@ -323,6 +323,9 @@ CHAT_EVENTS: Final[tuple[type[Event], ...]] = (
     StreamGap,
 )
 EVENTS: Final[dict[str, type[Event]]] = {event.name: event for event in CHAT_EVENTS}
+
+RESERVED: Final[frozenset[str]] = frozenset({MessageUpdated.name, PreviewReset.name})
+"""Names and rules that readers know, and nobody sends (`docs/decisions/`)."""
 
 EVENT_HEADER: Final = "ce-type"
 """The NATS header that holds the event's name (CloudEvents 1.0, binary mode)."""

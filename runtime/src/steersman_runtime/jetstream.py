@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ log = structlog.stdlib.get_logger()
 NO_RESPONDERS: Final = 503
 _NO_MESSAGES: Final = (404, 408, 409)
 _END_OF_BATCH: Final = 204
+_NO_SUCH_SEQUENCE: Final = 10043
+_DELETIONS: Final = 64
+"""Asked for at a time."""
 ALREADY_SCHEDULED: Final = 10077
 """JetStream's error code for a second message on a subject that may hold one."""
 
@@ -243,6 +246,23 @@ async def purge_subject(
     limits = {"keep": keep, "seq": before}
     ask = {"filter": subject} | {name: value for name, value in limits.items() if value}
     await _api(client, f"STREAM.PURGE.{stream}", ask)
+
+
+async def delete_messages(client: NatsClient, stream: str, seqs: Sequence[int]) -> None:
+    """Remove messages one by one; those that are gone already are fine.
+
+    Raises:
+        StreamFailed: The server refuses to, or could not remove one.
+    """
+    for start in range(0, len(seqs), _DELETIONS):
+        asks = [{"seq": seq, "no_erase": True} for seq in seqs[start : start + _DELETIONS]]
+        answers = await asyncio.gather(
+            *(_api(client, f"STREAM.MSG.DELETE.{stream}", ask) for ask in asks)
+        )
+        for answer in answers:
+            error: dict[str, Any] = answer.get("error", {})
+            if error and error.get("err_code") != _NO_SUCH_SEQUENCE:
+                raise StreamFailed(f"stream {stream!r}: {error.get('description')}")
 
 
 async def last_sequence(client: NatsClient, stream: str, subject: str) -> int:

@@ -79,6 +79,7 @@ SUBJECTS = {
     "read events": f"$JS.API.DIRECT.GET.{EVENT_STREAM}",
     "create stream": f"$JS.API.STREAM.CREATE.{EVENT_STREAM}",
     "delete stream": f"$JS.API.STREAM.DELETE.{EVENT_STREAM}",
+    "delete event": f"$JS.API.STREAM.MSG.DELETE.{EVENT_STREAM}",
     "desktops": chat_desktop(CHAT),
     "foreign inbox": f"{inbox('somebody')}.x",
 }
@@ -100,7 +101,15 @@ MAY_PUBLISH = {
         "rpc chatloop",
         "read events",
     },
-    "store": {"events", "feeds", "work", "nudge", "create stream"},
+    "store": {
+        "events",
+        "feeds",
+        "work",
+        "nudge",
+        "create stream",
+        "read events",
+        "delete event",
+    },
     "chatloop": {
         "rpc store.agents",
         "rpc store.worker",

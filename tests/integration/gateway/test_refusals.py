@@ -144,6 +144,8 @@ async def test_a_bad_query_is_refused_with_the_parameter(
 @pytest.mark.parametrize(
     ("query", "field"),
     [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "201"}, "limit"),
         ({"before_id": "1", "after_id": "1"}, "after_id"),
         ({"before_id": "1", "after_revision": "1"}, "after_revision"),
         ({"after_revision": "-1"}, "after_revision"),

@@ -19,6 +19,7 @@ from steersman_runtime.jetstream import (
     PublishRefused,
     StoredMessage,
     StreamFailed,
+    delete_messages,
     ensure_consumer,
     ensure_stream,
     last_sequence,
@@ -240,6 +241,25 @@ async def test_purging_a_subject_leaves_the_others(client: NatsClient) -> None:
     assert (a.sequences, b.sequences) == ([], [6])
     assert await last_sequence(client, stream.name, stream.subject("a")) == 0
     assert await last_sequence(client, stream.name, stream.subject("b")) == 6
+
+
+async def test_messages_are_deleted_one_by_one_and_those_that_are_gone_do_not_matter(
+    client: NatsClient,
+) -> None:
+    stream = await new_stream(client)
+    subject = stream.subject("a")
+    sequences = await fill(client, subject, 150)
+    kept = sequences[::50]
+    doomed = [seq for seq in sequences if seq not in kept]
+
+    await delete_messages(client, stream.name, doomed)
+    await delete_messages(client, stream.name, doomed[:3])
+
+    read = Read()
+    await read_subject(client, stream.name, subject, on_message=read)
+    assert read.sequences == kept
+    with pytest.raises(StreamFailed):
+        await delete_messages(client, f"{stream.name}-none", [1])
 
 
 async def test_a_request_without_anybody_or_without_an_answer_fails(client: NatsClient) -> None:

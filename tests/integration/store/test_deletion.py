@@ -14,8 +14,13 @@ from steersman.embedded.nats import NatsServer
 from steersman_contracts import events, subjects
 from steersman_contracts.deltas import TextDelta
 from steersman_contracts.ids import ChatId
+from steersman_contracts.parts import ToolCallPart
+from steersman_contracts.rpc import Actor
 from steersman_runtime.jetstream import Publisher, StoredMessage, read_subject
 from steersman_runtime.nats_client import NatsClient, encode_headers, header
+
+PLANTED = "only-ever-said-here"
+LISTED_OF_KEPT = ("chat.created", "chat.archived", "chat.unarchived")
 
 
 async def logged(client: NatsClient, chat_id: ChatId) -> list[str]:
@@ -29,6 +34,18 @@ async def logged(client: NatsClient, chat_id: ChatId) -> list[str]:
     )
     names = (header(message.headers, events.EVENT_HEADER.encode()) for message in found)
     return [(name or b"").decode() for name in names]
+
+
+async def feed_of(client: NatsClient, actor: Actor) -> list[StoredMessage]:
+    """What the log has for the owner."""
+    found: list[StoredMessage] = []
+    await read_subject(
+        client,
+        subjects.EVENT_STREAM,
+        subjects.my_events(actor.user_id),
+        on_message=found.append,
+    )
+    return found
 
 
 async def until_logged(client: NatsClient, chat_id: ChatId, *names: str) -> None:
@@ -83,6 +100,38 @@ async def test_the_log_keeps_the_end_of_a_chat_and_of_its_descendants_and_nothin
     for chat_id in (parent, child):
         await store.log.until(chat_id, events.ChatDeleted)
         await until_logged(client, chat_id, "chat.deleted")
+
+
+async def test_the_owners_feed_keeps_nothing_of_it_but_its_end(
+    store: StoreDriver, client: NatsClient
+) -> None:
+    call = ToolCallPart("call-1", "ask", {"question": PLANTED})
+    kept = await store.create(None, title="stays")
+    gone = await store.create("goes", title=PLANTED, system_prompt=PLANTED)
+    await store.acquire(gone.id)
+    await store.commit(await store.fence(gone.id), assistant(call))
+    await store.require_action(await store.fence(gone.id), call)
+    await store.interrupt(gone.id)
+    await store.archive(kept.id)
+
+    async def told(count: int) -> bool:
+        return str(await feed_of(client, store.actor)).count(PLANTED) >= count
+
+    await until(partial(told, 3))  # of the creation twice, and of the action
+    last = (await store.archive(kept.id, archived=False)).snapshot_version
+    await store.log.until(kept.id, events.ChatUnarchived, snapshot_version=last)
+
+    await store.delete(gone.id)
+
+    async def only_the_end_is_left() -> bool:
+        left = [m for m in await feed_of(client, store.actor) if gone.id in str(m.payload)]
+        return [header(m.headers, events.EVENT_HEADER.encode()) for m in left] == [b"chat.deleted"]
+
+    await until(only_the_end_is_left)
+    assert PLANTED not in str(await feed_of(client, store.actor))
+    # Nothing of other chats has gone with it.
+    others = [m for m in await feed_of(client, store.actor) if kept.id in str(m.payload)]
+    assert len(others) == len(LISTED_OF_KEPT)
 
 
 async def test_after_a_while_the_log_knows_nothing_of_it_whatever_a_late_worker_streamed(

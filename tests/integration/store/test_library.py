@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import asyncpg
 import pytest
 from support.agents import Family
 from support.chat_driver import StoreDriver, assistant, summary, text, words_of
+from support.chat_sql import CASES, Case, ChatSql
 
 from steersman_contracts.chats import Chat, Role, Status
 from steersman_contracts.errors import Conflict, InvalidRequest, NotFound
@@ -18,6 +20,7 @@ from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import policies, steering
 from steersman_contracts.rpc import worker as work
 from steersman_contracts.terms import TurnLimits
+from steersman_store.chats import check_labels
 
 
 async def found(store: StoreDriver, **wanted: Any) -> list[str]:
@@ -84,11 +87,66 @@ async def test_labels_filter_and_are_bounded(store: StoreDriver) -> None:
 
     assert await found(store, labels={"team/name": "sea"}) == ["one"]
     assert await found(store, labels={"team/name": "sea", "urgent": "yes"}) == []
-    for bad in ({"": "x"}, {"-x": "y"}, {"k": "v" * 257}, {f"k{n}": "" for n in range(51)}):
-        with pytest.raises(InvalidRequest) as refused:
-            await label(store, one.id, bad)
-        assert refused.value.details["field"].startswith("labels")
+    with pytest.raises(InvalidRequest) as refused:
+        await label(store, one.id, {"-x": "y"})
+    assert refused.value.details["field"] == "labels.-x"
     assert (await store.chat(one.id)).labels == {"team/name": "sea", "urgent": ""}
+
+
+async def test_a_list_shows_what_all_its_filters_let_through(sql: ChatSql) -> None:
+    chats = {case: await sql.made(case) for case in CASES}
+    await sql.call("label_chat", sql.user_id, chats[Case(Status.RUNNING)], '{"team": "sea"}')
+    await sql.call("pin_chat", sql.user_id, chats[Case(Status.ERROR)], 1)
+
+    async def shown(
+        *,
+        archived: bool | None = None,
+        status: Status | None = None,
+        labels: str | None = None,
+        words: str | None = None,
+        pinned: bool | None = None,
+    ) -> set[str]:
+        page = await sql.connection.fetchval(
+            "SELECT list_chats($1, 200, NULL, NULL, $2, $3, $4, $5, $6, NULL)",
+            *(sql.user_id, archived, status, labels, words, pinned),
+        )
+        return {chat["id"] for chat in json.loads(page)["chats"]}
+
+    for status in (None, *Status):
+        for archived in (None, True, False):
+            assert await shown(archived=archived, status=status) == {
+                chat_id
+                for case, chat_id in chats.items()
+                if status in (None, case.status) and archived in (None, case.archived)
+            }
+    labelled = chats[Case(Status.RUNNING)]
+    assert await shown(labels='{"team": "sea"}', status=Status.RUNNING) == {labelled}
+    assert await shown(labels='{"team": "sea"}', status=Status.ERROR) == set()
+    assert await shown(pinned=True, words="second") == {chats[Case(Status.ERROR)]}
+    assert await shown(words="done") == set(chats.values())
+    # What still waits in a queue has not been said.
+    assert await shown(words="queued") == set()
+
+
+@pytest.mark.parametrize("key", ["a", "Z9", "a" * 64, "a.b_c/d-e", "9"])
+def test_a_label_that_is_short_and_plain_is_taken(key: str) -> None:
+    check_labels({key: "v" * 256})
+    check_labels({key: "\u00e9" * 128})
+    check_labels({f"k{n}": "" for n in range(50)})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *({key: ""} for key in ("", "a" * 65, ".a", "-a", "/a", "_a", "a b", "a\n", "\u00e9")),
+        {"a": "v" * 257},
+        {"a": "\u00e9" * 129},
+        {f"k{n}": "" for n in range(51)},
+    ],
+)
+def test_a_label_beyond_its_bounds_is_refused(labels: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        check_labels(labels)
 
 
 async def test_words_are_found_in_titles_and_messages(store: StoreDriver) -> None:
@@ -114,6 +172,7 @@ async def test_a_fork_shares_the_history_up_to_a_message_and_goes_its_own_way(
     fork = (await store.rpc.call(people.FORK, request)).chat
     await store.send(fork.id, "elsewhere")
 
+    assert (chat.has_unread, fork.has_unread) == (True, False)
     assert (fork.status, fork.title, fork.model) == (Status.WAITING, "a fork", chat.model)
     assert [words_of(m) for m in await store.messages(fork.id)] == ["first", "one", "elsewhere"]
     assert [words_of(m) for m in await store.messages(chat.id)] == ["first", "one", "second"]

@@ -15,11 +15,12 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -40,6 +41,7 @@ from support.invariants import (
     broken_log,
     local_calls,
     read_rows,
+    remaining,
 )
 from support.services import running_store
 
@@ -58,9 +60,10 @@ from steersman_contracts.errors import (
     SteersmanError,
     TransitionRefused,
 )
-from steersman_contracts.ids import ChatId, RunnerId
+from steersman_contracts.ids import ChatId, MessageId, RunnerId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart, decode_parts
 from steersman_contracts.policies import PendingApproval, Scope
+from steersman_contracts.rpc import agents
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.nats_client import close, connect
@@ -264,8 +267,14 @@ class Machine(RuleBasedStateMachine):
     # -- people ------------------------------------------------------------------------------------
 
     @initialize(words=st.booleans())
-    def create(self, words: bool) -> None:
+    def begin(self, words: bool) -> None:
+        self._create(words)
+
+    def _create(self, words: bool) -> None:
         self.world.new_person()
+        self.fences.clear()
+        self.keys.clear()
+        self.gone.clear()
         key = uuid.uuid4().hex
         first = self.word() if words else None
         chat = self.world.do(self.store.create(first, client_key=key))
@@ -475,7 +484,9 @@ class Machine(RuleBasedStateMachine):
     def submit_tool_results(self, wrong: str) -> None:
         model = self.model
         pending = [
-            one for one in model.action if one.open and not one.asked and self._waits_for_people
+            one
+            for one in model.action
+            if one.open and not one.asked and one.agent is None and self._waits_for_people
         ]
         results = {one.call.call_id: "answer" for one in pending}
         match wrong:
@@ -653,6 +664,88 @@ class Machine(RuleBasedStateMachine):
         if self.asked(Transition.UPDATE, self.store.rpc.call(people.UPDATE, request)) is not None:
             self.settle()
 
+    @act(weight=1, when=lambda self: self.number > 4, words=st.booleans())
+    def delete(self, words: bool) -> None:
+        """Nothing of it is left, nobody reaches it any more, and its key makes another chat."""
+        gone = self.chat_id
+        self.world.do(self.store.delete(gone))
+        left = self.world.do(remaining(self.world.database, gone))
+        assert left <= {"outbox", "purges", "audit", "usage_days"}, left
+        for request in (
+            self.store.chat(gone),
+            self.store.send(gone, "late"),
+            self.store.acquire(gone, "runner-1"),
+            *(self.store.finish(fence) for fence in self.fences[-2:]),
+        ):
+            with pytest.raises(NotFound):
+                self.world.do(request)
+        self.world.do(self.store.log.until(gone, e.ChatDeleted))
+        self._create(words)
+
+    @act(
+        weight=4,
+        when=lambda self: self.model.at_limit or self.number % 6 == 0,
+        steps=st.integers(1, 9),
+    )
+    def set_limits(self, steps: int) -> None:
+        """Also in place of a resumption: what waits at a limit goes on, and looks again."""
+        request = self.store.set_limits(self.chat_id, steps=steps)
+        if self.asked(Transition.UPDATE, request) is not None:
+            self.model.resume()
+            self.settle()
+
+    # -- agents ------------------------------------------------------------------------------------
+
+    @act(
+        weight=8,
+        when=lambda self: any(one.open and one.agent for one in self.model.action),
+        position=positions,
+        how=st.sampled_from(["done", "done", "failed", "deleted", "too late"]),
+    )
+    def agent_ends(self, position: int, how: str) -> None:
+        """Whoever has waited for it is answered, by whichever store hears of it."""
+        waiting = [one for one in self.model.action if one.open and one.agent is not None]
+        one = waiting[position % len(waiting)]
+        self.world.do(self._until_moved(self._end_agent(one, how)))
+        one.result = self._answer_to(one.call.call_id)
+        assert (one.result.tool, one.result.is_error) == (one.call.tool, False)
+        self.model.answered()
+        self.settle()
+
+    async def _end_agent(self, one: Pending, how: str) -> None:
+        assert one.agent is not None
+        if how == "too late":
+            await self.world.database.execute(
+                "UPDATE waits SET deadline = now() - interval '1 second' "
+                "WHERE chat_id = $1 AND call_id = $2",
+                *(self.chat_id, one.call.call_id),
+            )
+        elif how == "deleted":
+            await self.store.delete(one.agent)
+        else:
+            await self.store.acquire(one.agent, "runner-of-agents")
+            fence = await self.store.fence(one.agent, "runner-of-agents")
+            await (self.store.finish(fence) if how == "done" else self.store.finish_error(fence))
+
+    def _answer_to(self, call_id: str) -> ToolResultPart:
+        rows = self.read()
+        found: list[Any] = rows.chat["action_results"] or []
+        parts = [msgspec.convert(one, ToolResultPart) for one in found if one is not None]
+        if rows.history[-1]["role"] == Role.TOOL:
+            last = decode_parts(rows.history[-1]["content"])
+            parts += [part for part in last if isinstance(part, ToolResultPart)]
+        return next(part for part in parts if part.call_id == call_id)
+
+    def _spawn(self, fence: work.Fence, call: ToolCallPart) -> ChatId | None:
+        """An agent for a call of the last step; none for a worker that is not the owner."""
+        caller = agents.Caller(self.chat_id, fence.runner_id)
+        last = MessageId(self.rows.history[-1]["id"])
+        request = agents.SpawnAgent(caller, agents.AgentCall(last, call.call_id), "look")
+        try:
+            return self.world.do(self.store.rpc.call(agents.SPAWN_AGENT, request)).agent_id
+        except StaleFence:
+            return None
+
     # -- the clock ---------------------------------------------------------------------------------
 
     @act(weight=1, when=lambda self: self.model.leased)
@@ -670,9 +763,13 @@ class Machine(RuleBasedStateMachine):
 
     async def _expire_action(self) -> None:
         query = "UPDATE chats SET action_expires_at = now() - interval '1 second' WHERE id = $1"
+        await self._until_moved(self.world.database.execute(query, self.chat_id))
+
+    async def _until_moved(self, work: Awaitable[object]) -> None:
+        """Do something that the clock follows up, and wait until it has changed the chat."""
         version = self.rows.chat["snapshot_version"]
         seen = len(self.store.log.seen)
-        await self.world.database.execute(query, self.chat_id)
+        await work
         while (await self.store.chat(self.chat_id)).snapshot_version == version:
             await self.store.log.more(seen)
             seen = len(self.store.log.seen)
@@ -992,9 +1089,10 @@ class Machine(RuleBasedStateMachine):
         back=stale,
         done=st.integers(0, 2),
         asks=st.integers(0, 7),
+        waits=st.sampled_from([0, 0, 1, 2, 4, 7]),
     )
-    def enter_requires_action(self, back: int, done: int, asks: int) -> None:
-        """`done` calls were run before; `asks`: of which calls a person is asked, as bits."""
+    def enter_requires_action(self, back: int, done: int, asks: int, waits: int) -> None:
+        """`done` calls were run before; of which a person is asked, or an agent, as bits."""
         fence = self.fence(back)
         known = self.model.known_results()
         action = [
@@ -1005,6 +1103,9 @@ class Machine(RuleBasedStateMachine):
             one.result = one.result or ToolResultPart(
                 one.call.call_id, one.call.tool, (TextPart("here"),)
             )
+        for n, one in enumerate(action):
+            if waits >> n & 1 and one.open and not one.asked:
+                one.agent = self._spawn(fence, one.call)
         reply = self.fenced(
             Transition.ENTER_REQUIRES_ACTION,
             fence,
@@ -1017,6 +1118,11 @@ class Machine(RuleBasedStateMachine):
                     for one in action
                     if one.asked and one.open
                 ),
+                waits=tuple(
+                    work.AgentWait(one.call.call_id, (one.agent,), 600)
+                    for one in action
+                    if one.agent is not None
+                ),
             ),
         )
         if reply is not None:
@@ -1025,9 +1131,24 @@ class Machine(RuleBasedStateMachine):
             self.model.require_action(action)
             self.committed(fence, reply)
 
+    @act(
+        when=lambda self: self.fences and not self.model.open_calls(),
+        back=stale,
+    )
+    def pause_turn(self, back: int) -> None:
+        """A limit of the turn is reached, between two steps."""
+        fence = self.fence(back)
+        reply = self.fenced(Transition.ENTER_REQUIRES_ACTION, fence, self.store.pause(fence))
+        if reply is not None:
+            self.model.require_action([])
+            self.committed(fence, reply)
+
     works: Final = st.lists(
         st.sampled_from(
-            ["begin", "retry", "step", "step", "action", "summary", "no summary", "end", "error"]
+            [
+                *("begin", "retry", "step", "step", "action", "limit"),
+                *("summary", "no summary", "end", "error"),
+            ]
         ),
         min_size=1,
         max_size=4,
@@ -1048,7 +1169,7 @@ class Machine(RuleBasedStateMachine):
         weight=4,
         when=lambda self: self.model.status in OWNED,
         runner=runners,
-        what=st.sampled_from(["action", "action", "end", "error"]),
+        what=st.sampled_from(["action", "action", "limit", "end", "error"]),
         begins=st.booleans(),
     )
     def a_turn(self, runner: str, what: str, begins: bool) -> None:
@@ -1074,14 +1195,18 @@ class Machine(RuleBasedStateMachine):
         runner=runners,
         done=st.integers(0, 2),
         asks=st.integers(0, 7),
+        waits=st.sampled_from([0, 0, 1, 2, 4, 7]),
         what=st.lists(
             st.sampled_from(
-                ["allow", "allow", "always", "refuse", "submit", "submit", "expire", "interrupt"]
+                [
+                    *("allow", "allow", "always", "refuse", "submit", "submit"),
+                    *("agent", "agent", "expire", "interrupt"),
+                ]
             ),
             max_size=5,
         ),
     )
-    def an_action(self, runner: str, done: int, asks: int, what: list[str]) -> None:
+    def an_action(self, runner: str, done: int, asks: int, waits: int, what: list[str]) -> None:
         """A step whose calls people and their client answer, in any order, or leave."""
         if self.model.idle:
             self.send(interrupt=False, keyed=False, times=1)
@@ -1090,22 +1215,29 @@ class Machine(RuleBasedStateMachine):
                 self._go_on(runner, "calls", ["step"])
             self._go_on(runner, "calls", [])
             if len(self.model.open_calls()) > 1:
-                self.enter_requires_action(0, done, asks)
+                self.enter_requires_action(0, done, asks, waits)
         for position, one in enumerate(what):
-            match one:
-                case "allow" | "always" | "refuse":
-                    scope = "always" if one == "always" else "once"
-                    self.resolve_approval(position, one != "refuse", scope, False, 1)
-                case "submit":
-                    self.submit_tool_results("")
-                case "expire" if self._waits_for_people:
-                    self.action_expires()
-                case _ if self._waits_for_people:
-                    self.interrupt()
-                case _:
-                    pass
+            self._somebody(one, position)
         if self.model.status in OWNED and self.model.action:
             self._go_on(runner, "text", ["step"])
+
+    def _somebody(self, what: str, position: int) -> None:
+        """A person, their client, an agent or the clock does something about the action."""
+        match what:
+            case "allow" | "always" | "refuse":
+                scope = "always" if what == "always" else "once"
+                self.resolve_approval(position, what != "refuse", scope, False, 1)
+            case "submit":
+                self.submit_tool_results("")
+            case "agent":
+                if any(one.open and one.agent for one in self.model.action):
+                    self.agent_ends(position, ("done", "too late")[position % 2])
+            case "expire" if self._waits_for_people:
+                self.action_expires()
+            case _ if self._waits_for_people:
+                self.interrupt()
+            case _:
+                pass
 
     @act(
         weight=3,
@@ -1132,7 +1264,10 @@ class Machine(RuleBasedStateMachine):
         when=lambda self: self.model.runner is not None and self.fences,
         runner=runners,
         late=st.sampled_from(
-            ["begin", "retry", "step", "end", "error", "summary", "no summary", "action"]
+            [
+                *("begin", "retry", "step", "end", "error"),
+                *("summary", "no summary", "action", "limit"),
+            ]
         ),
     )
     def taken_over(self, runner: str, late: str) -> None:
@@ -1164,7 +1299,10 @@ class Machine(RuleBasedStateMachine):
             case "retry" if self.rows.chat["generation_attempt"]:
                 self.record_retry(back)
             case "action" if len(self.model.open_calls()) > 1:
-                self.enter_requires_action(back, self.number % 3, self.number % 8)
+                bits = self.number % 8
+                self.enter_requires_action(back, self.number % 3, bits, self.number // 8 % 8)
+            case "limit" if not answering:
+                self.pause_turn(back)
             case "summary begins" | "summary" | "no summary" if not answering:
                 self._summarise(what, back)
             case "end with nothing" if not answering:
@@ -1197,6 +1335,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.chat_id:
             self.world.do(self._compare_log())
+            # With its agents: the clock would look after them in all examples that follow.
+            self.world.do(self.store.delete(self.chat_id))
 
     async def _compare_log(self) -> None:
         log = await self._whole_log()

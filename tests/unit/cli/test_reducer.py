@@ -305,6 +305,40 @@ def test_an_edit_removes_what_follows_and_keeps_its_replacement() -> None:
     assert [m.parts for m in view.messages] == [(TextPart("edited"),)]
 
 
+def test_an_archived_chat_has_no_pin_until_it_is_back() -> None:
+    chat = streaming()
+    chat.end("completed")
+    view = View().apply_all(chat.log)
+    pinned = msgspec.structs.replace(chat.chat, pin_position=1, snapshot_version=50)
+    view.apply(e.ChatUpdated(chat_id=CHAT_ID, snapshot_version=50, chat=pinned))
+    later = NOW.replace(year=2027)
+
+    view.apply(e.ChatArchived(chat_id=CHAT_ID, snapshot_version=51, updated_at=later))
+    assert view.chat is not None
+    assert (view.chat.archived, view.chat.pin_position) == (True, None)
+    view.apply(e.ChatUnarchived(chat_id=CHAT_ID, snapshot_version=52, updated_at=later))
+    view.apply(e.ChatArchived(chat_id=CHAT_ID, snapshot_version=51, updated_at=NOW))
+
+    assert (view.chat.archived, view.chat.updated_at) == (False, later)
+
+
+def test_a_preview_that_is_reset_is_gone_with_the_rest_of_its_episode() -> None:
+    chat = streaming()
+    view = View().apply_all(chat.log)
+    delta = next(one for one in reversed(chat.log) if isinstance(one, e.PartDelta))
+    episode = {"history_version": delta.history_version, "attempt": delta.attempt}
+    assert view.preview is not None
+
+    view.apply(e.PreviewReset(chat_id=CHAT_ID, **episode))
+    chat.stream(TextDelta(1, "!"))
+    view.apply(chat.log[-1])
+
+    assert view.preview is None
+    chat.commit()
+    view.apply_all(chat.log[-2:])
+    assert view.messages == tuple(chat.messages)
+
+
 def test_a_deleted_chat_rests() -> None:
     chat = streaming()
     view = View().apply_all(chat.log)

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steersman_contracts.ids import ChatId
+from steersman_runtime.cloud_events import event_headers
 from steersman_runtime.nats_client import encode_headers, header, status
 
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True)
@@ -36,3 +38,12 @@ def test_every_value_is_found_again_on_one_line(headers: dict[str, str]) -> None
 )
 def test_the_status_of_a_control_message(headers: bytes, code: int) -> None:
     assert status(headers) == code
+
+
+def test_an_event_says_all_that_cloudevents_wants() -> None:
+    encoded = encode_headers(event_headers("chat.status", ChatId("chat-1"), "7"))
+
+    assert header(encoded, b"ce-specversion") == b"1.0"
+    assert header(encoded, b"ce-type") == b"chat.status"
+    assert header(encoded, b"ce-source") == b"/chats/chat-1"
+    assert header(encoded, b"ce-id") == b"7"

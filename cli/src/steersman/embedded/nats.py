@@ -73,6 +73,11 @@ _READ_EVENTS: Final = (
     f"$JS.API.DIRECT.GET.{EVENT_STREAM}.>",
     f"$JS.API.STREAM.INFO.{EVENT_STREAM}",
 )
+# Copies of deleted chats are looked for, and taken out one by one.
+_CLEAN_FEEDS: Final = (
+    f"$JS.API.DIRECT.GET.{EVENT_STREAM}",
+    f"$JS.API.STREAM.MSG.DELETE.{EVENT_STREAM}",
+)
 _KEEP_STREAMS: Final = tuple(
     f"$JS.API.STREAM.{verb}.{stream}"
     for verb in ("CREATE", "UPDATE", "INFO", "PURGE")
@@ -136,6 +141,7 @@ PERMISSIONS: Final[Mapping[str, Permissions]] = {
             RELAY_NUDGES,
             UNNAMED_CHATS,
             *_KEEP_STREAMS,
+            *_CLEAN_FEEDS,
             *_KEEP_CONSUMER,
         ),
         subscribe=(_all_of("store"), RELAY_NUDGES, _inbox("store"), _DISCOVERY),

@@ -14,7 +14,7 @@ from litestar import Litestar
 
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
-from steersman_contracts.events import EVENT_HEADER, DesktopControlChanged
+from steersman_contracts.events import DesktopControlChanged
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc.desktop import DesktopControl
 from steersman_contracts.rpc.desktop_audit import RECORD_CONTROL, RecordControl
@@ -24,6 +24,7 @@ from steersman_desktop.programs import missing_programs
 from steersman_desktop.relay import view
 from steersman_desktop.session import event_id
 from steersman_desktop.settings import Settings
+from steersman_runtime.cloud_events import event_headers
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import encode_headers
 from steersman_runtime.rpc import RpcClient, RpcServer
@@ -92,13 +93,9 @@ def create_app(
 def _announce(publisher: Publisher, chat_id: ChatId, control: DesktopControl) -> None:
     """Tell everybody who watches the chat; if the log is away they see it at the next change."""
     event = DesktopControlChanged(chat_id=chat_id, control=control)
+    known_as = event_id(chat_id, control)
     headers = encode_headers(
-        {
-            "ce-specversion": "1.0",
-            EVENT_HEADER: event.name,
-            "ce-source": "/steersman/desktop",
-            "Nats-Msg-Id": event_id(chat_id, control),
-        }
+        {**event_headers(event.name, chat_id, known_as), "Nats-Msg-Id": known_as}
     )
     log.info(
         "control.changed",

@@ -170,7 +170,11 @@ class ChatController(Controller):
         actor: CurrentActor,
         backend: Services,
     ) -> Chat:
-        """Give the results of all calls that the chat waits for; the turn goes on."""
+        """Give the results of all calls that the chat waits for; the turn goes on.
+
+        In any order: they are stored in that of the calls. Others than these, or not all of them,
+        are refused with the lists `missing` and `unknown`.
+        """
         results = tuple(_outcome(index, result) for index, result in enumerate(data.results))
         request = rpc.SubmitToolResults(actor, chat, results)
         return (await backend.call(rpc.SUBMIT_TOOL_RESULTS, request)).chat

@@ -40,7 +40,7 @@ class DesktopController(Controller):
     async def start(self, desktop: DesktopOfChat, data: JSONBody[StartDesktopBody]) -> rpc.Desktop:
         """Have a desktop, and answer when it can be used. One that runs stays as it is."""
         request = rpc.StartDesktop(*desktop.ids, data.width, data.height)
-        return await desktop.call(rpc.START_DESKTOP, request)
+        return await desktop.change(rpc.START_DESKTOP, request)
 
     @delete("/", operation_id="stopDesktop", summary="Stop the desktop")
     async def stop(self, desktop: DesktopOfChat) -> None:
@@ -53,7 +53,7 @@ class DesktopController(Controller):
     ) -> rpc.Desktop:
         """Give a desktop that runs another size. Its windows stay."""
         request = rpc.ResizeDesktop(*desktop.ids, data.width, data.height)
-        return await desktop.call(rpc.RESIZE_DESKTOP, request)
+        return await desktop.change(rpc.RESIZE_DESKTOP, request)
 
     @get("/clipboard", operation_id="getDesktopClipboard", summary="Get the clipboard")
     async def clipboard(self, desktop: DesktopOfChat) -> rpc.Clipboard:
@@ -68,7 +68,7 @@ class DesktopController(Controller):
     )
     async def copy(self, desktop: DesktopOfChat, data: JSONBody[ClipboardBody]) -> None:
         """Put text into the clipboard of the desktop. For who has control."""
-        await desktop.call(rpc.PUT_CLIPBOARD, rpc.PutClipboard(*desktop.ids, data.text))
+        await desktop.change(rpc.PUT_CLIPBOARD, rpc.PutClipboard(*desktop.ids, data.text))
 
     @get(
         "/screenshot",
@@ -95,7 +95,7 @@ class DesktopController(Controller):
         request = rpc.PerformAction(
             chat, secrets.token_hex(16), to_action(data), actor, last_digest="-"
         )
-        reply = await desktop.call(rpc.PERFORM_ACTION, request)
+        reply = await desktop.change(rpc.PERFORM_ACTION, request)
         return DesktopActionResult(reply.text, reply.is_error)
 
     @post(
@@ -107,7 +107,7 @@ class DesktopController(Controller):
     async def take(self, desktop: DesktopOfChat, data: JSONBody[TakeControlBody]) -> rpc.Desktop:
         """Take the input, at once: what the agent is doing ends. `private` hides the screen too."""
         request = rpc.TakeControl(*desktop.ids, private=data.private)
-        return await desktop.call(rpc.TAKE_CONTROL, request)
+        return await desktop.change(rpc.TAKE_CONTROL, request)
 
     @delete(
         "/control",
@@ -132,7 +132,7 @@ class DesktopController(Controller):
 
         The ticket is good once and for half a minute. What is carried is RFB 3.8.
         """
-        return await desktop.call(rpc.MAKE_TICKET, rpc.MakeTicket(*desktop.ids, data.mode))
+        return await desktop.change(rpc.MAKE_TICKET, rpc.MakeTicket(*desktop.ids, data.mode))
 
     @get("/server", operation_id="getDesktopServer", summary="Get the VNC server")
     async def server(self, desktop: DesktopOfChat) -> servers.DesktopServer:
@@ -147,11 +147,11 @@ class DesktopController(Controller):
 
         Only what the administrator has allowed is taken. The password is kept encrypted.
         """
-        await desktop.call(servers.CHECK_SERVER, servers.CheckServer(*desktop.ids, data.address))
+        await desktop.change(servers.CHECK_SERVER, servers.CheckServer(*desktop.ids, data.address))
         request = servers.PutServer(*desktop.ids, data.address, data.password)
-        return await desktop.call(servers.PUT_SERVER, request)
+        return await desktop.change(servers.PUT_SERVER, request)
 
     @delete("/server", operation_id="deleteDesktopServer", summary="Use no VNC server")
     async def forget_server(self, desktop: DesktopOfChat) -> None:
         """Have a desktop of our own again, from its next start on. Forgets the password."""
-        await desktop.call(servers.DELETE_SERVER, servers.OneServer(*desktop.ids))
+        await desktop.change(servers.DELETE_SERVER, servers.OneServer(*desktop.ids))

@@ -37,7 +37,7 @@ class RecordingController(Controller):
     @post("/", operation_id="startRecording", summary="Record the desktop", status_code=200)
     async def start(self, desktop: DesktopOfChat) -> rpc.Recording:
         """Record from now on; one that runs goes on. Starts the desktop if there is none."""
-        return await desktop.call(rpc.START_RECORDING, rpc.StartRecording(*desktop.ids))
+        return await desktop.change(rpc.START_RECORDING, rpc.StartRecording(*desktop.ids))
 
     @get("/", operation_id="listRecordings", summary="List the recordings")
     async def list_recordings(self, desktop: DesktopOfChat) -> rpc.Recordings:

@@ -38,6 +38,7 @@ from steersman_store.presets import presets, write_presets
 from steersman_store.price_list import PriceList
 from steersman_store.prompts import Prompts
 from steersman_store.providers import Providers
+from steersman_store.purges import Purges
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
@@ -96,6 +97,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             for work, name in (
                 (relay.run, "relay"),
                 (sweep.run, "sweep"),
+                (Purges(database, client, settings).run, "purges"),
                 (ledger.run, "ledger"),
             ):
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from steersman_contracts.chats import ClientTool
 from steersman_contracts.errors import InvalidRequest
+from steersman_contracts.parts import JsonObject
+from steersman_contracts.tool_schema import BadSchema, declared_schema
+from steersman_runtime.json_schema import NotASchema, check_json_schema
 
 
 def check_client_tools(tools: Sequence[ClientTool]) -> None:
     """Refuse what no provider would take.
 
     Raises:
-        InvalidRequest: Two tools share a name, or a schema is not one of an object.
+        InvalidRequest: Two tools share a name, or a schema is no JSON Schema of an object. The
+            message names the tool, `field` the place in the request.
     """
     names: set[str] = set()
     for number, tool in enumerate(tools):
@@ -21,21 +25,22 @@ def check_client_tools(tools: Sequence[ClientTool]) -> None:
                 f"two client tools are called {tool.name!r}", field=f"client_tools[{number}].name"
             )
         names.add(tool.name)
-        problem = _schema_problem(tool)
-        if problem is not None:
+        try:
+            _check_schema(tool.input_schema)
+        except NotASchema as error:
             raise InvalidRequest(
-                f"the schema of {tool.name!r} {problem}",
-                field=f"client_tools[{number}].input_schema",
-            )
+                f"the schema of {tool.name!r} cannot be used: {error}",
+                field=f"client_tools[{number}].input_schema{_path(error.place)}",
+            ) from error
 
 
-def _schema_problem(tool: ClientTool) -> str | None:
-    schema = tool.input_schema
-    if schema.get("type") != "object":
-        return "must have the type 'object'"
-    if not isinstance(schema.get("properties", {}), dict):
-        return "must have an object of properties"
-    required = schema.get("required", [])
-    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):  # pyright: ignore[reportUnknownVariableType]  # JSON
-        return "must name its required properties in a list of strings"
-    return None
+def _check_schema(schema: JsonObject) -> None:
+    try:
+        declared_schema(schema)
+    except BadSchema as error:
+        raise NotASchema(str(error)) from error
+    check_json_schema(schema)
+
+
+def _path(place: Sequence[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)

@@ -126,7 +126,8 @@ def _purpose(chat_id: ChatId) -> str:
 async def _lock(
     connection: PoolConnectionProxy[asyncpg.Record], actor: Actor, chat_id: ChatId
 ) -> None:
-    await connection.fetchrow("SELECT lock_chat($1, $2)", chat_id, actor.user_id)
+    locked = "SELECT next_status(lock_chat($1, $2), 'update')"
+    await connection.fetchrow(locked, chat_id, actor.user_id)
 
 
 async def _audit(

@@ -44,9 +44,10 @@ SELECT id, chat_id::text AS chat_id, owner_id::text AS owner_id, event, body FRO
     WHERE part >= $1 AND part < $2 AND id <> ALL ($4) ORDER BY id LIMIT $3
 """
 _PURGE_LATER: Final = """
-INSERT INTO purges (chat_id, due_at)
-    VALUES ($1, clock_timestamp() + make_interval(secs => $2))
-    ON CONFLICT (chat_id) DO NOTHING
+INSERT INTO purges (chat_id, owner_id, due_at)
+    VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+    -- Published once more after a crash, and what was before it too.
+    ON CONFLICT (chat_id) DO UPDATE SET copies_gone = false
 """
 # A deletion that a crash of PostgreSQL undoes only publishes an event again.
 _BEGIN_LEAD: Final = "SET synchronous_commit = off"
@@ -198,13 +199,15 @@ class OutboxRelay:
     ) -> None:
         """What a deleted chat said leaves the log, but for the news that it is deleted.
 
-        That goes later, by the sweep: together with what a worker that had not heard of it still
+        That goes later (`purges.py`): together with what a worker that had not heard of it still
         streamed, and with all that could not be removed now.
         """
         for row, seq in zip(rows, seqs, strict=True):
             if row["event"] != "chat.deleted":
                 continue
-            await connection.execute(_PURGE_LATER, row["chat_id"], self._keep_deleted_s)
+            await connection.execute(
+                _PURGE_LATER, row["chat_id"], row["owner_id"], self._keep_deleted_s
+            )
             if seq == 1:
                 continue  # of a log made anew: nothing is before it, and NATS takes 1 for all
             subject = subjects.chat_events(ChatId(row["chat_id"]))

@@ -10,10 +10,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError, Unavailable
 from steersman_contracts.ids import ChatId
-from steersman_runtime.jetstream import purge_subject
 from steersman_runtime.nats_client import NatsClient
 from steersman_store.announce import Announcer
 from steersman_store.database import Database
@@ -24,11 +22,6 @@ from steersman_store.streams import ensure_streams
 log = structlog.stdlib.get_logger()
 
 _MOST: Final = 1000
-_MOST_PURGES: Final = 100
-_DUE: Final = """
-SELECT chat_id::text AS id FROM purges WHERE due_at < clock_timestamp() ORDER BY due_at LIMIT $1
-"""
-_PURGED: Final = "DELETE FROM purges WHERE chat_id = $1"
 
 SWEPT = Counter("steersman_chats_swept", "Hints repeated for chats that nobody worked on")
 
@@ -89,18 +82,6 @@ class Sweep:
         for row in rows:
             self._announcer.runnable(ChatId(row["id"]))
         SWEPT.inc(len(rows))
-        await self._purge()
-
-    async def _purge(self) -> None:
-        """Take what is left of deleted chats out of the log: whoever watched has seen their end."""
-        try:
-            rows = await self._database.rows(_DUE, _MOST_PURGES)
-            for row in rows:
-                subject = subjects.chat_events(ChatId(row["id"]))
-                await purge_subject(self._client, subjects.EVENT_STREAM, subject)
-                await self._database.value(_PURGED, row["id"])
-        except SteersmanError as error:  # they stay due
-            log.warning("purge.failed", error_code=error.code)
 
     async def _expire_loose_ends(self) -> None:
         await self._database.value("SELECT expire_files($1)", _MOST)

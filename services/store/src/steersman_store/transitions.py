@@ -43,6 +43,10 @@ _ANYWHERE: Final = (
 )
 """What changes nothing about the turn."""
 
+CREATION: Final = Next(Status.WAITING, Status.RUNNING)
+"""Where `create` leads, before which a chat has no status: without a message, and with a first one,
+which starts a turn at once."""
+
 TRANSITIONS: Final[Mapping[tuple[Status, Transition], Next]] = {
     **{(status, transition): _stay(status) for status in Status for transition in _ANYWHERE},
     # A message to a busy chat joins the queue; to an idle one it starts a turn.
@@ -98,13 +102,22 @@ ARCHIVED: Final[Mapping[tuple[Status, Transition], Next]] = {
     for status in _IDLE
     for transition in (Transition.UNARCHIVE, Transition.DELETE)
 }
-"""What an archived chat still allows; reading is no transition."""
+"""What an archived chat still allows. Reading is no transition, nor is what goes with it: the mark
+of what was read, and a fork, which leaves this chat as it is."""
 
 
 def rows() -> list[tuple[bool, str, str, str, str]]:
-    """Both tables as rows of `state_machine`: archived, status, transition, next, with backlog."""
-    return [
-        (archived, status.value, transition.value, after.status.value, after.with_backlog.value)
+    """All tables as rows of `state_machine`: archived, status, transition, next, with backlog.
+
+    The status before `create` is empty.
+    """
+    create = (False, "", Transition.CREATE, CREATION)
+    others = (
+        (archived, status, transition, after)
         for archived, table in ((False, TRANSITIONS), (True, ARCHIVED))
         for (status, transition), after in table.items()
+    )
+    return [
+        (archived, str(status), transition.value, after.status.value, after.with_backlog.value)
+        for archived, status, transition, after in (create, *others)
     ]

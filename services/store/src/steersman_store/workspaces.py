@@ -236,6 +236,9 @@ async def _lock_root(
     )
     if row is None:
         raise NotFound("no such chat", chat_id=chat_id)
+    if actor is not None:
+        # Not for a call of a tool: an agent that was detached may outlive what it shares.
+        await connection.execute("SELECT check_changeable($1)", [chat_id, row["id"]])
     return row
 
 

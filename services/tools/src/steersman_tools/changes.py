@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,10 +13,11 @@ import structlog
 
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
-from steersman_contracts.events import EVENT_HEADER, WorkspaceDiffChanged
+from steersman_contracts.events import WorkspaceDiffChanged
 from steersman_contracts.ids import ChatId
 from steersman_contracts.workspace_diff import RepositorySummary, WorkspaceDiff
 from steersman_contracts.workspaces import WorkspaceId
+from steersman_runtime.cloud_events import event_headers
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import encode_headers
 from steersman_runtime.tasks import TaskGroup
@@ -107,13 +109,9 @@ class Changes:
                 for one in diff.repositories
             ),
         )
-        headers = encode_headers(
-            {
-                "ce-specversion": "1.0",
-                EVENT_HEADER: event.name,
-                "ce-source": "/steersman/tools",
-            }
-        )
+        # The same changes can come and go: the digest alone would name several events.
+        event_id = f"{diff.workspace_id}.{secrets.token_hex(8)}"
+        headers = encode_headers(event_headers(event.name, chat_id, event_id))
         try:
             published = self._publisher.publish(
                 subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers

@@ -297,16 +297,20 @@ DECLARE
         AND EXISTS (SELECT 1 FROM queued_messages WHERE chat_id = c.id);
     wanted text := next_status(c, p_transition, backlog OR c.compaction_requested);
     results json := action_results(c, p_missing);
+    -- A turn that waits at a limit has no open calls.
+    changes boolean := backlog OR results IS NOT NULL;
 BEGIN
     DELETE FROM waits WHERE chat_id = c.id;
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
-            history_version = snapshot_version + 1, generation_attempt = 0,
+            history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
+            -- Counted on within one history version: no episode is ever opened twice.
+            generation_attempt = CASE WHEN changes THEN 0 ELSE generation_attempt END,
             queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
-            steps = 0, last_outcome = p_outcome, updated_at = now()
+            limit_reached = NULL, steps = 0, last_outcome = p_outcome, updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
-    IF results IS NOT NULL THEN  -- a turn that waits at a limit has no open calls
+    IF results IS NOT NULL THEN
         PERFORM append_message(c, 'tool', results);
     END IF;
     PERFORM emit_status(c, p_outcome);

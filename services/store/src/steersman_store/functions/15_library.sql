@@ -114,13 +114,17 @@ BEGIN
         -- What was written together stays together: a summary is taken back with its messages.
         SELECT c.id, role, visibility, content, public_content, content_version, size,
                 revision, model, usage, stop, boundary, created_at, cost, response_id
-            FROM messages
-            WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY id;
+            FROM messages m
+            -- `m.id`: a bare `id` would be the first output column, which is the same in all rows.
+            WHERE chat_id = source.id AND id <= last_message.id AND deleted_at IS NULL ORDER BY m.id;
     IF p_missing IS NOT NULL THEN
         INSERT INTO messages (chat_id, role, content, size, revision)
             VALUES (c.id, 'tool', p_missing, octet_length(p_missing::text), c.snapshot_version);
     END IF;
     PERFORM share_files(source.id, c.id);
+    -- Whoever forks has it before their eyes: there is no answer in it that they have yet to see.
+    INSERT INTO chat_marks (user_id, chat_id, last_read_id)
+        SELECT p_actor, c.id, max(id) FROM messages WHERE chat_id = c.id;
     PERFORM keep_rules(source.id, c.id);
     c := share_plan(source, c);
     PERFORM emit(c, 'chat.created', json_build_object(

@@ -36,7 +36,7 @@ BEGIN
     INSERT INTO chats (id, part, owner_id, title, system_prompt, model, status, client_key,
             client_tools, title_source, effort, mcp_server_ids, plan_mode, limits, response_schema)
         VALUES (p_chat, p_part, p_actor, p_title, p_system_prompt,
-            coalesce(p_model, default_model()), CASE WHEN starts THEN 'running' ELSE 'waiting' END,
+            coalesce(p_model, default_model()), first_status(starts),
             p_key, p_client_tools, p_title_source, p_effort, p_mcp_server_ids, p_plan_mode,
             p_limits, p_response_schema)
         ON CONFLICT (owner_id, client_key) WHERE client_key IS NOT NULL DO NOTHING
@@ -282,7 +282,7 @@ BEGIN
             generation_attempt = 0, attempt_started_at = NULL, steps = 0, runner_id = NULL,
             last_error = NULL, action_calls = NULL, action_tools = NULL, action_results = NULL,
             action_pending = NULL, action_asks = NULL, action_decisions = NULL,
-            action_expires_at = NULL, compaction_requested = false,
+            action_expires_at = NULL, limit_reached = NULL, compaction_requested = false,
             plan = CASE WHEN unproposed THEN NULL ELSE plan END,
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;

@@ -131,7 +131,7 @@ DECLARE
     present integer;
 BEGIN
     IF p_level = 'chat' THEN
-        PERFORM lock_chat(p_subject, p_actor);
+        PERFORM next_status(lock_chat(p_subject, p_actor), 'update');
     END IF;
     SELECT version INTO present FROM policies
         WHERE level = p_level AND subject IS NOT DISTINCT FROM p_subject FOR UPDATE;

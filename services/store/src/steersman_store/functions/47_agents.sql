@@ -64,7 +64,7 @@ BEGIN
                 shares_desktop)
             -- `generated`: nobody asks a model for a better title of what hardly anybody reads.
             VALUES (p_agent, p_part, parent.owner_id, p_title, 'generated',
-                parent.system_prompt, coalesce(p_model, parent.model), 'running',
+                parent.system_prompt, coalesce(p_model, parent.model), first_status(true),
                 parent.id, coalesce(parent.root_id, parent.id), p_kind, p_message, p_call,
                 p_detached, coalesce(p_effort, parent.effort), p_shares_desktop)
             RETURNING * INTO c;

@@ -12,8 +12,9 @@ RETURNS uuid LANGUAGE sql STABLE AS $$
     SELECT id FROM above ORDER BY depth DESC LIMIT 1
 $$;
 
--- Nothing about the turn changes: this is the transition `update`, which no status refuses, and a
--- workspace that goes away goes away for archived chats as well.
+-- Nothing about the turn changes: this is the transition `update`, which no status refuses. People
+-- may not ask for it while the chat is archived (`check_changeable`); a workspace that goes away
+-- goes away for archived chats as well.
 CREATE OR REPLACE FUNCTION set_workspace(p_chat uuid, p_workspace uuid)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
