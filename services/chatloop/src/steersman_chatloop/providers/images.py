@@ -70,7 +70,10 @@ async def fitted(request: StepRequest) -> StepRequest:
 
 def _images(messages: tuple[Message, ...]) -> Iterator[FilePart]:
     for message in messages:
-        for part in message.parts:
+        parts = message.parts
+        if len(parts) == 1 and type(parts[0]) is TextPart:
+            continue  # as most of 10,000 are; they are looked through before every step
+        for part in parts:
             for item in part.content if isinstance(part, ToolResultPart) else (part,):
                 if isinstance(item, FilePart) and item.data and item.media_type in IMAGES:
                     yield item
