@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Generator
+from types import ModuleType
 
 import pytest
 from support.chat_driver import StoreDriver, new_actor
@@ -13,6 +15,21 @@ from support.services import running_stores
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
 from steersman_runtime.nats_client import NatsClient, close, connect
+
+
+@pytest.fixture(autouse=True)
+def plugins_as_they_were() -> Generator[None]:
+    """A test that loads plugins anew leaves the modules that other tests have imported."""
+    before = _plugin_modules()
+    yield
+    for name, module in _plugin_modules().items():
+        if before.get(name, module) is not module:
+            sys.modules[name] = before[name]
+    sys.modules.update({n: m for n, m in before.items() if n not in sys.modules})
+
+
+def _plugin_modules() -> dict[str, ModuleType]:
+    return {n: m for n, m in list(sys.modules.items()) if n.startswith("steersman_plugin_")}
 
 
 @pytest.fixture(scope="session")

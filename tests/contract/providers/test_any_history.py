@@ -37,7 +37,7 @@ from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import Message, Role, StopReason
 from steersman_contracts.deltas import PartsBuilder
 from steersman_contracts.ids import MessageId
-from steersman_contracts.model_options import EFFORTS
+from steersman_contracts.model_options import EFFORTS, Effort
 from steersman_contracts.option_rules import parse_settings
 from steersman_contracts.parts import (
     ContextFilePart,
@@ -346,6 +346,19 @@ OPTIONS: Final[dict[Kind, st.SearchStrategy[JsonObject]]] = {
 }
 
 
+def _not_above(pair: tuple[Effort, Effort]) -> JsonObject:
+    default, most = sorted(pair, key=EFFORTS.index)
+    return {"reasoning_effort": default, "max_reasoning_effort": most}
+
+
+# A default above the limit is refused when it is written.
+limited_efforts = st.tuples(st.sampled_from(EFFORTS), st.sampled_from(EFFORTS)).map(
+    _not_above
+) | st.sampled_from(["reasoning_effort", "max_reasoning_effort"]).flatmap(
+    lambda name: st.fixed_dictionaries({name: efforts})
+)
+
+
 @settings(slow, max_examples=25)
 @pytest.mark.timeout(600)  # for shrinking a failure
 @given(st.data())
@@ -359,8 +372,7 @@ def test_any_settings_are_accepted(data: st.DataObject) -> None:
             "temperature": data.draw(st.none() | st.floats(0, 1)),
             "top_p": data.draw(st.none() | st.floats(0.1, 1)),
             "top_k": data.draw(st.none() | st.integers(1, 50)),
-            "reasoning_effort": data.draw(efforts),
-            "max_reasoning_effort": data.draw(efforts),
+            **data.draw(limited_efforts),
             "options": data.draw(OPTIONS[kind]),
         }
         model = msgspec.structs.replace(

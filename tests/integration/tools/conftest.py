@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
@@ -22,21 +20,6 @@ def plain_tracebacks() -> None:
     *processors, _ = structlog.get_config()["processors"]
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*processors, renderer])
-
-
-@pytest.fixture(autouse=True)
-def plugins_as_they_were() -> Generator[None]:
-    """A test that loads plugins anew leaves the modules that other tests have imported."""
-    before = _plugin_modules()
-    yield
-    for name, module in _plugin_modules().items():
-        if before.get(name, module) is not module:
-            sys.modules[name] = before[name]
-    sys.modules.update({n: m for n, m in before.items() if n not in sys.modules})
-
-
-def _plugin_modules() -> dict[str, ModuleType]:
-    return {n: m for n, m in list(sys.modules.items()) if n.startswith("steersman_plugin_")}
 
 
 @pytest.fixture(scope="session")
