@@ -22,10 +22,10 @@ def plugins_as_they_were() -> Generator[None]:
     """A test that loads plugins anew leaves the modules that other tests have imported."""
     before = _plugin_modules()
     yield
-    for name, module in _plugin_modules().items():
-        if before.get(name, module) is not module:
-            sys.modules[name] = before[name]
-    sys.modules.update({n: m for n, m in before.items() if n not in sys.modules})
+    # What was first imported by a reloaded package belongs to that one, and goes with it.
+    for name in _plugin_modules().keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
 
 
 def _plugin_modules() -> dict[str, ModuleType]:
