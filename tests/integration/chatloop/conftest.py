@@ -44,7 +44,10 @@ async def tool_host(client: NatsClient) -> AsyncGenerator[ToolHost]:
 
 
 @pytest.fixture
-async def chatloops(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
-    """Whichever is free takes a chat."""
+async def chatloops(
+    nats: NatsServer, store: StoreDriver, tool_host: ToolHost
+) -> AsyncGenerator[None]:
+    """Whichever is free takes a chat. A first turn would wait a second for tools nobody has."""
+    _ = store, tool_host
     async with running_chatloops(nats.url()):
         yield
