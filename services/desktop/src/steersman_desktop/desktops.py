@@ -240,7 +240,7 @@ class Desktops:
     async def _log_in(self, chat_id: ChatId, address: str, password: str) -> Machine:
         await self._servers.take(chat_id, address)
         try:
-            return await ForeignMachine.open(address, password)
+            return await ForeignMachine.open(address, password, self._settings.start_timeout_s)
         except BaseException:
             await self._servers.leave(chat_id)
             raise

@@ -20,7 +20,7 @@ from steersman_desktop.measures import RESTARTS
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
 from steersman_desktop.programs import WINDOW_MANAGERS, first_of
-from steersman_desktop.rfb import RfbClient, dial
+from steersman_desktop.rfb import RfbClient, RfbError, dial
 from steersman_desktop.x11 import XClient
 
 log = structlog.stdlib.get_logger()
@@ -31,6 +31,8 @@ _FAMILY_LOCAL: Final = 256
 _STOP_S: Final = 3.0
 _LOOK_S: Final = 0.004
 """Between two looks whether the window manager is there: a request of a fraction of that."""
+_LOG_IN_S: Final = 20.0
+"""For a VNC server to let us in and show its screen."""
 _MAX_MANAGERS: Final = 3
 """Times that it is started again on one screen."""
 
@@ -73,13 +75,15 @@ class ForeignMachine:
     x: None = None
 
     @classmethod
-    async def open(cls, address: str, password: str) -> ForeignMachine:
+    async def open(
+        cls, address: str, password: str, timeout_s: float = _LOG_IN_S
+    ) -> ForeignMachine:
         """Log in.
 
         Raises:
             Unavailable: It does not answer, or does not let us in.
         """
-        return cls(address, password, await connected(address, password))
+        return cls(address, password, await connected(address, password, timeout_s))
 
     async def stop(self) -> None:
         await self.rfb.close()
@@ -237,7 +241,7 @@ def _environment(place: Place, authority: Path, display: int | None) -> dict[str
     } | ({} if display is None else {"DISPLAY": f":{display}"})
 
 
-async def connected(address: str, password: str) -> RfbClient:
+async def connected(address: str, password: str, timeout_s: float = _LOG_IN_S) -> RfbClient:
     """A connection to a VNC server whose screen is known.
 
     Raises:
@@ -246,8 +250,12 @@ async def connected(address: str, password: str) -> RfbClient:
     reader, writer = await dial(address)
     client = RfbClient(reader, writer)
     try:
-        await client.open(password)
-        await client.refresh()
+        async with asyncio.timeout(timeout_s):
+            await client.open(password)
+            await client.refresh()
+    except TimeoutError as error:
+        await client.close()
+        raise RfbError("the VNC server does not answer") from error
     except BaseException:
         await client.close()
         raise

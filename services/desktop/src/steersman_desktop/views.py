@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 CHUNK: Final = 64 << 10
+ENTER_S: Final = 20.0
+"""For a viewer to say who it is: one that never does has no place among those who watch."""
+SILENT: Final = "the viewer did not say who it is"
 VIEWERS: Final = Gauge("steersman_desktop_viewers", "Live views that are open.")
 RELAYED: Final = Counter("steersman_desktop_relayed_bytes_total", "Bytes to viewers.")
 RECEIVED: Final = Counter("steersman_desktop_received_bytes_total", "Bytes from viewers.")
@@ -99,14 +102,18 @@ class View:
             self._stream.on_input = self._on_input
             first = b""
             if foreign:
-                await handshake(reader, self._writer, machine.password)
-                first = await _greet(socket)
+                async with asyncio.timeout(ENTER_S):
+                    await handshake(reader, self._writer, machine.password)
+                    first = await _greet(socket)
             tasks = {
                 asyncio.ensure_future(self._down(reader, socket)),
                 asyncio.ensure_future(self._up(self._stream, self._writer, socket, first)),
+                asyncio.ensure_future(enters(self._stream, ENTER_S)),
             }
             await asyncio.wait({*tasks, self.ended}, return_when=asyncio.FIRST_COMPLETED)
             return await self._reason(tasks)
+        except TimeoutError:  # which is an `OSError`, too
+            return Closed(1002, SILENT)
         except (RfbError, asyncio.IncompleteReadError, OSError):
             return Closed(4410, "the desktop ended")
         except NotRfb as error:
@@ -154,6 +161,14 @@ class View:
         except OSError:
             return Closed(4410, "the desktop ended")
         return Closed(1000, "")
+
+
+async def enters(stream: ViewerStream, within_s: float) -> Closed:
+    """Ends when the viewer has not said in time who it is, and not before its view if it has."""
+    await asyncio.sleep(within_s)
+    if not stream.entered:
+        return Closed(1002, SILENT)
+    return await asyncio.get_running_loop().create_future()  # the others say when it ends
 
 
 async def _greet(socket: Socket) -> bytes:
