@@ -16,6 +16,7 @@ import structlog
 
 from steersman_contracts.errors import Unavailable
 from steersman_desktop import exchange, look
+from steersman_desktop.keys import SHIFT
 from steersman_desktop.measures import RESTARTS
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
@@ -158,10 +159,13 @@ class LocalMachine:
         self.x.paint_background(look.BACKGROUND)
         # Before any program runs: Chromium that has seen one key by the map of Xvnc, in which these
         # keys are `BrightnessUp` and the like, goes on taking them for that.
-        await self.x.map_slots({})
+        await self.x.keep_slots_alone()
         if manager is not None:
             self.processes.append(start([manager], self.environment, self.place))
         self._rfb = await connected(self.address, "")
+        # At its first key the server exchanges keyboards, and forgets what it has just lent to it.
+        for down in (True, False):
+            self._rfb.key(SHIFT, down=down)
         while manager is not None and not await self.x.has_window_manager():
             if not self.processes[-1].running:
                 log.warning("window_manager.ended", log=_tail(self.place))

@@ -55,6 +55,8 @@ class ViewerStream:
         self.inputs = 0
         """Counts what passed and was input."""
         self.dropped = 0
+        self.keysyms: set[int] = set()
+        """Of keys that went down in what was fed last."""
         self.on_input: Callable[[bytes], None] = lambda _: None
         """Told every message of input that passes."""
 
@@ -64,6 +66,7 @@ class ViewerStream:
         Raises:
             NotRfb: They are nothing that a viewer sends.
         """
+        self.keysyms.clear()
         self._rest += data
         if len(self._rest) < self._needed:
             return b""
@@ -196,6 +199,7 @@ class ViewerStream:
 
     def _press(self, down: bool, keysym: int, code: int) -> None:  # noqa: FBT001, RUF100
         if down:
+            self.keysyms.add(keysym)
             self._down.add((keysym, code))
         else:
             self._down.discard((keysym, code))

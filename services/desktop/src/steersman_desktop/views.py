@@ -17,6 +17,7 @@ from steersman_desktop.gestures import Gestures
 from steersman_desktop.machine import ForeignMachine, Machine
 from steersman_desktop.rfb import RfbError, dial, handshake
 from steersman_desktop.viewing import NotRfb, ViewerStream
+from steersman_desktop.x11 import XClient
 
 if TYPE_CHECKING:
     from steersman_desktop.session import Session
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 CHUNK: Final = 64 << 10
+_AT_ONCE: Final = 120
+"""Bytes of a viewer in one go: no more new keys at once than there are slots for them."""
 ENTER_S: Final = 20.0
 """For a viewer to say who it is: one that never does has no place among those who watch."""
 SILENT: Final = "the viewer did not say who it is"
@@ -107,7 +110,9 @@ class View:
                     first = await _greet(socket)
             tasks = {
                 asyncio.ensure_future(self._down(reader, socket)),
-                asyncio.ensure_future(self._up(self._stream, self._writer, socket, first)),
+                asyncio.ensure_future(
+                    self._up(self._stream, self._writer, socket, first, machine.x)
+                ),
                 asyncio.ensure_future(enters(self._stream, ENTER_S)),
             }
             await asyncio.wait({*tasks, self.ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,25 +147,40 @@ class View:
         return Closed(4410, "the desktop ended")
 
     async def _up(
-        self, stream: ViewerStream, writer: asyncio.StreamWriter, socket: Socket, first: bytes
+        self,
+        stream: ViewerStream,
+        writer: asyncio.StreamWriter,
+        socket: Socket,
+        first: bytes,
+        x: XClient | None,
     ) -> Closed:
         data: bytes | None = first
         try:
             while data is not None:
                 RECEIVED.inc(len(data))
-                inputs, dropped = stream.inputs, stream.dropped
-                writer.write(stream.feed(data))
-                if stream.inputs > inputs:
-                    self._session.person_acted(self.user)
-                if stream.dropped > dropped:
-                    DROPPED.inc(stream.dropped - dropped)
-                await writer.drain()
+                for at in range(0, len(data), _AT_ONCE):
+                    await self._feed(stream, writer, data[at : at + _AT_ONCE], x)
                 data = await socket.receive()
         except NotRfb as error:
             return Closed(1002, str(error))
         except OSError:
             return Closed(4410, "the desktop ended")
         return Closed(1000, "")
+
+    async def _feed(
+        self, stream: ViewerStream, writer: asyncio.StreamWriter, data: bytes, x: XClient | None
+    ) -> None:
+        inputs, dropped = stream.inputs, stream.dropped
+        passed = stream.feed(data)
+        if x is not None and stream.keysyms:
+            await writer.drain()
+            await x.make_room(stream.keysyms)
+        writer.write(passed)
+        if stream.inputs > inputs:
+            self._session.person_acted(self.user)
+        if stream.dropped > dropped:
+            DROPPED.inc(stream.dropped - dropped)
+        await writer.drain()
 
 
 async def enters(stream: ViewerStream, within_s: float) -> Closed:
