@@ -178,9 +178,10 @@ class Caller:
         actor: Actor | None = None,
         key: str = "",
         last_digest: str = "",
+        look: bool = True,
     ) -> rpc.ActionReply:
         request = rpc.PerformAction(
-            self.chat_id, key or f"key-{next(_keys)}", action, actor, last_digest
+            self.chat_id, key or f"key-{next(_keys)}", action, actor, last_digest, look=look
         )
         return await self.rpc.call(rpc.PERFORM_ACTION, request)
 

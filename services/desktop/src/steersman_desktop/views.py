@@ -101,6 +101,8 @@ class View:
             return Closed(4404, "the desktop does not answer")
         try:
             foreign = isinstance(machine, ForeignMachine)
+            # Otherwise `drain` returns while keys are still here, because they are so small.
+            self._writer.transport.set_write_buffer_limits(high=0)
             self._stream = ViewerStream(self.may_control, greeted=foreign)
             self._stream.on_input = self._on_input
             first = b""

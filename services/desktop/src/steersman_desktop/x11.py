@@ -130,11 +130,20 @@ class XClient:
         async with self._making_room:
             if len(self._lent | new) > len(SLOTS) - _SPARE:
                 # What was typed with the old map is to be read before it goes.
-                await asyncio.sleep(_READ_S)
-                with suppress(XError):
-                    await self.ping_active_window(_PONG_S)
+                await self._answered()
                 await self.map_slots({})
+                # And that it went, before the server lends anew: else old keys mean new letters.
+                await self._answered()
             self._lent |= new
+
+    async def _answered(self) -> None:
+        """Wait until the active window has read what was typed, and the map that it goes by."""
+        # In one round the server serves all that were heard before, in the next us.
+        await self.sync()
+        await self.sync()
+        with suppress(XError):
+            if not await self.ping_active_window(_PONG_S):
+                await asyncio.sleep(_READ_S)
 
     async def map_slots(self, keysyms: Mapping[int, int]) -> None:
         """Give all slots their characters, in one request: each makes every client read them.
