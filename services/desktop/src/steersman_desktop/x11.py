@@ -22,7 +22,6 @@ _FIRST_CODE: Final = 8
 _LAST_CODE: Final = 255
 _NO_KEY: Final = 0xFFFFFF
 """X's `VoidSymbol`: a code that is taken, and types nothing."""
-_SPARE: Final = 4
 _READ_S: Final = 0.05
 _PONG_S: Final = 2.0
 _COOKIE: Final = b"MIT-MAGIC-COOKIE-1"
@@ -49,8 +48,8 @@ class XClient:
         self._atoms: dict[str, int] = {}
         self._reading: asyncio.Task[None] | None = None
         self._standard: frozenset[int] = frozenset()
-        self._lent: set[int] = set()
-        self._making_room = asyncio.Lock()
+        self._lent: dict[int, int] = {}
+        self._lending = asyncio.Lock()
         self.root = 0
 
     @classmethod
@@ -122,19 +121,27 @@ class XClient:
         self._standard = frozenset(symbols)
         await self.map_slots({})
 
-    async def make_room(self, keysyms: Iterable[int]) -> None:
-        """Before the server gets these keys: take back slots if there would not be enough."""
-        new = {keysym for keysym in keysyms if keysym not in self._standard}
-        if new <= self._lent:
+    async def lend(self, keysyms: Iterable[int]) -> None:
+        """Give these keys slots, if they have none, before they are pressed.
+
+        The server would do so itself at their press, which programs then hear of together with the
+        new map and read by the old one.
+
+        Args:
+            keysyms: No more new ones than there are slots.
+        """
+        wanted = set(keysyms) - self._standard
+        if wanted <= set(self._lent.values()):
             return
-        async with self._making_room:
-            if len(self._lent | new) > len(SLOTS) - _SPARE:
-                # What was typed with the old map is to be read before it goes.
-                await self._answered()
-                await self.map_slots({})
-                # And that it went, before the server lends anew: else old keys mean new letters.
-                await self._answered()
-            self._lent |= new
+        async with self._lending:
+            lent = self._lent
+            new = sorted(wanted.difference(lent.values()))
+            free = [code for code in SLOTS if code not in lent]
+            if len(new) > len(free):
+                await self._answered()  # what was typed is to be read before its letters go
+                lent, free, new = {}, list(SLOTS), sorted(wanted)
+            await self.map_slots({**lent, **dict(zip(free, new, strict=False))})
+            await self._answered()
 
     async def _answered(self) -> None:
         """Wait until the active window has read what was typed, and the map that it goes by."""
@@ -154,7 +161,7 @@ class XClient:
         # Two columns: a lone letter would be taken for a pair of small and capital.
         values = [keysyms.get(code, 0) for code in SLOTS for _ in range(2)]
         body = struct.pack(f"<BBxx{len(values)}I", SLOTS.start, 2, *values)
-        self._lent = set(keysyms.values())
+        self._lent = dict(keysyms)
         self._send(100, len(SLOTS), body)
         await self.sync()
 
