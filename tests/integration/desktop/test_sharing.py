@@ -95,6 +95,8 @@ async def test_who_is_above_ends_what_one_below_is_doing(
     last = await child.act(KEY)
     desktop.chats.done.add(child.chat_id)
     await until(lambda: session.recording == "")
+    one = recorded.OneRecording(ANN, child.chat_id, film.recording_id)
+    await child.rpc.call(recorded.STOP_RECORDING, one)  # answers when it has ended, and why
     timeline = await child.rpc.call(recorded.READ_TIMELINE, film)
     told = [each for each in desktop.chats.recorded if each.agent_id == child.chat_id]
     desktop.chats.done.clear()
