@@ -74,16 +74,19 @@ async def expire_leases(database_url: str) -> None:
         await connection.close()
 
 
-async def reach_limit(database_url: str, chat_id: str) -> None:
+async def overdue(connection: asyncpg.Connection, chat_id: str) -> None:
     """Let the turn of a chat have gone on for longer than it may: only such a turn pauses."""
+    await connection.execute("UPDATE chats SET limits = '{\"wall_s\": 1}' WHERE id = $1", chat_id)
+    await connection.execute(
+        "UPDATE messages SET created_at = created_at - interval '1 minute' WHERE chat_id = $1",
+        chat_id,
+    )
+
+
+async def reach_limit(database_url: str, chat_id: str) -> None:
+    """The same, on a connection of its own."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(
-            "UPDATE chats SET limits = '{\"wall_s\": 1}' WHERE id = $1", chat_id
-        )
-        await connection.execute(
-            "UPDATE messages SET created_at = created_at - interval '1 minute' WHERE chat_id = $1",
-            chat_id,
-        )
+        await overdue(connection, chat_id)
     finally:
         await connection.close()
