@@ -214,6 +214,7 @@ def of_store(opened: OpenedServer) -> Server:
         "deny": opened.deny,
         "call_timeout_s": opened.call_timeout_s,
         "needs_approval": opened.needs_approval,
+        "read_only": opened.read_only,
     }
     if opened.transport == "stdio":
         return StdioServer(command=opened.command, env=opened.env, **common)
