@@ -81,7 +81,9 @@ async def test_a_server_is_there_for_the_chats_of_its_owner_alone(
     await start_tools(plugin(), toolset_patience_s=0.1)
     url = f"http://127.0.0.1:{port}/mcp"
     async with http_server("http", port):
-        server = await add(store, "mine", url=url, allow=["add", "point"], needs_approval=True, read_only=["po*"])
+        server = await add(
+            store, "mine", url=url, allow=["add", "point"], needs_approval=True, read_only=["po*"]
+        )
         offered = await catalog_of(store, mine)
         everywhere = await store.rpc.call(LIST_TOOLS, ListTools())
         not_hers = await catalog_of(store, hers)
