@@ -38,7 +38,6 @@ from steersman_chatloop.decide import (
     Pause,
     Remind,
     RunTools,
-    after_boundary,
     decide,
     is_for_model,
     local_calls,
@@ -230,7 +229,7 @@ class ChatRun:
 
     def _for_model(self) -> Sequence[Message]:
         """What of the history the model may see."""
-        return after_boundary(self._claim.history.messages)
+        return self._claim.history.for_model
 
     # -- a step ----------------------------------------------------------------------------------
 

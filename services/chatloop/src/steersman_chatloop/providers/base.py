@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from steersman_chatloop.providers.plain import Beginning
 from steersman_contracts.chats import ChatError, Message, StopReason, Usage
 from steersman_contracts.deltas import Delta, PartClosed
 from steersman_contracts.ids import ChatId
@@ -33,6 +34,8 @@ class StepRequest(msgspec.Struct, frozen=True):
     """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
     response_schema: JsonObject | None = None
     """The form of the final answer; what the provider cannot promise is checked later."""
+    beginning: Beginning = msgspec.field(default_factory=Beginning)
+    """What earlier requests of the chat began with, as it was written: it need not be again."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):
