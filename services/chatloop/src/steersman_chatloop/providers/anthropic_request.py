@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import ANTHROPIC_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
@@ -67,6 +67,7 @@ def is_anthropic(access: ModelAccess) -> bool:
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, AnthropicOptions)
     system = [request.system] if request.system.strip() else []

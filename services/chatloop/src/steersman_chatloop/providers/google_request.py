@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import GOOGLE_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
@@ -43,6 +43,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, GoogleOptions)
     body: JsonObject = {

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, neutral, tuning
+from steersman_chatloop.providers import answer_form, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import OPENAI_URL, host_of, is_azure
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds
@@ -81,6 +81,7 @@ def _within(host: str, domains: Sequence[str]) -> bool:
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     dialect = Dialect.of(access)
     options = chat_options(access)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
@@ -33,6 +33,7 @@ _LEAST_OUTPUT: Final = 16
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request, with the whole history."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, OpenAIOptions)
     limit = options.max_completion_tokens or access.max_output_tokens
@@ -160,6 +161,7 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
     """
     if not keeps_responses(request.model):
         return None
+    request = foreign.told(request, FORMAT)
     messages = request.messages
     at = next(
         (i for i in reversed(range(len(messages))) if messages[i].role is Role.ASSISTANT), None
