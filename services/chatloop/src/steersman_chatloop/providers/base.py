@@ -38,6 +38,13 @@ class StepRequest(msgspec.Struct, frozen=True):
     """What earlier requests of the chat began with, as it was written: it need not be again."""
 
 
+class StepNamed(msgspec.Struct, frozen=True):
+    """What the provider calls the answer, as soon as it is known; an answer may never end."""
+
+    response_id: str
+    """As the provider sent it: see `name_of`."""
+
+
 class StepEnded(msgspec.Struct, frozen=True):
     """The last event of a stream. A stream that ends without it was cut."""
 
@@ -47,13 +54,12 @@ class StepEnded(msgspec.Struct, frozen=True):
     """As the provider sent it: see `name_of`."""
 
 
-def name_of(ended: StepEnded | None) -> str | None:
+def name_of(response_id: object) -> str | None:
     """What the provider calls the answer, in a form that can be stored; None if it says nothing."""
-    text = "" if ended is None else str(ended.response_id)
-    return "".join(filter(str.isprintable, text))[:_LONGEST_NAME] or None
+    return "".join(filter(str.isprintable, str(response_id)))[:_LONGEST_NAME] or None
 
 
-StepEvent: TypeAlias = Delta | PartClosed | StepEnded
+StepEvent: TypeAlias = Delta | PartClosed | StepNamed | StepEnded
 
 
 class ProviderFailed(Exception):

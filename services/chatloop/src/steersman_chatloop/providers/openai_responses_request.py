@@ -25,6 +25,7 @@ from steersman_contracts.parts import (
     ToolResultPart,
 )
 from steersman_contracts.rpc.worker import ModelAccess
+from steersman_contracts.surrogates import paired
 
 FORMAT: Final = "openai-responses"
 _LEAST_OUTPUT: Final = 16
@@ -302,8 +303,9 @@ def _item(part: Part, origin: Origin, screens: Screens) -> JsonObject | None:
         return item
     if item.get("type") == computer.OPENAI_ITEM:
         return item if part.call_id in screens.answered else None
-    broken = part.invalid is not None or not str(item.get("arguments", "")).strip()
-    return item | {"arguments": "{}"} if broken else item
+    given = str(item.get("arguments", ""))
+    sent = paired(given) if part.invalid is None and given.strip() else "{}"
+    return item if sent == given else item | {"arguments": sent}
 
 
 def _is_followed(rest: Sequence[Part], items: Sequence[JsonObject | None]) -> bool:
