@@ -10,6 +10,8 @@ EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 ARGS ?=
 # Rounds of `make chaos`.
 N ?= 3
+# Where it is set, every process of a run would compile the same sources again: minutes of a run of the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint check format chaos soak bench lock clean
@@ -38,7 +40,7 @@ run: $(VENV)/run.stamp ## Start everything on this machine and print where it is
 	@exec $(BIN)/steersman up $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check format, lint, strict types and import contracts
 	$(BIN)/ruff format --check .
