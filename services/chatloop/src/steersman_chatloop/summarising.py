@@ -23,7 +23,7 @@ from steersman_chatloop.compaction import (
     unanswered,
 )
 from steersman_chatloop.decide import Compact
-from steersman_chatloop.providers.base import StepRequest, name_of
+from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import ChatError, Message
 from steersman_contracts.parts import TextPart
@@ -131,7 +131,7 @@ class Summariser:
         carried = unanswered(self._history)
         model = self._request.model.name
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, model, name_of(ended)),
+            Summary(self.text, ended.usage if ended else None, model, self.attempt.response_id),
             source=self._wanted.source,
             window=self._window,
             before=last_usage(self._history),

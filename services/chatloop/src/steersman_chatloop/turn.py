@@ -38,7 +38,6 @@ from steersman_chatloop.decide import (
     Pause,
     Remind,
     RunTools,
-    after_boundary,
     decide,
     is_for_model,
     local_calls,
@@ -57,7 +56,7 @@ from steersman_chatloop.partial import (
     unanswered_calls,
     with_closed_calls,
 )
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest, name_of
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepNamed, StepRequest
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import MOST_S, delay_s
@@ -230,7 +229,7 @@ class ChatRun:
 
     def _for_model(self) -> Sequence[Message]:
         """What of the history the model may see."""
-        return after_boundary(self._claim.history.messages)
+        return self._claim.history.for_model
 
     # -- a step ----------------------------------------------------------------------------------
 
@@ -293,11 +292,8 @@ class ChatRun:
                     if attempt.episode is None:
                         attempt.number = await begun
                         attempt.episode = self._open_episode(attempt.number)
-                    if isinstance(event, StepEnded):
-                        attempt.ended = event
-                        continue
                     attempt.take(event)
-                    if not isinstance(event, PartClosed):
+                    if not isinstance(event, PartClosed | StepNamed | StepEnded):
                         attempt.episode.add(event)
             attempt.number = await begun
         except ProviderFailed as error:
@@ -336,7 +332,7 @@ class ChatRun:
         ended = attempt.ended
         assert ended is not None  # the registry turns a stream without an end into a failure
         parts = attempt.builder.parts()
-        message = self._assistant(parts, ended.stop, ended)
+        message = self._assistant(parts, ended.stop, attempt)
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
             await self._claim.commit_step((message,), begin=not calls)  # a pause: the model goes on
@@ -362,15 +358,16 @@ class ChatRun:
             await self._claim.finish_error(answers.UNFIT, (message,))
 
     def _assistant(
-        self, parts: Parts, stop: StopReason, ended: StepEnded | None = None
+        self, parts: Parts, stop: StopReason, attempt: Attempt | None = None
     ) -> rpc.NewMessage:
+        ended = attempt.ended if attempt is not None else None
         return rpc.NewMessage(
             Role.ASSISTANT,
             parts,
             model=self._answering.model.name,
             usage=ended.usage if ended is not None else None,
             stop=stop,
-            response_id=name_of(ended),
+            response_id=attempt.response_id if attempt is not None else None,
         )
 
     # -- summaries ------------------------------------------------------------------------------
@@ -494,7 +491,7 @@ class ChatRun:
     def _partial(self, attempt: Attempt, stop: StopReason) -> NewMessages:
         """What arrived of a step; its tokens count where the provider has said how many."""
         parts = attempt.builder.parts()
-        return with_closed_calls(self._assistant(parts, stop, attempt.ended))
+        return with_closed_calls(self._assistant(parts, stop, attempt))
 
     async def _unsaved(self) -> NewMessages:
         """What the running step has produced so far, closed."""
