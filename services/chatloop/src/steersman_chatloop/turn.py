@@ -492,6 +492,7 @@ class ChatRun:
             calls,
             self._calls_message(),
             hands_on=lambda: self.steering.hands_on,
+            told_at=self._claim.told_at,
         )
         self._running, self._runs_after = running, self.chat.history_version
         if await self._interruptible(running.run()):

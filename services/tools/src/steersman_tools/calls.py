@@ -316,6 +316,7 @@ class Calls:
             rpc=self._rpc,
             host=self._here,
             result_bytes=self._limits.of(request.result_bytes).text_bytes,
+            no_workspace=request.no_workspace,
         )
         if call.held:
             return await self._act(call, plugins, tool, context)
