@@ -10,6 +10,8 @@ EDITABLE := $(foreach package,$(PACKAGES),--editable $(package))
 ARGS ?=
 # Rounds of `make chaos`.
 N ?= 3
+# Where it is set, every process of a run would compile the same sources again: minutes of a run of the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint check format chaos soak bench lock clean

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from support.agents import WAIT, Family, end
 from support.chat_driver import StoreDriver, assistant, new_actor, text
 from support.services import running_store
@@ -40,6 +41,8 @@ from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
 from steersman_runtime.nats_client import NatsClient
 
+pytestmark = pytest.mark.one_stack
+
 OTHER = ToolCallPart("call-other", "pick", {})
 ASKED = ToolCallPart("call-asked", "drop", {})
 
@@ -52,7 +55,7 @@ INSERT INTO mcp_servers (slug, name, transport, url, command, auth, header, head
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
@@ -164,6 +167,7 @@ async def test_rules_and_grants_of_the_parent_hold_for_its_agents(
     assert owned.grants == ("look",)
 
 
+@pytest.mark.own_stack
 async def test_rules_outlive_the_chat_that_they_were_made_for_only_where_they_hold(
     store: StoreDriver, database: asyncpg.Connection
 ) -> None:
@@ -425,6 +429,7 @@ async def test_parents_in_a_circle_end_every_walk(
 # -- what a family shares --------------------------------------------------------------------------
 
 
+@pytest.mark.own_stack
 async def test_an_interrupt_reaches_every_agent_but_the_detached_and_empties_their_queues(
     nats: NatsServer, database_url: str, client: NatsClient
 ) -> None:

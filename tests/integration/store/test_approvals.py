@@ -16,6 +16,8 @@ from steersman_contracts.policies import PendingApproval, Rule
 from steersman_contracts.rpc import policies
 from steersman_contracts.rpc.worker import NewMessage
 
+pytestmark = pytest.mark.one_stack
+
 READ = ToolCallPart("read", "read_file", {"path": "a"})
 RUN = ToolCallPart("run", "execute", {"command": "rm a"})
 DROP = ToolCallPart("drop", "execute", {"command": "rm b"})
@@ -192,6 +194,7 @@ async def test_every_decision_is_in_the_book(store: StoreDriver, database_url: s
     ]
 
 
+@pytest.mark.own_stack
 async def test_a_draft_is_tried_on_the_calls_of_a_chat_and_changes_nothing(
     store: StoreDriver, database_url: str
 ) -> None:

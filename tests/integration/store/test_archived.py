@@ -44,6 +44,8 @@ from steersman_contracts.rpc import worker as work
 from steersman_contracts.rpc import workspace_book as book
 from steersman_contracts.terms import LimitReached, TurnLimits
 
+pytestmark = pytest.mark.one_stack
+
 RUNNER: Final = RunnerId("runner-1")
 CALL: Final = ToolCallPart("call-1", "ask", {})
 

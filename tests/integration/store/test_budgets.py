@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import count
 
 import asyncpg
-import pytest
+import pytest_asyncio
 from support.agents import RUNNER, WAIT, Family, end
 from support.chat_driver import StoreDriver, assistant, new_actor
 from support.services import running_store
@@ -30,7 +30,7 @@ HELPER = "runner-2"
 _numbers = count()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     prices = json.dumps({"prices": {"input": 1_000_000, "output": 1_000_000}})

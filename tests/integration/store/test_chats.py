@@ -14,6 +14,8 @@ from steersman_contracts.parts import ProviderMetadata, TextPart, encode_parts
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc.chats import MAX_QUEUED
 
+pytestmark = pytest.mark.one_stack
+
 
 async def test_a_message_to_a_busy_chat_waits_in_order_and_is_promoted_one_by_one(
     store: StoreDriver,

@@ -18,6 +18,8 @@ from steersman_store.presets import presets, write_presets
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 
+pytestmark = pytest.mark.one_stack
+
 AWS: Final = '{\n "access_key_id": "AKIDEXAMPLE",\n "secret_access_key": "secret/of+aws=="\n}'
 ACCOUNT: Final = msgspec.json.format(
     msgspec.json.encode(

@@ -15,6 +15,8 @@ from steersman_contracts.rpc import worker as work
 from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
 from steersman_contracts.terms import LimitReached
 
+pytestmark = pytest.mark.one_stack
+
 CALL = ToolCallPart("call-1", "ask", {})
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from steersman_store.connections import of_one_pool
 
@@ -16,7 +17,7 @@ SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH RECURSIVE
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def both(database_url: str) -> AsyncGenerator[tuple[Any, Any]]:
     """The two connections of a pool."""
     async with (

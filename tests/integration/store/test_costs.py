@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
-import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.chat_driver import StoreDriver, new_actor, text
@@ -137,7 +137,7 @@ async def test_costs_by_example(database_url: str) -> None:
     assert await costs(database_url, [(u, p) for u, p, _ in cases]) == [c for *_, c in cases]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def priced(store: StoreDriver) -> StoreDriver:
     """A store with a model that costs, one that is free and one that nobody knows."""
     admin = Actor(store.actor.user_id, "admin")

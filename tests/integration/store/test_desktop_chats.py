@@ -14,6 +14,8 @@ from steersman_contracts.rpc import desktop_chats as rpc
 from steersman_contracts.rpc import desktop_servers as people
 from steersman_contracts.rpc.desktop_chats import FIND_DELETED, FindDeleted
 
+pytestmark = pytest.mark.one_stack
+
 
 async def test_only_chats_that_are_no_more_are_named(store: StoreDriver) -> None:
     kept, deleted = await store.create("one"), await store.create("two")

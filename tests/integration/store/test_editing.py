@@ -13,6 +13,8 @@ from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.steering import PROPOSE_PLAN, ProposePlan
 
+pytestmark = pytest.mark.one_stack
+
 SERVER = ToolCallPart("call-1", "read_file", {})
 CLIENT = ToolCallPart("call-2", "ask_user", {"question": "which \x00 one?"})
 PLAN = ToolCallPart("call-3", "propose_plan", {"plan": "do it"})

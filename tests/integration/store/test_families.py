@@ -23,6 +23,8 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import worker as work
 
+pytestmark = pytest.mark.one_stack
+
 ROUNDS = 6
 AT_ONCE = 5
 REFUSALS = (AlreadyOwned, NotFound, StaleFence, TransitionRefused)

@@ -20,6 +20,8 @@ from steersman_contracts.rpc import chats as people
 from steersman_runtime.jetstream import StoredMessage, read_subject
 from steersman_runtime.nats_client import NatsClient, header
 
+pytestmark = pytest.mark.one_stack
+
 
 async def published(client: NatsClient, subject: str) -> list[StoredMessage]:
     found: list[StoredMessage] = []

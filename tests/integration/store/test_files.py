@@ -24,6 +24,8 @@ from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import files as rpc
 
+pytestmark = pytest.mark.one_stack
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 
@@ -242,6 +244,7 @@ async def test_the_newest_fifty_files_of_a_chat_are_listed(
         await send(store, chat.id, *(part(file) for file in files[:21]))
 
 
+@pytest.mark.own_stack
 async def test_a_file_goes_with_the_last_chat_that_refers_to_it(
     store: StoreDriver, database_url: str
 ) -> None:

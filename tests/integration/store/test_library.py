@@ -22,6 +22,8 @@ from steersman_contracts.rpc import worker as work
 from steersman_contracts.terms import TurnLimits
 from steersman_store.chats import check_labels
 
+pytestmark = pytest.mark.one_stack
+
 
 async def found(store: StoreDriver, **wanted: Any) -> list[str]:
     """The titles of the chats that a list shows."""
@@ -93,6 +95,7 @@ async def test_labels_filter_and_are_bounded(store: StoreDriver) -> None:
     assert (await store.chat(one.id)).labels == {"team/name": "sea", "urgent": ""}
 
 
+@pytest.mark.own_stack
 async def test_a_list_shows_what_all_its_filters_let_through(sql: ChatSql) -> None:
     chats = {case: await sql.made(case) for case in CASES}
     await sql.call("label_chat", sql.user_id, chats[Case(Status.RUNNING)], '{"team": "sea"}')

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 from support.chat_driver import StoreDriver, new_actor, text
 
 from steersman_contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound
@@ -15,6 +16,8 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import mcp as rpc
+
+pytestmark = pytest.mark.one_stack
 
 KEY = "k-1234567890"
 URL = "https://mcp.example/mcp"
@@ -47,7 +50,7 @@ def admin(store: StoreDriver) -> Actor:
     return Actor(store.actor.user_id, "admin")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def stranger(database_url: str) -> Actor:
     return await new_actor(database_url, "eve")
 
@@ -163,6 +166,7 @@ async def test_what_is_no_server_is_refused_by_its_field(store: StoreDriver) -> 
         assert KEY not in str(refused.value)
 
 
+@pytest.mark.own_stack
 async def test_a_chat_has_what_is_forced_chosen_or_on_by_default(
     store: StoreDriver, stranger: Actor
 ) -> None:
@@ -248,6 +252,7 @@ async def test_what_leaves_its_family_keeps_the_servers_that_it_had(
     assert (await store.chat(chats[2])).parent_id is None
 
 
+@pytest.mark.own_stack
 async def test_the_owner_of_a_chat_knows_whether_it_has_tools_of_its_own(
     store: StoreDriver,
 ) -> None:

@@ -28,6 +28,8 @@ from steersman_store.database import open_database
 from steersman_store.presets import Preset, PresetModel, write_presets
 from steersman_store.secrets import Vault
 
+pytestmark = pytest.mark.one_stack
+
 URL = "http://127.0.0.1:9/v1"
 BAD_PROVIDERS: list[tuple[dict[str, Any], str]] = [
     ({"base_url": "ftp://x"}, "base_url"),
@@ -292,6 +294,7 @@ async def test_a_chat_whose_model_is_gone_goes_on_with_the_default_at_its_next_t
     assert (await store.send(chat.id, "once more")).chat.model == "demo/echo"
 
 
+@pytest.mark.own_stack
 async def test_an_edit_goes_on_with_the_default_too(store: StoreDriver, admin: Admin) -> None:
     await admin.provider()
     await admin.model()

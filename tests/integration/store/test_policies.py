@@ -11,6 +11,8 @@ from steersman_contracts.policies import LevelRules, Rule
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import policies as rpc
 
+pytestmark = pytest.mark.one_stack
+
 ASK = Rule("ask", tool="execute", reason="it runs commands")
 DENY = Rule("deny", when='args.path.startsWith("/etc")')
 
@@ -37,6 +39,7 @@ async def test_rules_of_all_levels_reach_the_worker(store: StoreDriver) -> None:
     }
 
 
+@pytest.mark.own_stack
 async def test_what_was_written_is_read_again(store: StoreDriver) -> None:
     await store.rpc.call(rpc.PUT, rpc.PutPolicy(store.actor, "user", (ASK, DENY)))
 
@@ -79,6 +82,7 @@ async def test_a_chat_of_somebody_else_has_no_rules_and_no_book(
         await store.rpc.call(rpc.LIST_AUDIT, rpc.ListAudit(mallory, chat.id))
 
 
+@pytest.mark.own_stack
 async def test_changes_of_rules_are_in_the_book_of_who_made_them(
     store: StoreDriver, database_url: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 from support.chat_driver import StoreDriver, text
 from support.services import SECRET_KEY
 
@@ -22,6 +23,8 @@ from steersman_store.price_list import PriceList
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
 
+pytestmark = pytest.mark.one_stack
+
 KEYS = {
     "STEERSMAN_ANTHROPIC_API_KEY": "claude-of-the-environment",
     "STEERSMAN_OPENAI_API_KEY": "gpt-of-the-environment",
@@ -31,7 +34,7 @@ KEYS = {
 Start = Callable[[dict[str, str]], Awaitable[None]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start(store: StoreDriver, database_url: str) -> AsyncGenerator[Start]:
     """What a store does first when it starts with these variables."""
     del store
@@ -46,7 +49,7 @@ async def start(store: StoreDriver, database_url: str) -> AsyncGenerator[Start]:
         yield write
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def look_up_prices(database_url: str) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
     """What a store does then, beside its work; at first nothing answers in time."""
     hasty, price_list = PriceList(answer_s=0), PriceList(answer_s=60)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+import pytest_asyncio
 from genai_prices.types import ModelPrice, Tier, TieredPrices
 from support.chat_driver import StoreDriver
 
@@ -15,7 +16,7 @@ from steersman_contracts.rpc import Actor, models
 from steersman_store.price_list import PriceList, PriceQuery, find_prices, to_prices
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def price_list() -> AsyncGenerator[PriceList]:
     made = PriceList()
     yield made

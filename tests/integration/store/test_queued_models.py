@@ -12,6 +12,8 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.rpc import chats as people
 
+pytestmark = pytest.mark.one_stack
+
 CALL = ToolCallPart("call-1", "ask", {})
 
 

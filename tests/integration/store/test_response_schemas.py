@@ -13,6 +13,8 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc import worker as work
 
+pytestmark = pytest.mark.one_stack
+
 
 def form(name: str) -> dict[str, Any]:
     return {"type": "object", "properties": {name: {"type": "integer"}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.chat_driver import StoreDriver, assistant
 
 from steersman_contracts import events
@@ -9,6 +10,8 @@ from steersman_contracts.chats import PendingRetry
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
 from steersman_contracts.terms import LimitReached
+
+pytestmark = pytest.mark.one_stack
 
 
 async def pending(store: StoreDriver, chat_id: ChatId) -> PendingRetry | None:
