@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # A busy machine makes examples slow, which says nothing about the code under test.
 settings.register_profile(
@@ -26,3 +29,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)
     gc.enable()
+
+
+class Schedule(LoadFileScheduling):
+    """A file stays with one worker, and so does everything that shares the deployment.
+
+    A deployment is a dozen processes: a second one costs more than all that is asked of it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        shares = path.startswith("tests/e2e/") and path != "tests/e2e/test_compose.py"
+        return "tests/e2e" if shares else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
+    """Any `--dist`."""
+    return Schedule(config, log)

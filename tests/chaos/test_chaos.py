@@ -28,8 +28,6 @@ TALKS = 20
 ROUND_S = 7.0
 REST_S = 90.0
 
-pytestmark = pytest.mark.xdist_group("chaos")
-
 
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_stored(

@@ -44,7 +44,7 @@ class _Log:
         self.ended_or_ready.set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment() -> Generator[Deployment]:
     """Everything but the local model, on free ports, in a data directory of its own."""
     # Not below pytest's own folder: as root, PostgreSQL runs as somebody who may not pass there.

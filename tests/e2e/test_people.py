@@ -6,10 +6,7 @@ import asyncio
 from typing import Any
 
 import httpx2
-import pytest
 from support.deployment import Deployment
-
-pytestmark = pytest.mark.xdist_group("deployment")
 
 
 def client(deployment: Deployment, **headers: str) -> httpx2.AsyncClient:

@@ -4,15 +4,12 @@ import asyncio
 import signal
 from pathlib import Path
 
-import pytest
 from e2e.cli.conftest import StartChat, answers, streaming, text_of, until
 from e2e.cli.terminal import PROMPT, environment, finish, run, start, terminal
 from support.deployment import Deployment
 
 from steersman.client import Client
 from steersman_contracts.chats import Status
-
-pytestmark = pytest.mark.xdist_group("deployment")
 
 COUNT = ", ".join(str(number) for number in range(1, 201)) + "."
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-import pytest
 from e2e.cli.conftest import until
 from e2e.cli.terminal import TIMEOUT_S
 from support.deployment import Deployment
@@ -15,8 +14,6 @@ from steersman_contracts.chats import Status
 from steersman_contracts.events import ChatDeleted
 from steersman_contracts.feed import FeedSync
 from steersman_contracts.rest import CreateChatBody, SendMessageBody, UpdateChatBody
-
-pytestmark = pytest.mark.xdist_group("deployment")
 
 
 async def test_a_list_kept_from_the_feed_is_the_list_that_is_stored(

@@ -15,8 +15,6 @@ from steersman_contracts.events import StreamSync
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rest import CreateChatBody, SendMessageBody, UpdateChatBody
 
-pytestmark = pytest.mark.xdist_group("deployment")
-
 
 async def test_a_stream_that_is_cut_again_and_again_gives_the_stored_history(
     client: Client, start_chat: StartChat

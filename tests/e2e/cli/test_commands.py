@@ -20,8 +20,6 @@ from steersman_contracts.parts import TextPart, ToolResultPart
 from steersman_contracts.rest import CreateChatBody, RuleInput, SendMessageBody
 from steersman_contracts.terms import TurnLimits
 
-pytestmark = pytest.mark.xdist_group("deployment")
-
 
 class Person:
     """Somebody who types commands in a chat in which one question was answered."""

@@ -14,7 +14,6 @@ from support.deployment import Deployment
 from steersman.client import Client
 
 pytestmark = [
-    pytest.mark.xdist_group("deployment"),
     pytest.mark.skipif(
         shutil.which("Xvnc") is None or shutil.which("icewm") is None,
         reason="needs Xvnc and icewm: apt-get install tigervnc-standalone-server icewm",

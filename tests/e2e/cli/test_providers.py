@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-import pytest
 from click.testing import CliRunner
 from e2e.cli.conftest import until
 from e2e.cli.terminal import run
@@ -12,8 +11,6 @@ from fakes import FakeProviders, Script, Text, Turn
 from steersman.client import Client
 from steersman.main import main
 from steersman_contracts.rest import CreateChatBody
-
-pytestmark = pytest.mark.xdist_group("deployment")
 
 
 async def test_a_compatible_server_is_added_listed_used_and_removed(

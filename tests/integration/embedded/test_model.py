@@ -12,7 +12,6 @@ from steersman.ports import free_port
 
 pytestmark = [
     pytest.mark.skipif(not model.is_installed(), reason="the wheels of the model are missing"),
-    pytest.mark.xdist_group("model"),
 ]
 
 KEY = "a-key"
