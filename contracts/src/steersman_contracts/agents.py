@@ -42,6 +42,8 @@ class AgentState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it said last; empty while it works."""
     screen: FilePart | None = None
     """What it saw last on its desktop, if the question is about it alone."""
+    recordings: tuple[str, ...] = ()
+    """Pages of this server on which its work on a desktop can be seen, the oldest first."""
 
     @property
     def is_done(self) -> bool:
@@ -99,6 +101,8 @@ def described(state: AgentState, *, most: int = MAX_REPORT) -> JsonObject:
         told["error"] = state.error.message
     if state.report and state.is_done:
         told["report"] = shortened(state.report, most)
+    if state.recordings and state.is_done:
+        told["recordings"] = list(state.recordings)
     told["cost_micros"] = state.cost_micros
     return told
 

@@ -95,6 +95,11 @@ def chat_desktop(chat_id: ChatId) -> str:
     return _chat("desk", chat_id)
 
 
+def vnc_server(lease: str) -> str:
+    """Which chat's desktop is on a VNC server of somebody else."""
+    return f"{ROOT}.desk.vnc.{token(lease)}"
+
+
 def chat_of(subject: str) -> ChatId:
     """The chat that an event, live or work subject is about.
 

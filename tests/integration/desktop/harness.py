@@ -20,7 +20,7 @@ from litestar import Litestar
 from steersman_contracts import desktop as actions
 from steersman_contracts.chats import AgentKind
 from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.rpc import Actor, desktop_chats
+from steersman_contracts.rpc import Actor, Nothing, agent_recordings, desktop_chats
 from steersman_contracts.rpc import desktop as rpc
 from steersman_desktop.app import create_app
 from steersman_desktop.desktops import Desktops
@@ -65,6 +65,12 @@ class ChatBook:
         default_factory=dict[ChatId, desktop_chats.ServerSecret]
     )
 
+    recorded: list[agent_recordings.AgentRecorded] = field(
+        default_factory=list[agent_recordings.AgentRecorded]
+    )
+    done: set[ChatId] = field(default_factory=set[ChatId])
+    """Agents that rest."""
+
     def share(self, agent: ChatId, *above: ChatId, kind: AgentKind = "computer_use") -> None:
         """Let an agent use the desktop of the last of the chats above it."""
         owner = above[-1] if above else agent
@@ -79,6 +85,13 @@ class ChatBook:
     async def server(self, request: desktop_chats.ReadServer) -> desktop_chats.ServerSecret:
         return self.servers.get(request.chat_id, desktop_chats.ServerSecret(""))
 
+    async def record(self, request: agent_recordings.AgentRecorded) -> Nothing:
+        self.recorded.append(request)
+        return Nothing()
+
+    async def find_done(self, request: agent_recordings.FindDone) -> agent_recordings.Done:
+        return agent_recordings.Done(tuple(self.done.intersection(request.chat_ids)))
+
 
 @asynccontextmanager
 async def store_of(nats_url: str, chats: ChatBook) -> AsyncGenerator[None]:
@@ -90,6 +103,8 @@ async def store_of(nats_url: str, chats: ChatBook) -> AsyncGenerator[None]:
         server = RpcServer(client, "store", version="0.0.0")
         server.add(desktop_chats.FIND_DESKTOP, chats.find)
         server.add(desktop_chats.READ_SERVER, chats.server)
+        server.add(agent_recordings.RECORDED, chats.record)
+        server.add(agent_recordings.FIND_DONE, chats.find_done)
         await server.start()
         yield
         await server.drain(5.0)
@@ -163,9 +178,10 @@ class Caller:
         actor: Actor | None = None,
         key: str = "",
         last_digest: str = "",
+        look: bool = True,
     ) -> rpc.ActionReply:
         request = rpc.PerformAction(
-            self.chat_id, key or f"key-{next(_keys)}", action, actor, last_digest
+            self.chat_id, key or f"key-{next(_keys)}", action, actor, last_digest, look=look
         )
         return await self.rpc.call(rpc.PERFORM_ACTION, request)
 

@@ -33,7 +33,9 @@ Events: TypeAlias = list[Event]
 
 PAGE = """<!doctype html><meta charset=utf-8><title>sink</title>
 <style>html,body{margin:0;width:100%;height:100%;overflow:hidden;background:#0a64c8}
-textarea{position:absolute;opacity:0;pointer-events:none}</style><textarea></textarea>
+textarea{position:absolute;opacity:0;pointer-events:none}
+i{cursor:crosshair;height:100%;left:50%;position:absolute;width:50%}</style>
+<textarea></textarea><i></i>
 <script>
 const r = devicePixelRatio, socket = new WebSocket('ws://' + location.host + '/sink');
 const send = value => socket.send(JSON.stringify(value));
@@ -62,7 +64,9 @@ addEventListener('wheel', e => {
 for (const type of ['keydown', 'keyup'])
   addEventListener(type, e => {
     const one = [...e.key].length === 1 && !e.ctrlKey && !e.altKey;
-    if (!one && e.key !== 'Enter') e.preventDefault();
+    const clips = e.ctrlKey && !e.altKey && 'cv'.includes(e.key)
+      || e.shiftKey && e.key === 'Insert';
+    if (!one && !clips && e.key !== 'Enter') e.preventDefault();
     if (!one && e.key !== 'Shift') send({type, key: e.key, held: held(e)});
   }, true);
 // Not `key`: Chromium cuts characters beyond 16 bits there, and only there.
@@ -71,6 +75,10 @@ area.addEventListener('beforeinput', e => {
   e.preventDefault();
   text += e.inputType === 'insertLineBreak' ? '\\n' : e.data;
   reach();
+});
+addEventListener('copy', e => {
+  e.preventDefault();
+  e.clipboardData.setData('text/plain', text);
 });
 area.focus();
 // Each change is told, so that a test that waits in vain can say for what.
@@ -189,10 +197,10 @@ async def _until_it_listens(sink: Sink, caller: Caller) -> None:
     """
     async with asyncio.timeout(PAGE_S):
         while True:
-            await caller.act(Click("left", 1, (50, 50)))
+            await caller.act(Click("left", 1, (50, 50)), look=False)
             with suppress(AssertionError):
                 await sink.until(lambda event: event["type"] == "mouseup", wait_s=1.0)
                 break
     # The last click of this kind, and so the last that is reported.
-    await caller.act(Click("middle", 1, (60, 60)))
+    await caller.act(Click("middle", 1, (60, 60)), look=False)
     await sink.until(lambda event: (event["type"], event.get("button")) == ("auxclick", 1))

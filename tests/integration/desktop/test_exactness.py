@@ -54,7 +54,7 @@ async def does(
     sink: Sink, caller: Caller, action: Action, kinds: Collection[str], count: int
 ) -> Events:
     """Do it, and give what the page reported of these kinds, of which so many are due."""
-    reply = await caller.act(action)
+    reply = await caller.act(action, look=False)
     assert not reply.is_error, reply.text
     return await sink.seen(kinds, lambda found: len(found) >= count)
 
@@ -115,7 +115,7 @@ async def test_text_keys_and_buttons_arrive_as_they_were_asked_for(stage: Stage)
     text = mixed(CHARACTERS)
     # A key before the first strange character must not decide how the browser reads that.
     assert len(await does(sink, caller, actions.PressKeys("Home"), KEYS, 2)) == 2
-    reply = await caller.act(actions.TypeText(text))
+    reply = await caller.act(actions.TypeText(text), look=False)
     assert not reply.is_error, reply.text
     assert await sink.value(units(text)) == text
 
@@ -149,8 +149,8 @@ async def _keys(sink: Sink, caller: Caller) -> None:
     ]
     assert [(event["type"], event["key"]) for event in seen] == 2 * once
     # Capitals leave no lock behind.
-    await caller.act(actions.TypeText("AbC"))
-    await caller.act(actions.PressKeys("D"))
+    await caller.act(actions.TypeText("AbC"), look=False)
+    await caller.act(actions.PressKeys("D"), look=False)
     assert await sink.value(4) == "AbCD"
 
 
@@ -169,7 +169,7 @@ async def _buttons(sink: Sink, caller: Caller) -> None:
     await _drag(sink, caller)
     for direction, dx, dy in (("down", 0, 360), ("up", 0, -360), ("right", 360, 0)):
         scroll = actions.Scroll(direction, 3, (200, 200))  # pyright: ignore[reportArgumentType]  # one of the three
-        reply = await caller.act(scroll)
+        reply = await caller.act(scroll, look=False)
         assert not reply.is_error, reply.text
         # A browser that is late makes one event of several.
         seen = await sink.seen(
@@ -179,7 +179,7 @@ async def _buttons(sink: Sink, caller: Caller) -> None:
 
 
 async def _drag(sink: Sink, caller: Caller) -> None:
-    reply = await caller.act(actions.Drag(((100, 100), (400, 300))))
+    reply = await caller.act(actions.Drag(((100, 100), (400, 300))), look=False)
     assert not reply.is_error, reply.text
     seen = await sink.seen(
         ("mousedown", "mousemove", "mouseup"),

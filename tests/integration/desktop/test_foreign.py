@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,11 +22,14 @@ from integration.desktop.harness import (
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
 from steersman_contracts.errors import Forbidden, InvalidRequest, TooManyRequests, Unavailable
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc.desktop_chats import ServerSecret
 from steersman_contracts.rpc.desktop_files import LIST_FILES, ListFiles
 from steersman_contracts.rpc.desktop_servers import CHECK_SERVER, CheckServer
+from steersman_desktop.foreign import TAKEN, ServerLeases, lease_of
 from steersman_desktop.vnc_auth import answer
+from steersman_runtime.nats_client import close, connect
 from steersman_runtime.settings import Secret
 
 pytestmark = needs_xvnc
@@ -101,21 +105,6 @@ async def test_it_is_seen_and_used(own_nats: NatsServer, run_dir: Path, own_uid_
     assert "cannot type so many different characters" in strange.text
 
 
-async def test_a_wrong_password_is_said(
-    own_nats: NatsServer, run_dir: Path, own_uid_base: int
-) -> None:
-    async with (
-        server(run_dir) as address,
-        alone(
-            own_nats.url(), run_dir, own_uid_base, vnc_address=address, vnc_password=Secret("no")
-        ) as (_, rpc),
-    ):
-        refused = await Caller(rpc).act(LOOK)
-
-    assert refused.is_error
-    assert refused.text.startswith("the VNC server refused: ")
-
-
 async def test_a_chat_may_have_a_server_that_the_administrator_allows(
     own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
@@ -123,17 +112,24 @@ async def test_a_chat_may_have_a_server_that_the_administrator_allows(
         server(run_dir, tcp=True) as local,
         alone(own_nats.url(), run_dir, own_uid_base, vnc_allowed="127.0.0.1/32") as (desktop, rpc),
     ):
-        caller, wrong, forbidden = Caller(rpc), Caller(rpc), Caller(rpc)
+        caller, second, wrong, forbidden = (Caller(rpc) for _ in range(4))
         desktop.chats.servers |= {
             caller.chat_id: ServerSecret(local, PASSWORD),
             wrong.chat_id: ServerSecret(local, "no"),
             forbidden.chat_id: ServerSecret("127.0.0.1:22"),
+            second.chat_id: ServerSecret(local, PASSWORD),
         }
         state = await caller.start()
         await caller.act(actions.MouseMove((9, 8)))
         where = await caller.act(actions.CursorPosition())
         own = await Caller(rpc).start((640, 480))
+        taken = await second.act(actions.MouseMove((1, 1)))
+        unmoved = await caller.act(actions.CursorPosition())
+        await caller.stop()
         failed = [await each.act(LOOK) for each in (wrong, forbidden)]
+        free = await second.act(LOOK)
+        await second.stop()
+        await caller.start()
         reasons = [(await each.get()).reason for each in (wrong, forbidden)]
         with pytest.raises(Unavailable, match="takes and gives no files"):
             await rpc.call(LIST_FILES, ListFiles(ANN, caller.chat_id))
@@ -144,10 +140,41 @@ async def test_a_chat_may_have_a_server_that_the_administrator_allows(
                 await rpc.call(CHECK_SERVER, CheckServer(ANN, caller.chat_id, address))
 
     assert (state.state, state.width, state.height) == ("ready", 640, 480)
-    assert where.text == "X=9,Y=8"
+    assert (taken.is_error, taken.text) == (True, TAKEN)
+    assert (where.text, unmoved.text) == ("X=9,Y=8", "X=9,Y=8")
     assert own.state == "ready"
+    assert free.picture is not None
     assert [reply.is_error for reply in failed] == [True, True]
     assert [reply.text for reply in failed] == reasons
     assert reasons[0].startswith("the VNC server refused: ")
     assert reasons[1].startswith("this deployment does not allow the VNC server 127.0.0.1:22; ")
     assert not any(PASSWORD in reason for reason in reasons)
+
+
+async def test_of_two_that_want_a_server_at_once_one_gets_it(own_nats: NatsServer) -> None:
+    client = await connect(
+        own_nats.url(), name="desktop", inbox_prefix="_INBOX_d", on_closed=lambda: None
+    )
+    one, other = (ServerLeases(client, name) for name in ("host-1", "host-2"))
+    chats = [ChatId(str(uuid.uuid4())) for _ in range(3)]
+    takers = ((one, chats[0]), (one, chats[1]), (other, chats[2]))
+    found = await asyncio.gather(
+        *(leases.take(chat, "10.0.0.1:5900") for leases, chat in takers), return_exceptions=True
+    )
+    (winner,) = (taker for taker, result in zip(takers, found, strict=True) if result is None)
+    losers = [taker for taker in takers if taker != winner]
+    await winner[0].take(winner[1], "10.0.0.1:5900")  # again, as a screen that died asks
+    kept = [await leases.renew(chat) for leases, chat in takers]
+    with pytest.raises(Unavailable, match="another chat uses this VNC server"):
+        await losers[0][0].take(losers[0][1], "10.0.0.1:5900")
+    await losers[0][0].take(losers[0][1], "10.0.0.1:5901")
+    await winner[0].take(winner[1], "10.0.0.2:5900")  # and so leaves the first
+    await losers[1][0].take(losers[1][1], "10.0.0.1:5900")
+    for leases, chat in takers:
+        await leases.leave(chat)
+    await one.take(chats[0], "10.0.0.1:5900")
+    await close(client)
+
+    assert [str(result) for result in found if result is not None] == [TAKEN, TAKEN]
+    assert kept == [True, True, True]  # who has none keeps none
+    assert lease_of("unix:/tmp/x", lambda: "a") != lease_of("unix:/tmp/x", lambda: "b")

@@ -23,8 +23,9 @@ from steersman_contracts import desktop as actions
 from steersman_contracts.errors import Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import desktop_recordings as recorded
+from steersman_contracts.rpc.agent_recordings import AgentRecorded
 from steersman_contracts.rpc.desktop_chats import ServerSecret
-from steersman_contracts.rpc.desktop_recordings import ActionMark
+from steersman_contracts.rpc.desktop_recordings import ActionMark, FrameMark
 from steersman_desktop.acting import OVERRULED
 from steersman_desktop.whose import Whose
 from steersman_runtime.nats_client import close, connect
@@ -88,17 +89,38 @@ async def test_who_is_above_ends_what_one_below_is_doing(
     seen = await caller.act(KEY)
     ended = await holding
     pressed = await caller.act(KEY)
-    # What the agent did is recorded, for it was spawned for that.
+    # What the agent did is recorded from its first action on, for it was spawned for that.
     session = desktop.service.sessions[caller.chat_id]
-    await until(lambda: session.recording != "")
     film = recorded.ReadTimeline(ANN, child.chat_id, session.recording)
-    await child.act(KEY)
+    last = await child.act(KEY)
+    desktop.chats.done.add(child.chat_id)
+    await until(lambda: session.recording == "")
+    one = recorded.OneRecording(ANN, child.chat_id, film.recording_id)
+    await child.rpc.call(recorded.STOP_RECORDING, one)  # answers when it has ended, and why
     timeline = await child.rpc.call(recorded.READ_TIMELINE, film)
+    told = [each for each in desktop.chats.recorded if each.agent_id == child.chat_id]
+    desktop.chats.done.clear()
+    await caller.act(LOOK)  # who is nobody's agent is not recorded
+    unrecorded = session.recording
+    await child.act(LOOK)  # it was sent another message
+    again = session.recording
 
     assert (ended.is_error, ended.text) == (True, OVERRULED)
     assert seen.text.endswith(_SEEN)
     assert not pressed.is_error
-    assert any(isinstance(mark, ActionMark) for mark in timeline.marks)
+    done = [mark for mark in timeline.marks if isinstance(mark, ActionMark)]
+    assert [(mark.action["action"], mark.text) for mark in done] == [
+        ("hold_key", OVERRULED),
+        ("key", seen.text),
+        ("key", pressed.text),
+        ("key", last.text),
+    ]
+    # A picture of the screen before the first of them, and none is missing at the end.
+    assert isinstance(timeline.marks[0], FrameMark)
+    assert (timeline.recording.state, timeline.recording.reason) == ("ended", "the agent is done")
+    assert told == [AgentRecorded(child.chat_id, caller.chat_id, timeline.recording.id)]
+    assert unrecorded == ""
+    assert again not in {"", timeline.recording.id}
 
 
 async def test_what_is_known_of_a_chat_outlasts_the_store(own_nats: NatsServer) -> None:

@@ -27,6 +27,7 @@ from steersman_contracts.questions import Answer
 from steersman_contracts.rpc import (
     Actor,
     Method,
+    agent_recordings,
     agents,
     desktop_audit,
     desktop_chats,
@@ -63,6 +64,7 @@ READS: Final[dict[Method[Any, Any], str]] = dict.fromkeys(
         policies.LIST_AUDIT,
         usage.GET_USAGE,
         agents.LOOK_AT_AGENTS,
+        agent_recordings.FIND_DONE,
         desktop_chats.FIND_DELETED,
         desktop_chats.FIND_DESKTOP,
         desktop_chats.READ_SERVER,
@@ -82,6 +84,7 @@ ALLOWED: Final[dict[Method[Any, Any], str]] = {
     people.FORK: "makes another chat, and leaves this one as it is",
     people.MARK_READ: "goes with reading",
     people.PIN: "refused; but without a position it says what is so already",
+    agent_recordings.RECORDED: "writes down what has happened",
     desktop_audit.RECORD_CONTROL: "writes down what has happened",
     titles.SET_GENERATED_TITLE: "counts what was used, and is not accepted",
     titles.TAKE_TITLE: "has nothing to do",

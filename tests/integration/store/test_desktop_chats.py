@@ -7,9 +7,12 @@ import pytest
 from support.agents import Family
 from support.chat_driver import StoreDriver, assistant, new_actor
 
+from steersman_contracts.agents import AgentState, described
 from steersman_contracts.errors import InvalidRequest, NotFound
 from steersman_contracts.events import ChatStatusChanged
 from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc import agent_recordings as films
+from steersman_contracts.rpc import agents
 from steersman_contracts.rpc import desktop_chats as rpc
 from steersman_contracts.rpc import desktop_servers as people
 from steersman_contracts.rpc.desktop_chats import FIND_DELETED, FindDeleted
@@ -95,3 +98,34 @@ async def test_a_password_goes_in_and_comes_out_for_the_desktop_service_alone(
         await store.rpc.call(people.PUT_SERVER, people.PutServer(stranger, chat, "vnc.test:5901"))
     await store.rpc.call(people.DELETE_SERVER, one)
     assert await secret() == rpc.ServerSecret("")
+
+
+async def test_where_an_agent_was_recorded_is_in_its_report(store: StoreDriver) -> None:
+    family = await Family.begin(store)
+    agent = await family.spawn(kind="computer_use")
+    parent = family.parent.id
+
+    async def report() -> tuple[AgentState, tuple[ChatId, ...]]:
+        asked = agents.LookAtAgents(family.caller(), (agent,))
+        (state,) = (await store.rpc.call(agents.LOOK_AT_AGENTS, asked)).agents
+        done = await store.rpc.call(films.FIND_DONE, films.FindDone((agent, parent)))
+        return state, done.chat_ids
+
+    for name in ("20260102T000000-00000001", "20260101T000000-00000000") * 2:
+        await store.rpc.call(films.RECORDED, films.AgentRecorded(agent, agent, name))
+    nobody = ChatId("01a00000-0000-7000-8000-000000000000")
+    late = films.AgentRecorded(nobody, nobody, "20260101T000000-00000002")
+    await store.rpc.call(films.RECORDED, late)  # it was deleted meanwhile
+    working, none = await report()
+    await store.acquire(agent, "runner-2")
+    await store.finish(await store.fence(agent, "runner-2"), assistant("It is open."))
+    rests, done = await report()
+
+    pages = [
+        f"/api/v1/chats/{agent}/desktop/recordings/{name}/player"
+        for name in ("20260101T000000-00000000", "20260102T000000-00000001")
+    ]
+    assert (none, done) == ((), (agent,))
+    assert "recordings" not in described(working)
+    told = described(rests)
+    assert (told["report"], told["recordings"]) == ("It is open.", pages)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from steersman_desktop.tickets import MAX_OPEN, OneTime, digest
+from steersman_desktop.tickets import MAX_EACH, MAX_OPEN, OneTime, digest
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -46,3 +46,15 @@ def test_there_are_never_too_many() -> None:
     assert tickets.take(digest(secrets[0])) is None
     assert tickets.take(digest(secrets[1])) == 1
     assert tickets.take(digest(secrets[-1])) == MAX_OPEN
+
+
+def test_who_asks_for_ever_more_makes_only_their_own_worthless() -> None:
+    tickets = OneTime[int](30, clock=Clock())
+    theirs, _ = tickets.make(0, "ben")
+
+    secrets = [tickets.make(number, "ann")[0] for number in range(MAX_EACH + 1)]
+
+    assert tickets.take(digest(secrets[0])) is None
+    assert tickets.take(digest(secrets[1])) == 1
+    assert tickets.take(digest(secrets[-1])) == MAX_EACH
+    assert tickets.take(digest(theirs)) == 0

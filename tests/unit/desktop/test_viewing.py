@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import struct
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersman_desktop import clipboard
 from steersman_desktop.viewing import MAX_CLIPBOARD, NotRfb, ViewerStream
+from steersman_desktop.views import SILENT, enters
 
 ENTER = b"RFB 003.008\n\x01\x01"
 
@@ -110,3 +113,55 @@ def test_a_viewer_is_not_offered_keys_by_their_place() -> None:
 
     assert stream.feed(encodings(7, -258, -239)) == encodings(7, -239)
     assert stream.feed(encodings(7, -239)) == encodings(7, -239)
+
+
+def test_long_messages_in_tiny_pieces_pass_whole_and_too_long_ones_at_once_do_not() -> None:
+    stream = ViewerStream(lambda: True)
+    every = struct.pack(">BxH", 2, 65_535) + b"".join(
+        struct.pack(">i", 0 if code == -258 else code) for code in range(65_535)
+    )
+    pasted = cut_text(bytes(MAX_CLIPBOARD))
+    sent = ENTER + every + pasted
+
+    passed = b"".join(stream.feed(sent[at : at + 7]) for at in range(0, len(sent), 7))
+
+    assert passed == sent
+    for length in (MAX_CLIPBOARD + 1, 0x7FFFFFFF, 0x80000000):
+        announced = struct.pack(">BxxxI", 6, length)
+        with pytest.raises(NotRfb, match="a clipboard of"):
+            stream.feed(announced)
+        stream = ViewerStream(lambda: True)
+        stream.feed(ENTER)
+
+
+def test_every_viewer_may_ask_what_was_copied_and_only_who_has_control_may_change_it() -> None:
+    asks = [
+        clipboard.message(clipboard.TEXT | flag) for flag in (clipboard.REQUEST, clipboard.PEEK)
+    ]
+    changes = [
+        clipboard.message(clipboard.TEXT | clipboard.NOTIFY),
+        clipboard.message(clipboard.TEXT | clipboard.REQUEST | clipboard.NOTIFY),
+        clipboard.provide("x"),
+        clipboard.our_caps(),
+        cut_text(bytes(4)),
+    ]
+    viewer, person = ViewerStream(lambda: False), ViewerStream(lambda: True)
+    for stream in (viewer, person):
+        stream.feed(ENTER)
+
+    assert [viewer.feed(message) for message in (*asks, *changes)] == [*asks, *[b""] * 5]
+    assert [person.feed(message) for message in (*asks, *changes)] == [*asks, *changes]
+    assert (viewer.dropped, person.inputs) == (5, 5)  # to ask is no input
+
+
+async def test_a_viewer_that_never_says_who_it_is_loses_its_place() -> None:
+    silent, known = ViewerStream(lambda: True), ViewerStream(lambda: True)
+    silent.feed(ENTER[:-1])
+    known.feed(ENTER)
+    staying = asyncio.create_task(enters(known, 0.0))
+
+    closed = await enters(silent, 0.0)
+
+    assert (closed.code, str(closed)) == (1002, SILENT)
+    assert not staying.done()
+    staying.cancel()

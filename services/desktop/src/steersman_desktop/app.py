@@ -18,10 +18,13 @@ from steersman_contracts.events import DesktopControlChanged
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc.desktop import DesktopControl
 from steersman_contracts.rpc.desktop_audit import RECORD_CONTROL, RecordControl
+from steersman_desktop.answers import Answers
 from steersman_desktop.desktops import Desktops
+from steersman_desktop.foreign import ServerLeases
 from steersman_desktop.hosts import Hosts
 from steersman_desktop.programs import missing_programs
 from steersman_desktop.relay import view
+from steersman_desktop.routing import Routes
 from steersman_desktop.session import event_id
 from steersman_desktop.settings import Settings
 from steersman_runtime.cloud_events import event_headers
@@ -65,10 +68,13 @@ def create_app(
                 request = RecordControl(chat, control.holder or before, control)
                 telling.start(_write_down(caller, request))
 
+            # Instances may share a name; what they have they do not.
+            host = f"{runtime.instance}-{secrets.token_hex(4)}"
+            hosts = Hosts[ChatId](client, host, subjects.chat_desktop)
             desktops = Desktops(
                 settings,
-                # Instances may share a name; what they have they do not.
-                Hosts(client, f"{runtime.instance}-{secrets.token_hex(4)}"),
+                hosts,
+                ServerLeases(client, host),
                 caller,
                 address=settings.advertise or _address(runtime),
                 missing=missing,
@@ -76,7 +82,15 @@ def create_app(
             )
             await asyncio.to_thread(desktops.sweep)
             rpc = RpcServer(client, "desktop", version=runtime.version, concurrency=_REQUESTS)
-            desktops.serve(rpc)
+            routes = Routes(
+                rpc,
+                hosts,
+                caller,
+                desktops.whose,
+                missing=lambda: () if settings.vnc_address else missing(),
+                is_here=desktops.has,
+            )
+            Answers(desktops, settings).serve(routes, rpc)
             await rpc.start()
             try:
                 async with running(desktops.run, name="desktops", on_failure=runtime.fail):

@@ -19,6 +19,7 @@ REQUEST: Final = 1 << 25
 PEEK: Final = 1 << 26
 NOTIFY: Final = 1 << 27
 PROVIDE: Final = 1 << 28
+ACTIONS: Final = CAPS | REQUEST | PEEK | NOTIFY | PROVIDE
 
 
 class Heard(NamedTuple):

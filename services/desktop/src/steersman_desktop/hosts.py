@@ -6,14 +6,14 @@ that of two hosts one wins. If the stream is lost, hosts write their entries aga
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import structlog
 
 from steersman_contracts import subjects
 from steersman_contracts.errors import Unavailable
-from steersman_contracts.ids import ChatId
 from steersman_runtime.jetstream import (
     Publisher,
     PublishRefused,
@@ -24,6 +24,8 @@ from steersman_runtime.jetstream import (
 from steersman_runtime.nats_client import NatsClient, encode_headers, header, status
 
 log = structlog.stdlib.get_logger()
+
+K = TypeVar("K")
 
 ENTRY_S: Final = 30.0
 """An entry that nobody renews is gone after that."""
@@ -48,28 +50,29 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What is written down about a chat."""
+    """What is written down about a chat, or a server."""
 
     host: str
     seq: int
 
 
-class Hosts:
-    """Reads and writes the entries for one instance."""
+class Hosts(Generic[K]):
+    """Reads and writes the entries for one instance: of chats, or of whatever else one has."""
 
-    def __init__(self, client: NatsClient, host: str) -> None:
+    def __init__(self, client: NatsClient, host: str, subject_of: Callable[[K], str]) -> None:
         self._client = client
         self._publisher = Publisher(client, deadline_s=5.0)
-        self._mine: dict[ChatId, int] = {}
+        self._subject_of = subject_of
+        self._mine: dict[K, int] = {}
         self.host = host
 
-    async def find(self, chat_id: ChatId) -> Entry | None:
-        """Who has the desktop of a chat.
+    async def find(self, key: K) -> Entry | None:
+        """Who has it.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        subject = subjects.chat_desktop(chat_id)
+        subject = self._subject_of(key)
         get = f"$JS.API.DIRECT.GET.{subjects.DESKTOP_STREAM}.{subject}"
         try:
             headers, payload = await request(self._client, get, b"")
@@ -81,36 +84,36 @@ class Hosts:
         host = msgspec.json.decode(payload, type=Host).name
         return Entry(host, int(header(headers, b"Nats-Sequence") or 0))
 
-    async def claim(self, chat_id: ChatId, over: Entry | None) -> bool:
+    async def claim(self, key: K, over: Entry | None) -> bool:
         """Write ourselves down, in place of the entry that was found; say whether we won."""
-        seq = await self._write(chat_id, self.host, 0 if over is None else over.seq)
+        seq = await self._write(key, self.host, 0 if over is None else over.seq)
         if seq:
-            self._mine[chat_id] = seq
+            self._mine[key] = seq
         return bool(seq)
 
-    async def renew(self, chat_id: ChatId) -> bool:
-        """Keep our entry; False if another host has the chat now."""
-        seq = await self._write(chat_id, self.host, self._mine.get(chat_id, 0))
+    async def renew(self, key: K) -> bool:
+        """Keep our entry; False if another host has it now."""
+        seq = await self._write(key, self.host, self._mine.get(key, 0))
         if not seq:
-            entry = await self.find(chat_id)
+            entry = await self.find(key)
             # Nobody's: it has expired, or the stream was lost.
             if entry is None or entry.host in {"", self.host}:
-                return await self.claim(chat_id, entry)
-            self._mine.pop(chat_id, None)
+                return await self.claim(key, entry)
+            self._mine.pop(key, None)
             return False
-        self._mine[chat_id] = seq
+        self._mine[key] = seq
         return True
 
-    async def leave(self, chat_id: ChatId) -> None:
-        """Give the chat up, if it is still ours."""
-        seq = self._mine.pop(chat_id, 0)
+    async def leave(self, key: K) -> None:
+        """Give it up, if it is still ours."""
+        seq = self._mine.pop(key, 0)
         if seq:
-            await self._write(chat_id, "", seq)
+            await self._write(key, "", seq)
 
-    async def _write(self, chat_id: ChatId, host: str, over: int) -> int:
+    async def _write(self, key: K, host: str, over: int) -> int:
         headers = encode_headers({"Nats-Expected-Last-Subject-Sequence": str(over)})
         body = msgspec.json.encode(Host(host))
-        subject = subjects.chat_desktop(chat_id)
+        subject = self._subject_of(key)
         for first in (True, False):
             try:
                 return await self._publisher.publish(subject, body, headers=headers)

@@ -16,11 +16,12 @@ import structlog
 
 from steersman_contracts.errors import Unavailable
 from steersman_desktop import exchange, look
+from steersman_desktop.keys import SHIFT
 from steersman_desktop.measures import RESTARTS
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
 from steersman_desktop.programs import WINDOW_MANAGERS, first_of
-from steersman_desktop.rfb import RfbClient, dial
+from steersman_desktop.rfb import RfbClient, RfbError, dial
 from steersman_desktop.x11 import XClient
 
 log = structlog.stdlib.get_logger()
@@ -31,6 +32,8 @@ _FAMILY_LOCAL: Final = 256
 _STOP_S: Final = 3.0
 _LOOK_S: Final = 0.004
 """Between two looks whether the window manager is there: a request of a fraction of that."""
+_LOG_IN_S: Final = 20.0
+"""For a VNC server to let us in and show its screen."""
 _MAX_MANAGERS: Final = 3
 """Times that it is started again on one screen."""
 
@@ -73,13 +76,15 @@ class ForeignMachine:
     x: None = None
 
     @classmethod
-    async def open(cls, address: str, password: str) -> ForeignMachine:
+    async def open(
+        cls, address: str, password: str, timeout_s: float = _LOG_IN_S
+    ) -> ForeignMachine:
         """Log in.
 
         Raises:
             Unavailable: It does not answer, or does not let us in.
         """
-        return cls(address, password, await connected(address, password))
+        return cls(address, password, await connected(address, password, timeout_s))
 
     async def stop(self) -> None:
         await self.rfb.close()
@@ -154,10 +159,13 @@ class LocalMachine:
         self.x.paint_background(look.BACKGROUND)
         # Before any program runs: Chromium that has seen one key by the map of Xvnc, in which these
         # keys are `BrightnessUp` and the like, goes on taking them for that.
-        await self.x.map_slots({})
+        await self.x.keep_slots_alone()
         if manager is not None:
             self.processes.append(start([manager], self.environment, self.place))
         self._rfb = await connected(self.address, "")
+        # At its first key the server exchanges keyboards, and forgets what it has just lent to it.
+        for down in (True, False):
+            self._rfb.key(SHIFT, down=down)
         while manager is not None and not await self.x.has_window_manager():
             if not self.processes[-1].running:
                 log.warning("window_manager.ended", log=_tail(self.place))
@@ -237,7 +245,7 @@ def _environment(place: Place, authority: Path, display: int | None) -> dict[str
     } | ({} if display is None else {"DISPLAY": f":{display}"})
 
 
-async def connected(address: str, password: str) -> RfbClient:
+async def connected(address: str, password: str, timeout_s: float = _LOG_IN_S) -> RfbClient:
     """A connection to a VNC server whose screen is known.
 
     Raises:
@@ -246,8 +254,12 @@ async def connected(address: str, password: str) -> RfbClient:
     reader, writer = await dial(address)
     client = RfbClient(reader, writer)
     try:
-        await client.open(password)
-        await client.refresh()
+        async with asyncio.timeout(timeout_s):
+            await client.open(password)
+            await client.refresh()
+    except TimeoutError as error:
+        await client.close()
+        raise RfbError("the VNC server does not answer") from error
     except BaseException:
         await client.close()
         raise

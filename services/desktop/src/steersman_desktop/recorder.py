@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,6 +33,14 @@ log = structlog.stdlib.get_logger()
 
 INTERVAL_S: Final = 0.5
 QUALITY: Final = 60
+FIRST_S: Final = 5.0
+"""For which the first picture is waited for before anything is done."""
+LAST_S: Final = 2.0
+"""For which the last one is waited for."""
+TOO_LONG: Final = "too long"
+TOO_LARGE: Final = "too large"
+LIMITS: Final = frozenset({TOO_LONG, TOO_LARGE})
+"""Reasons that are no wish of anybody's."""
 FRAMES: Final = Counter("steersman_desktop_recorded_frames_total", "Pictures of recordings.")
 BYTES: Final = Counter("steersman_desktop_recorded_bytes_total", "Bytes of such pictures.")
 
@@ -59,6 +68,10 @@ class Recorder:
         self._began = asyncio.get_running_loop().time()
         self._tasks = TaskGroup("recording")
         self._following: asyncio.Task[None] | None = None
+        self._machine: Machine | None = None
+        self._first = asyncio.Event()
+        self.ending = False
+        """Whether it has ended, or takes its last picture."""
         self._digest = b""
         self.reason = ""
         """Why it has ended; empty while it runs."""
@@ -87,8 +100,15 @@ class Recorder:
         """Look at this screen from now on, in place of the one before."""
         if self._following is not None:
             self._following.cancel()
-        if not self.reason:
+        if not self.ending:
+            self._machine = machine
             self._following = self._tasks.start(self._follow(machine))
+
+    async def first(self) -> None:
+        """Wait until there is a picture, or it is clear that there is none soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                await self._first.wait()
 
     def _at(self) -> float:
         return round(asyncio.get_running_loop().time() - self._began, 3)
@@ -102,6 +122,7 @@ class Recorder:
             while not self.reason:
                 await rfb.refresh()
                 await self._take(rfb)
+                self._first.set()
                 await asyncio.sleep(INTERVAL_S)
                 rfb.ask()
                 async with asyncio.timeout(max(1.0, self._limit_s - self._at())):
@@ -109,7 +130,7 @@ class Recorder:
         except RfbError:
             pass
         except TimeoutError:
-            await self.end("too long")
+            await self.end(TOO_LONG)
         finally:
             await rfb.close()
 
@@ -117,8 +138,8 @@ class Recorder:
         if self._hidden():
             return
         at_s = self._at()
-        if at_s > self._limit_s:
-            await self.end("too long")
+        if at_s > self._limit_s and not self.ending:
+            await self.end(TOO_LONG)
             return
         pixels, size = bytes(rfb.pixels), (rfb.width, rfb.height)
         digest, data = await asyncio.to_thread(_encoded, pixels, size, self._digest)
@@ -126,7 +147,8 @@ class Recorder:
             return
         self._digest = digest
         if self._writing.recording.size + len(data) > self._limit_bytes:
-            await self.end("too large")
+            if not self.ending:
+                await self.end(TOO_LARGE)
             return
         await asyncio.to_thread(self._writing.frame, data, at_s)
         FRAMES.inc()
@@ -165,18 +187,34 @@ class Recorder:
 
     async def end(self, reason: str) -> Recording:
         """Stop; once is enough."""
-        if not self.reason:
-            self.reason = reason
-            at_s = self._at()
+        if not self.ending:
+            self.ending = True
             following = self._following
             if following is not None and following is not asyncio.current_task():
                 following.cancel()
                 await asyncio.wait({following})
+                await self._look_once_more()
+            self.reason = reason
+            self._first.set()
+            at_s = self._at()
             await asyncio.to_thread(self._writing.end, at_s, reason)
             log.info("recording.ended", chat_id=self.recording.chat_id, reason=reason)
             self.ended.set()
         await self.ended.wait()
         return self.recording
+
+    async def _look_once_more(self) -> None:
+        """What was done last shows only now."""
+        machine = self._machine
+        if machine is None or machine.rfb.lost:
+            return
+        with suppress(RfbError, TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                rfb = await connected(machine.address, machine.password)
+                try:
+                    await self._take(rfb)
+                finally:
+                    await rfb.close()
 
 
 def _encoded(pixels: bytes, size: tuple[int, int], known: bytes) -> tuple[bytes, bytes]:

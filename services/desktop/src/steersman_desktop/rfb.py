@@ -17,6 +17,10 @@ from steersman_desktop import clipboard
 from steersman_desktop.vnc_auth import answer
 
 MAX_SIDE: Final = 8192
+MAX_PIXELS: Final = 1 << 24
+"""Of a screen, which is held in memory several times: 4K twice over."""
+ANSWER_S: Final = 30.0
+"""A server that leaves a question open for so long is as good as gone."""
 MAX_TEXT: Final = 1 << 20
 """Bytes of a name or of clipboard text that are taken from a server."""
 
@@ -114,7 +118,7 @@ class RfbClient:
         """Ask for what has changed, or for the whole screen; the server may let us wait."""
         self._write(struct.pack(">BBHHHH", 3, not everything, 0, 0, self.width, self.height))
 
-    async def refresh(self) -> None:
+    async def refresh(self, within_s: float = ANSWER_S) -> None:
         """Bring `pixels` up to what is on the screen now.
 
         Raises:
@@ -122,8 +126,14 @@ class RfbClient:
         """
         seen = self.updates
         self._ask_at_once()
-        while self.updates == seen or not self._complete:
-            await self.next_update()
+        try:
+            async with asyncio.timeout(within_s):
+                while self.updates == seen or not self._complete:
+                    await self.next_update()
+        except TimeoutError as error:
+            if self._reading is not None:
+                self._reading.cancel()  # which says so to everybody
+            raise RfbError("the VNC server does not answer any more") from error
 
     def _ask_at_once(self) -> None:
         self.ask(everything=not self._complete)
@@ -194,7 +204,8 @@ class RfbClient:
     # -- reading ---------------------------------------------------------------------------------
 
     def _resize(self, width: int, height: int) -> None:
-        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        inside = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE
+        if not inside or width * height > MAX_PIXELS:
             raise RfbError(f"the VNC server has a screen of {width}x{height}")
         self.width, self.height = width, height
         self.pixels = bytearray(width * height * 4)

@@ -30,7 +30,7 @@ class Routes:
     def __init__(
         self,
         server: RpcServer,
-        hosts: Hosts,
+        hosts: Hosts[ChatId],
         client: RpcClient,
         whose: Whose,
         *,

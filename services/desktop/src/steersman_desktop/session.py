@@ -77,8 +77,6 @@ class Session:
             chat_id, size, open_machine=open_machine, on_up=self._up, on_lost=self._lost
         )
         self._acting = Acting(chat_id, self._display, self._holding, self._tape, on_use=self._touch)
-        self.recorded_agents: set[ChatId] = set()
-        """Those for which a recording was begun, or was not to be."""
         self.ended = asyncio.Event()
         """Set once nothing of it is left, and the chat may have another one."""
 
@@ -140,9 +138,9 @@ class Session:
         self.views.close(4410, "the desktop was stopped")
         await self._acting.close()
         try:
-            await self._display.stop()
+            await self._tape.end("the desktop ended")  # while there is a last picture to be had
         finally:
-            await self._tape.end("the desktop ended")
+            await self._display.stop()
         self._display.go("stopped", reason)
 
     def is_idle(self, now: float) -> bool:
@@ -261,14 +259,19 @@ class Session:
             raise Unavailable("the desktop is being replaced")
         return self.machine
 
-    async def end_recording(self, recording_id: str) -> None:
+    async def end_recording(self, recording_id: str, reason: str = "stopped") -> None:
         """End this recording, if it runs."""
-        await self._tape.end("stopped", recording_id)
+        await self._tape.end(reason, recording_id)
 
     @property
     def recording(self) -> str:
         """The recording that runs; empty if none does."""
         return self._tape.running
+
+    @property
+    def recording_ended(self) -> str:
+        """Why the newest recording has ended; empty if it runs, or there is none."""
+        return self._tape.ended
 
     @property
     def recorded_frames(self) -> int:

@@ -40,8 +40,10 @@ class Tape:
         """
         async with self._beginning:
             recorder = self.recorder
-            if recorder is not None and not recorder.reason:
+            if recorder is not None and not recorder.ending:
                 return recorder.recording
+            if recorder is not None:
+                await recorder.end("")  # until it is
             screen = machine()
             self.recorder = await Recorder.begin(
                 archive,
@@ -51,6 +53,7 @@ class Tape:
                 hidden=self._hidden,
             )
             self.recorder.follow(screen)
+            await self.recorder.first()
             return self.recorder.recording
 
     async def end(self, reason: str, recording_id: str = "") -> None:
@@ -63,7 +66,12 @@ class Tape:
     def running(self) -> str:
         """The id of the recording that runs; empty if none does."""
         recorder = self.recorder
-        return "" if recorder is None or recorder.reason else recorder.recording.id
+        return "" if recorder is None or recorder.ending else recorder.recording.id
+
+    @property
+    def ended(self) -> str:
+        """Why the newest recording has ended; empty if it runs, or there is none."""
+        return "" if self.recorder is None else self.recorder.reason
 
     @property
     def frames(self) -> int:

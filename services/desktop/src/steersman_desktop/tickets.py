@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 MAX_OPEN: Final = 10_000
 """Secrets that nobody has used yet; the oldest is forgotten first."""
+MAX_EACH: Final = 100
+"""Of one owner: who asks for ever more makes only their own worthless."""
 
 
 def digest(secret: str) -> str:
@@ -27,10 +29,15 @@ class OneTime(Generic[T]):
     ) -> None:
         self._good = timedelta(seconds=good_s)
         self._clock = clock
-        self._open: dict[str, tuple[datetime, T]] = {}
+        self._open: dict[str, tuple[datetime, str, T]] = {}
 
-    def make(self, value: T) -> tuple[str, datetime]:
-        """A new secret for `value`, and until when it is good."""
+    def make(self, value: T, owner: str = "") -> tuple[str, datetime]:
+        """A new secret for `value`, and until when it is good.
+
+        Args:
+            value: What it stands for.
+            owner: Who asks; empty: not counted.
+        """
         now = self._clock()
         # All are good for equally long: the oldest are the first to end.
         while self._open:
@@ -38,12 +45,15 @@ class OneTime(Generic[T]):
             if self._open[oldest][0] > now and len(self._open) < MAX_OPEN:
                 break
             del self._open[oldest]
+        own = [key for key, (_, of, _) in self._open.items() if of == owner] if owner else []
+        if len(own) >= MAX_EACH:
+            del self._open[own[0]]
         secret = secrets.token_urlsafe(32)
         expires = now + self._good
-        self._open[digest(secret)] = (expires, value)
+        self._open[digest(secret)] = (expires, owner, value)
         return secret, expires
 
     def take(self, key: str) -> T | None:
         """What the secret with this digest stands for: once, and not after its time."""
-        expires, value = self._open.pop(key, (None, None))
+        expires, _, value = self._open.pop(key, (None, "", None))
         return value if expires is not None and self._clock() < expires else None

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from steersman_desktop import clipboard
+
 MAX_CLIPBOARD: Final = 256 << 10
 """Bytes of clipboard text; a longer one is refused."""
 
@@ -42,7 +44,9 @@ class ViewerStream:
             greeted: Version and security were agreed on by somebody else.
         """
         self._may_control = may_control
-        self._rest = b""
+        self._rest = bytearray()
+        self._needed = 0
+        """Bytes that there must be before it is worth a look; long messages come in many pieces."""
         self._read = self._shared if greeted else self._version
         self._extended_buttons = False
         self._instead: bytes | None = None
@@ -51,6 +55,8 @@ class ViewerStream:
         self.inputs = 0
         """Counts what passed and was input."""
         self.dropped = 0
+        self.keysyms: set[int] = set()
+        """Of keys that went down in what was fed last."""
         self.on_input: Callable[[bytes], None] = lambda _: None
         """Told every message of input that passes."""
 
@@ -60,19 +66,30 @@ class ViewerStream:
         Raises:
             NotRfb: They are nothing that a viewer sends.
         """
-        data = self._rest + data
+        self.keysyms.clear()
+        self._rest += data
+        if len(self._rest) < self._needed:
+            return b""
+        data = bytes(self._rest)
         passed: list[bytes] = []
         at = 0
+        self._needed = 0
         while at < len(data):
             length, passes = self._read(data, at)
             if not length or at + length > len(data):
+                self._needed = length
                 break
             if passes:
                 passed.append(data[at : at + length] if self._instead is None else self._instead)
             self._instead = None
             at += length
-        self._rest = data[at:]
+        del self._rest[:at]
         return b"".join(passed)
+
+    @property
+    def entered(self) -> bool:
+        """Whether the viewer has said who it is, and may be shown the screen."""
+        return self._read == self._message
 
     @property
     def holds(self) -> bool:
@@ -126,6 +143,8 @@ class ViewerStream:
             return length, False  # the size is the desktop's, not the viewer's
         if kind not in _INPUT or (kind == _QEMU and data[at + 1] != 0):
             return length, True
+        if kind == _CUT_TEXT and _asks(data[at : at + length]):
+            return length, True  # what was copied on the desktop is seen by every viewer
         passes = self._may_control()
         if passes:
             self.inputs += 1
@@ -180,6 +199,15 @@ class ViewerStream:
 
     def _press(self, down: bool, keysym: int, code: int) -> None:  # noqa: FBT001, RUF100
         if down:
+            self.keysyms.add(keysym)
             self._down.add((keysym, code))
         else:
             self._down.discard((keysym, code))
+
+
+def _asks(message: bytes) -> bool:
+    """Whether an extended clipboard message only wants to know what the desktop has."""
+    if len(message) != 12 or message[4] < 0x80:
+        return False
+    flags = int.from_bytes(message[8:], "big")
+    return flags & clipboard.ACTIONS in {clipboard.REQUEST, clipboard.PEEK}

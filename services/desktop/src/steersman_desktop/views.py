@@ -17,6 +17,7 @@ from steersman_desktop.gestures import Gestures
 from steersman_desktop.machine import ForeignMachine, Machine
 from steersman_desktop.rfb import RfbError, dial, handshake
 from steersman_desktop.viewing import NotRfb, ViewerStream
+from steersman_desktop.x11 import XClient, XError
 
 if TYPE_CHECKING:
     from steersman_desktop.session import Session
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 CHUNK: Final = 64 << 10
+_AT_ONCE: Final = 120
+"""Bytes of a viewer in one go: no more new keys at once than there are slots for them."""
+ENTER_S: Final = 20.0
+"""For a viewer to say who it is: one that never does has no place among those who watch."""
+SILENT: Final = "the viewer did not say who it is"
 VIEWERS: Final = Gauge("steersman_desktop_viewers", "Live views that are open.")
 RELAYED: Final = Counter("steersman_desktop_relayed_bytes_total", "Bytes to viewers.")
 RECEIVED: Final = Counter("steersman_desktop_received_bytes_total", "Bytes from viewers.")
@@ -95,18 +101,26 @@ class View:
             return Closed(4404, "the desktop does not answer")
         try:
             foreign = isinstance(machine, ForeignMachine)
+            # Otherwise `drain` returns while keys are still here, because they are so small.
+            self._writer.transport.set_write_buffer_limits(high=0)
             self._stream = ViewerStream(self.may_control, greeted=foreign)
             self._stream.on_input = self._on_input
             first = b""
             if foreign:
-                await handshake(reader, self._writer, machine.password)
-                first = await _greet(socket)
+                async with asyncio.timeout(ENTER_S):
+                    await handshake(reader, self._writer, machine.password)
+                    first = await _greet(socket)
             tasks = {
                 asyncio.ensure_future(self._down(reader, socket)),
-                asyncio.ensure_future(self._up(self._stream, self._writer, socket, first)),
+                asyncio.ensure_future(
+                    self._up(self._stream, self._writer, socket, first, machine.x)
+                ),
+                asyncio.ensure_future(enters(self._stream, ENTER_S)),
             }
             await asyncio.wait({*tasks, self.ended}, return_when=asyncio.FIRST_COMPLETED)
             return await self._reason(tasks)
+        except TimeoutError:  # which is an `OSError`, too
+            return Closed(1002, SILENT)
         except (RfbError, asyncio.IncompleteReadError, OSError):
             return Closed(4410, "the desktop ended")
         except NotRfb as error:
@@ -135,25 +149,49 @@ class View:
         return Closed(4410, "the desktop ended")
 
     async def _up(
-        self, stream: ViewerStream, writer: asyncio.StreamWriter, socket: Socket, first: bytes
+        self,
+        stream: ViewerStream,
+        writer: asyncio.StreamWriter,
+        socket: Socket,
+        first: bytes,
+        x: XClient | None,
     ) -> Closed:
         data: bytes | None = first
         try:
             while data is not None:
                 RECEIVED.inc(len(data))
-                inputs, dropped = stream.inputs, stream.dropped
-                writer.write(stream.feed(data))
-                if stream.inputs > inputs:
-                    self._session.person_acted(self.user)
-                if stream.dropped > dropped:
-                    DROPPED.inc(stream.dropped - dropped)
-                await writer.drain()
+                for at in range(0, len(data), _AT_ONCE):
+                    await self._feed(stream, writer, data[at : at + _AT_ONCE], x)
                 data = await socket.receive()
         except NotRfb as error:
             return Closed(1002, str(error))
         except OSError:
             return Closed(4410, "the desktop ended")
         return Closed(1000, "")
+
+    async def _feed(
+        self, stream: ViewerStream, writer: asyncio.StreamWriter, data: bytes, x: XClient | None
+    ) -> None:
+        inputs, dropped = stream.inputs, stream.dropped
+        passed = stream.feed(data)
+        if x is not None and stream.keysyms:
+            await writer.drain()
+            with suppress(XError):  # the end of the desktop is told elsewhere
+                await x.lend(stream.keysyms)
+        writer.write(passed)
+        if stream.inputs > inputs:
+            self._session.person_acted(self.user)
+        if stream.dropped > dropped:
+            DROPPED.inc(stream.dropped - dropped)
+        await writer.drain()
+
+
+async def enters(stream: ViewerStream, within_s: float) -> Closed:
+    """Ends when the viewer has not said in time who it is, and not before its view if it has."""
+    await asyncio.sleep(within_s)
+    if not stream.entered:
+        return Closed(1002, SILENT)
+    return await asyncio.get_running_loop().create_future()  # the others say when it ends
 
 
 async def _greet(socket: Socket) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +18,12 @@ from steersman_contracts.errors import Unavailable
 SLOTS: Final = range(231, 255)
 """Keycodes that no keyboard has: they are lent to characters. Others near them mean `volume`."""
 
+_FIRST_CODE: Final = 8
+_LAST_CODE: Final = 255
+_NO_KEY: Final = 0xFFFFFF
+"""X's `VoidSymbol`: a code that is taken, and types nothing."""
+_READ_S: Final = 0.05
+_PONG_S: Final = 2.0
 _COOKIE: Final = b"MIT-MAGIC-COOKIE-1"
 _ERROR: Final = 0
 _REPLY: Final = 1
@@ -41,6 +47,9 @@ class XClient:
         self._tokens = itertools.count(1)
         self._atoms: dict[str, int] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._standard: frozenset[int] = frozenset()
+        self._lent: dict[int, int] = {}
+        self._lending = asyncio.Lock()
         self.root = 0
 
     @classmethod
@@ -95,6 +104,54 @@ class XClient:
         self._send(2, 0, struct.pack("<III", self.root, 0x2, color))
         self._send(61, 0, struct.pack("<IHHHH", self.root, 0, 0, 0, 0))
 
+    async def keep_slots_alone(self) -> None:
+        """Leave nothing but the slots to keys that are new to the keyboard.
+
+        The server lends the first free code to a character that a viewer sends and no key has.
+        Programs take some of those for keys with a meaning, and the server never takes one back.
+        """
+        codes = _LAST_CODE - _FIRST_CODE + 1
+        reply = await self._ask(101, 0, struct.pack("<BBxx", _FIRST_CODE, codes))
+        each = reply[1]
+        symbols = struct.unpack(f"<{codes * each}I", reply[32 : 32 + 4 * codes * each])
+        for number in range(codes):
+            code, has = _FIRST_CODE + number, symbols[number * each : (number + 1) * each]
+            if code not in SLOTS and not any(has):
+                self._send(100, 1, struct.pack("<BBxxI", code, 1, _NO_KEY))
+        self._standard = frozenset(symbols)
+        await self.map_slots({})
+
+    async def lend(self, keysyms: Iterable[int]) -> None:
+        """Give these keys slots, if they have none, before they are pressed.
+
+        The server would do so itself at their press, which programs then hear of together with the
+        new map and read by the old one.
+
+        Args:
+            keysyms: No more new ones than there are slots.
+        """
+        wanted = set(keysyms) - self._standard
+        if wanted <= set(self._lent.values()):
+            return
+        async with self._lending:
+            lent = self._lent
+            new = sorted(wanted.difference(lent.values()))
+            free = [code for code in SLOTS if code not in lent]
+            if len(new) > len(free):
+                await self._answered()  # what was typed is to be read before its letters go
+                lent, free, new = {}, list(SLOTS), sorted(wanted)
+            await self.map_slots({**lent, **dict(zip(free, new, strict=False))})
+            await self._answered()
+
+    async def _answered(self) -> None:
+        """Wait until the active window has read what was typed, and the map that it goes by."""
+        # In one round the server serves all that were heard before, in the next us.
+        await self.sync()
+        await self.sync()
+        with suppress(XError):
+            if not await self.ping_active_window(_PONG_S):
+                await asyncio.sleep(_READ_S)
+
     async def map_slots(self, keysyms: Mapping[int, int]) -> None:
         """Give all slots their characters, in one request: each makes every client read them.
 
@@ -104,6 +161,7 @@ class XClient:
         # Two columns: a lone letter would be taken for a pair of small and capital.
         values = [keysyms.get(code, 0) for code in SLOTS for _ in range(2)]
         body = struct.pack(f"<BBxx{len(values)}I", SLOTS.start, 2, *values)
+        self._lent = dict(keysyms)
         self._send(100, len(SLOTS), body)
         await self.sync()
 

@@ -25,7 +25,15 @@ def _script(name: str) -> str:
 _WIDE: Final = """
 body { max-width: 90rem; padding: 1rem; }
 canvas, img { background: #1e3044; display: block; height: auto; max-width: 100%; }
-canvas:focus { outline: 2px solid #1f6feb; }
+#stage { position: relative; }
+#stage:focus-within #screen { outline: 2px solid #1f6feb; }
+#screen { touch-action: none; }
+#pointer { background: none; left: 0; max-width: none; pointer-events: none; position: absolute;
+  top: 0; }
+#keys { border: 0; height: 1px; left: 0; opacity: 0; padding: 0; pointer-events: none;
+  position: absolute; resize: none; top: 0; width: 1px; }
+#clip { box-sizing: border-box; display: block; font: .9em ui-monospace, monospace;
+  margin: .4rem 0; width: 100%; }
 .bar { align-items: center; display: flex; flex-wrap: wrap; gap: .8rem; margin: .6rem 0; }
 .bar input { flex: 1; }
 .bar button { padding: .3rem 1rem; }
@@ -41,8 +49,21 @@ _VIEWER: Final = """<h1>Desktop</h1>
 <div class="bar"><button id="take" hidden>Take control</button>
 <button id="private" hidden>Take control in private</button>
 <button id="back" hidden>Give control back</button>
+<select id="size" aria-label="Size of the screen" hidden><option value="">Size &hellip;</option>
+<option value="1280x800">1280 &times; 800</option>
+<option value="1920x1080">1920 &times; 1080</option>
+<option value="2560x1440">2560 &times; 1440</option>
+<option value="3840x2160">3840 &times; 2160</option><option value="window">This window</option>
+</select>
 <button id="again" hidden>Connect again</button></div>
+<div id="stage">
 <canvas id="screen" tabindex="0" width="1" height="1" aria-label="The screen"></canvas>
+<canvas id="pointer" width="1" height="1" hidden></canvas>
+<textarea id="keys" tabindex="-1" autocapitalize="off" autocomplete="off" spellcheck="false"
+ aria-label="Keyboard of the desktop"></textarea></div>
+<details id="clipboard"><summary>Clipboard</summary>
+<textarea id="clip" rows="4" aria-label="What was last copied on the desktop"></textarea>
+<button id="give" hidden>Put it into the clipboard of the desktop</button></details>
 <noscript><p>This page needs JavaScript.</p></noscript>"""
 _PLAYER: Final = """<h1>Recording of a desktop</h1>
 <p id="about" class="dim" role="status">Loading …</p>

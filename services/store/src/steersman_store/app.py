@@ -14,6 +14,7 @@ from steersman_runtime.rpc import RpcServer
 from steersman_runtime.service import Runtime, create_service
 from steersman_runtime.settings import Secret
 from steersman_runtime.tasks import TaskGroup, running
+from steersman_store.agent_recordings import AgentRecordings
 from steersman_store.agents import Agents
 from steersman_store.announce import Announcer
 from steersman_store.chats import Chats
@@ -128,6 +129,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Policies(database).serve(server)
             DesktopAudit(database).serve(server)
             DesktopChats(database).serve(server)
+            AgentRecordings(database).serve(server)
             DesktopServers(database, vault).serve(server)
             Providers(database, vault).serve(server)
             models.serve(server)

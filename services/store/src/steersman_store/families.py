@@ -194,6 +194,7 @@ def state_of(row: asyncpg.Record) -> AgentState:
         cost_micros=row["cost"],
         report="" if report is None or status not in DONE else text_of(decode_parts(report)),
         screen=None if screen is None or status not in DONE else screen_of(decode_parts(screen)),
+        recordings=tuple(row["recordings"]),
     )
 
 

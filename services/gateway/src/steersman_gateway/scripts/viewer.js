@@ -3,8 +3,9 @@
 // same WebSocket and spare the line. Everything is set as text, never as HTML.
 const base = location.pathname.replace(/\/viewer$/, "");
 const at = (id) => document.getElementById(id);
-const [canvas, about, take, hide, back, again] =
-  ["screen", "about", "take", "private", "back", "again"].map(at);
+const [canvas, about, take, hide, back, again, pointer, keys, size, clip, give] =
+  ["screen", "about", "take", "private", "back", "again", "pointer", "keys", "size", "clip", "give"]
+    .map(at);
 const paint = canvas.getContext("2d", { alpha: false });
 
 let socket = null;
@@ -75,6 +76,107 @@ const ask = (incremental) => message(10, (view) => {
 const RAW = 0;
 const COPY = 1;
 const SIZE = -223;
+const CURSOR = -239;
+const CLIPBOARD = -1063131698;
+
+
+// -- the shape of the pointer: drawn here, where the person points, not where it was ------------
+
+let hot = null; // where in the shape it points; null: the server has it in the picture
+let seen = null; // where the person points, as in events
+const follow = () => {
+  const shown = mine && hot && seen;
+  canvas.style.cursor = shown ? "none" : "default";
+  pointer.hidden = !shown;
+  if (!shown) return;
+  const [box, around] = [canvas, canvas.parentElement].map((one) => one.getBoundingClientRect());
+  const scale = box.width / canvas.width;
+  pointer.style.width = pointer.width * scale + "px";
+  pointer.style.transform = `translate(${seen.clientX - around.x - hot[0] * scale}px, `
+    + `${seen.clientY - around.y - hot[1] * scale}px)`;
+};
+const shape = (x, y, width, height, pixels) => {
+  hot = width && height ? [x, y] : null;
+  if (hot) {
+    pointer.width = width;
+    pointer.height = height;
+    pointer.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+  }
+  follow();
+};
+
+// -- the clipboard: both sides say that they have something, and send it when they are asked ----
+
+const TEXT = 1;
+const [CAPS, REQUEST, PEEK, NOTIFY, PROVIDE] = [24, 25, 26, 27, 28].map((bit) => 1 << bit);
+const MOST = 256 * 1024;
+let offered = "";
+const cut = (flags, body = new Uint8Array()) => message(12 + body.length, (view) => {
+  view.setUint8(0, 6);
+  view.setInt32(4, -(4 + body.length));
+  view.setUint32(8, flags);
+  new Uint8Array(view.buffer).set(body, 12);
+});
+const deflated = async (data) => new Uint8Array(await new Response(
+  new Blob([data]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
+// As far as it goes: servers do not end their streams, which would be an error at the end alone.
+const inflated = async (data) => {
+  const stream = new DecompressionStream("deflate");
+  const writer = stream.writable.getWriter();
+  writer.write(data).catch(() => {});
+  const reader = stream.readable.getReader();
+  let found = new Uint8Array();
+  const lacks = () => found.length < 4
+    || found.length < 4 + Math.min(MOST, new DataView(found.buffer).getUint32(0));
+  while (lacks()) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const more = new Uint8Array(found.length + value.length);
+    more.set(found);
+    more.set(value, found.length);
+    found = more;
+  }
+  reader.cancel().catch(() => {});
+  return found;
+};
+const copied = (text) => {
+  clip.value = text;
+  document.body.dataset.copied = String(Number(document.body.dataset.copied || 0) + 1);
+  // Into the clipboard of the person, where the browser allows that.
+  if (mine && document.hasFocus() && navigator.clipboard) {
+    navigator.clipboard.writeText(text).catch(() => {});
+  }
+};
+const offer = (text) => {
+  if (new TextEncoder().encode(text).length > MOST) {
+    throw new Error(`The clipboard takes ${MOST / 1024} KiB.`);
+  }
+  offered = text;
+  cut(TEXT | NOTIFY);
+};
+const heard = async (body) => {
+  const flags = new DataView(body.buffer).getUint32(0);
+  if (flags & CAPS) {
+    cut(TEXT | CAPS | REQUEST | PEEK | NOTIFY | PROVIDE, new Uint8Array([0, 4, 0, 0]));
+  } else if (flags & REQUEST) {
+    const text = new TextEncoder().encode(offered.replace(/\r?\n/g, "\r\n") + "\0");
+    const data = new Uint8Array(4 + text.length);
+    new DataView(data.buffer).setUint32(0, text.length);
+    data.set(text, 4);
+    cut(TEXT | PROVIDE, await deflated(data));
+  } else if (flags & PEEK) {
+    cut(NOTIFY | (offered ? TEXT : 0));
+  } else if (flags & NOTIFY) {
+    if (flags & TEXT) cut(TEXT | REQUEST);
+  } else if (flags & PROVIDE && flags & TEXT) {
+    const data = await inflated(body.subarray(4));
+    const length = new DataView(data.buffer).getUint32(0);
+    const text = new TextDecoder().decode(data.subarray(4, 4 + length));
+    copied(text.replace(/\0+$/, "").replaceAll("\r\n", "\n"));
+  }
+};
+
+// -- what the server says -----------------------------------------------------------------------
 
 const rectangle = async (bytes) => {
   const head = await bytes.view(12);
@@ -83,7 +185,18 @@ const rectangle = async (bytes) => {
   if (kind === SIZE) {
     canvas.width = width;
     canvas.height = height;
-    return true;
+    return kind;
+  }
+  if (kind === CURSOR) {
+    const pixels = new Uint8ClampedArray(await bytes.exactly(width * height * 4));
+    const line = Math.ceil(width / 8);
+    const mask = await bytes.exactly(line * height);
+    for (let index = 0; index < width * height; index += 1) {
+      const place = Math.floor(index / width) * line + ((index % width) >> 3);
+      pixels[index * 4 + 3] = (mask[place] >> (7 - ((index % width) & 7))) & 1 ? 255 : 0;
+    }
+    shape(x, y, width, height, pixels);
+    return kind;
   }
   if (kind === COPY) {
     const source = await bytes.view(4);
@@ -98,7 +211,7 @@ const rectangle = async (bytes) => {
   } else {
     throw new Error("unknown encoding " + kind);
   }
-  return false;
+  return kind;
 };
 const speak = async (bytes) => {
   await bytes.exactly(12);
@@ -118,24 +231,28 @@ const speak = async (bytes) => {
     [8, 10, 12].forEach((offset) => view.setUint16(offset, 255));
     [[14, 0], [15, 8], [16, 16]].forEach(([offset, value]) => view.setUint8(offset, value));
   });
-  message(4 + 3 * 4, (view) => {
+  const wanted = [COPY, RAW, SIZE, CURSOR, CLIPBOARD];
+  message(4 + 4 * wanted.length, (view) => {
     view.setUint8(0, 2);
-    view.setUint16(2, 3);
-    [COPY, RAW, SIZE].forEach((kind, index) => view.setInt32(4 + 4 * index, kind));
+    view.setUint16(2, wanted.length);
+    wanted.forEach((kind, index) => view.setInt32(4 + 4 * index, kind));
   });
   ask(false);
   while (true) {
     const [kind] = await bytes.exactly(1);
     if (kind === 0) {
-      const resized = [];
+      const news = [];
       const many = (await bytes.view(3)).getUint16(1);
-      for (let index = 0; index < many; index += 1) resized.push(await rectangle(bytes));
+      for (let index = 0; index < many; index += 1) news.push(await rectangle(bytes));
       document.body.dataset.updates = String(Number(document.body.dataset.updates || 0) + 1);
-      ask(!resized.includes(true));
+      ask(!news.includes(SIZE));
     } else if (kind === 1) {
       await bytes.exactly(6 * (await bytes.view(5)).getUint16(3));
     } else if (kind === 3) {
-      await bytes.exactly((await bytes.view(7)).getUint32(3));
+      const length = (await bytes.view(7)).getInt32(3);
+      const body = await bytes.exactly(Math.abs(length));
+      if (length < 0) await heard(body);
+      else copied(new TextDecoder("latin1").decode(body));
     } else if (kind !== 2) {
       throw new Error("unknown message " + kind);
     }
@@ -144,16 +261,18 @@ const speak = async (bytes) => {
 
 // -- input; the host drops it unless this person has control ----------------------------------
 
+const [SHIFT, CONTROL, ALT] = [0xffe1, 0xffe3, 0xffe9];
+// Not AltGraph: what a key gives with it is what travels.
 const KEYS = {
   Backspace: 0xff08, Tab: 0xff09, Enter: 0xff0d, Escape: 0xff1b, Delete: 0xffff, Home: 0xff50,
   ArrowLeft: 0xff51, ArrowUp: 0xff52, ArrowRight: 0xff53, ArrowDown: 0xff54, PageUp: 0xff55,
-  PageDown: 0xff56, End: 0xff57, Insert: 0xff63, ContextMenu: 0xff67, Shift: 0xffe1,
-  Control: 0xffe3, Meta: 0xffeb, Alt: 0xffe9, AltGraph: 0xfe03, Pause: 0xff13, PrintScreen: 0xff61,
+  PageDown: 0xff56, End: 0xff57, Insert: 0xff63, ContextMenu: 0xff67, Shift: SHIFT,
+  Control: CONTROL, Meta: 0xffeb, Alt: ALT, Pause: 0xff13, PrintScreen: 0xff61, "\n": 0xff0d,
 };
 for (let number = 1; number <= 12; number += 1) KEYS["F" + number] = 0xffbd + number;
-const keysym = (key) => {
-  if (key in KEYS) return KEYS[key];
-  const points = [...key];
+const keysym = (name) => {
+  if (name in KEYS) return KEYS[name];
+  const points = [...name];
   if (points.length !== 1) return 0;
   const point = points[0].codePointAt(0);
   return point < 0x100 ? point : 0x1000000 + point;
@@ -164,7 +283,20 @@ const key = (symbol, down) => message(8, (view) => {
   view.setUint8(1, down ? 1 : 0);
   view.setUint32(4, symbol);
 });
+const strike = (...symbols) => {
+  symbols.forEach((symbol) => key(symbol, true));
+  symbols.reverse().forEach((symbol) => key(symbol, false));
+};
+const isCapital = (name) => name !== name.toLowerCase() && name === name.toUpperCase();
+const write = (text) => {
+  for (const one of text) {
+    // Without it the server would press Caps Lock for a capital, and leave it on.
+    if (keysym(one)) strike(...(isCapital(one) ? [SHIFT] : []), keysym(one));
+  }
+};
 const point = (event, mask) => {
+  seen = event;
+  follow();
   const box = canvas.getBoundingClientRect();
   const x = Math.floor(((event.clientX - box.x) * canvas.width) / box.width);
   const y = Math.floor(((event.clientY - box.y) * canvas.height) / box.height);
@@ -175,29 +307,70 @@ const point = (event, mask) => {
     view.setUint16(4, Math.min(Math.max(0, y), canvas.height - 1));
   });
 };
-const lift = () => {
-  for (const symbol of held.values()) key(symbol, false);
-  held.clear();
+const lift = (...only) => {
+  for (const [place, symbol] of held) {
+    if (only.length && !only.includes(symbol)) continue;
+    key(symbol, false);
+    held.delete(place);
+  }
 };
-canvas.addEventListener("keydown", (event) => {
+// Keys go to a field that nobody sees: only there do dead keys and other ways to write compose.
+keys.addEventListener("keydown", (event) => {
   const symbol = keysym(event.key);
   if (!mine || !symbol || event.isComposing) return;
+  const chord = event.ctrlKey || event.metaKey;
+  if (chord && !event.altKey && event.key.toLowerCase() === "v") return; // `paste` comes next
   event.preventDefault();
-  held.set(event.code, symbol);
+  const prints = !(event.key in KEYS);
+  // On Windows that key is Control and Alt besides.
+  if (prints && event.getModifierState("AltGraph")) lift(CONTROL, ALT);
+  if (prints && isCapital(event.key) && !event.shiftKey && !chord && !event.altKey) {
+    write(event.key); // by Caps Lock, which is on here and not there
+    return;
+  }
+  held.set(event.code || event.key, symbol);
   key(symbol, true);
 });
-canvas.addEventListener("keyup", (event) => {
-  if (!held.has(event.code)) return;
+keys.addEventListener("keyup", (event) => {
+  const place = event.code || event.key;
+  if (!held.has(place)) return;
   event.preventDefault();
-  key(held.get(event.code), false);
-  held.delete(event.code);
+  key(held.get(place), false);
+  held.delete(place);
 });
-canvas.addEventListener("blur", lift);
+const composed = (event) => {
+  if (event.isComposing) return;
+  if (mine) write(keys.value);
+  keys.value = "";
+};
+keys.addEventListener("input", composed);
+keys.addEventListener("compositionend", composed);
+keys.addEventListener("paste", (event) => {
+  event.preventDefault();
+  if (!mine) return;
+  const text = event.clipboardData.getData("text/plain");
+  const shift = [...held.values()].includes(SHIFT);
+  try {
+    if (text) offer(text);
+  } catch (error) {
+    tell(error);
+    return;
+  }
+  lift();
+  strike(CONTROL, ...(shift ? [SHIFT] : []), keysym(shift ? "V" : "v"));
+});
+keys.addEventListener("blur", () => lift());
+canvas.addEventListener("focus", () => keys.focus({ preventScroll: true }));
+canvas.addEventListener("pointerleave", () => {
+  seen = null;
+  follow();
+});
 for (const kind of ["pointerdown", "pointerup", "pointermove"]) {
   canvas.addEventListener(kind, (event) => {
     if (!mine) return;
     if (kind === "pointerdown") {
-      canvas.focus();
+      event.preventDefault(); // or the focus would go elsewhere afterwards
+      keys.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
     }
     // Left, right, middle here; left, middle, right there.
@@ -230,7 +403,8 @@ const state = (desktop, me) => {
   const { holder, private: hidden } = desktop.control || {};
   mine = Boolean(holder) && holder === me;
   take.hidden = hide.hidden = Boolean(holder);
-  back.hidden = !mine;
+  back.hidden = size.hidden = give.hidden = !mine;
+  follow();
   const who = mine ? "you have control" : holder ? "another person has control"
     : "the agent has control";
   about.textContent = [desktop.state, desktop.width && desktop.width + "×" + desktop.height,
@@ -267,6 +441,25 @@ hide.addEventListener("click",
 back.addEventListener("click", () => {
   lift();
   call("/control", "DELETE").then(look).catch(tell);
+});
+give.addEventListener("click", () => {
+  try {
+    offer(clip.value);
+  } catch (error) {
+    tell(error);
+  }
+});
+size.addEventListener("change", () => {
+  // Even numbers, as the desktop has them.
+  const fit = (length, low, high) => {
+    const pixels = Math.floor((length * devicePixelRatio) / 2) * 2;
+    return Math.min(Math.max(pixels, low), high);
+  };
+  const [width, height] = size.value === "window"
+    ? [fit(document.body.clientWidth, 640, 4096), fit(innerHeight, 480, 2304)]
+    : size.value.split("x").map(Number);
+  size.value = "";
+  call("", "PATCH", { width, height }).then(look).catch(tell);
 });
 again.addEventListener("click", () => connect().catch(tell));
 setInterval(() => {

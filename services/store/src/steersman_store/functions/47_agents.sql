@@ -110,7 +110,7 @@ END $$;
 CREATE OR REPLACE FUNCTION agent_states(p_agents uuid[], p_reports boolean)
 RETURNS TABLE (
     agent_id text, status text, kind text, title text, outcome text, error json,
-    queue_size bigint, archived boolean, cost bigint, report json, screen json
+    queue_size bigint, archived boolean, cost bigint, report json, screen json, recordings text[]
 ) LANGUAGE sql STABLE AS $$
     SELECT a.id::text, c.status, c.agent_kind, c.title, c.last_outcome, c.last_error,
             (SELECT count(*) FROM queued_messages q WHERE q.chat_id = c.id), c.archived,
@@ -126,7 +126,9 @@ RETURNS TABLE (
             CASE WHEN p_reports AND cardinality(p_agents) = 1 AND c.agent_kind = 'computer_use'
                 THEN (SELECT m.content FROM messages m
                     WHERE m.chat_id = c.id AND m.role = 'tool' AND m.deleted_at IS NULL
-                        AND m.content::text LIKE '%"image/%' ORDER BY m.id DESC LIMIT 1) END
+                        AND m.content::text LIKE '%"image/%' ORDER BY m.id DESC LIMIT 1) END,
+            CASE WHEN p_reports AND c.agent_kind = 'computer_use'
+                THEN recordings_of(c.id) ELSE '{}' END
         FROM unnest(p_agents) WITH ORDINALITY AS a(id, n) LEFT JOIN chats c ON c.id = a.id
         ORDER BY a.n
 $$;
@@ -135,7 +137,7 @@ $$;
 CREATE OR REPLACE FUNCTION look_at_agents(p_chat uuid, p_runner text, p_agents uuid[])
 RETURNS TABLE (
     agent_id text, status text, kind text, title text, outcome text, error json,
-    queue_size bigint, archived boolean, cost bigint, report json, screen json
+    queue_size bigint, archived boolean, cost bigint, report json, screen json, recordings text[]
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM chats c WHERE c.id = p_chat AND c.runner_id = p_runner) THEN
@@ -178,15 +180,16 @@ CREATE OR REPLACE FUNCTION ripe_reports(p_chat uuid, p_agent uuid, p_done text[]
 RETURNS TABLE (
     wait bigint, chat_id text, call_id text, tool text, timed_out boolean, agent_id text,
     status text, kind text, title text, outcome text, error json, queue_size bigint,
-    archived boolean, cost bigint, report json, screen json
+    archived boolean, cost bigint, report json, screen json, recordings text[]
 ) LANGUAGE sql STABLE AS $$
     SELECT w.id, w.chat_id, w.call_id, w.tool, w.timed_out, s.agent_id, s.status, s.kind, s.title,
-            s.outcome, s.error, s.queue_size, s.archived, s.cost, s.report, s.screen
+            s.outcome, s.error, s.queue_size, s.archived, s.cost, s.report, s.screen,
+            s.recordings
         FROM ripe_waits(p_chat, p_agent, p_done) WITH ORDINALITY
             AS w(id, chat_id, call_id, tool, agent_ids, timed_out, n)
         CROSS JOIN LATERAL agent_states(w.agent_ids::uuid[], true) WITH ORDINALITY
             AS s(agent_id, status, kind, title, outcome, error, queue_size, archived, cost, report,
-                screen, m)
+                screen, recordings, m)
         ORDER BY w.n, s.m
 $$;
 
