@@ -47,6 +47,10 @@ EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["python", "-m", "steersman_runtime.probe", "http://127.0.0.1:8080/readyz"]
 CMD ["python", "-m", "steersman_tools"]
 
+# With the program that starts containers: the tools service of compose.containers.yaml.
+FROM tools AS tools-containers
+COPY --from=docker:28.3.3-cli /usr/local/bin/docker /usr/local/bin/docker
+
 FROM base AS desktop
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tigervnc-standalone-server icewm xterm chromium \

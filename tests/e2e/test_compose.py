@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,17 @@ from steersman.embedded.nats import binary
 from steersman.embedded.postgres import PostgresServer
 from steersman.ports import free_port
 from steersman_chatloop.settings import Settings as ChatloopSettings
+from steersman_contracts.errors import Unavailable
+from steersman_contracts.subjects import inbox
+from steersman_contracts.workspaces import WorkspaceId
 from steersman_desktop.settings import Settings as DesktopSettings
 from steersman_gateway.settings import Settings as GatewaySettings
 from steersman_plugin_web.settings import PREFIX as WEB_PREFIX
 from steersman_plugin_web.settings import Settings as WebSettings
+from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_store.settings import Settings as StoreSettings
+from steersman_tools.deputy_access import DeputyAccess, Keys, deputy_url
+from steersman_tools.engine import PROGRAMS
 from steersman_tools.settings import Settings as ToolsSettings
 
 ROOT = Path(__file__).parents[2]
@@ -42,21 +49,23 @@ SETTINGS: dict[str, type[msgspec.Struct]] = {
 }
 
 
-def compose() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+def compose(name: str = "compose.yaml") -> dict[str, Any]:
+    return yaml.safe_load((ROOT / name).read_text())
 
 
 class Target:
     """One stage of the Dockerfile, as far as it matters at run time."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, above: Target | None = None) -> None:
         self.name = name
-        self.environment: dict[str, str] = {}
-        self.command: list[str] = []
-        self.health: list[str] = []
-        self.user = "root"
-        self.port = 0
+        self.environment: dict[str, str] = {**above.environment} if above else {}
+        self.command: list[str] = above.command if above else []
+        self.health: list[str] = above.health if above else []
+        self.user = above.user if above else "root"
+        self.port = above.port if above else 0
         self.copied: list[str] = []
+        self.images: list[str] = []
+        """From which files are taken."""
 
 
 def targets() -> dict[str, Target]:
@@ -68,7 +77,8 @@ def targets() -> dict[str, Target]:
         word, _, rest = line.partition(" ")
         match word:
             case "FROM":
-                stage = found.setdefault(rest.split(" AS ")[1], Target(rest.split(" AS ")[1]))
+                above, name = rest.split(" AS ")
+                stage = found.setdefault(name, Target(name, found.get(above)))
             case "ENV":
                 stage.environment |= dict(pair.split("=", 1) for pair in rest.split())
             case "CMD":
@@ -79,6 +89,8 @@ def targets() -> dict[str, Target]:
                 stage.user = rest
             case "EXPOSE":
                 stage.port = int(rest)
+            case "COPY" if rest.startswith("--from="):
+                stage.images.append(rest.split()[0].removeprefix("--from="))
             case "COPY":
                 stage.copied.append(rest.split()[0])
             case _:
@@ -92,7 +104,9 @@ def test_images_are_pinned_and_nothing_runs_as_root() -> None:
             assert re.search(r":\d+\.\d+", service["image"]), name
     from_lines = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", from_lines[0])
-    assert set(from_lines[1:]) == {"base"}
+    assert set(from_lines[1:]) == {"base", "tools"}
+    for image in [one for target in targets().values() for one in target.images]:
+        assert re.search(r":\d+\.\d+\.\d+", image)
     for name in SETTINGS:
         assert targets()[name].user == "steersman"
 
@@ -150,44 +164,68 @@ def test_the_nats_configuration_is_rendered_from_the_permissions() -> None:
 
 @pytest.fixture
 def secrets_made(tmp_path: Path) -> Path:
-    """What deploy/make_secrets.py makes, in a folder of the test's own."""
-    shutil.copy(ROOT / "deploy" / "make_secrets.py", tmp_path)
-    command = [sys.executable, str(tmp_path / "make_secrets.py")]
+    """What deploy/make_secrets.py makes with nothing but Python, in a folder of the test's own."""
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("secrets"))
+    (tmp_path / "contracts").symlink_to(ROOT / "contracts")
+    folder = tmp_path / "deploy" / "secrets"
+    command = [sys.executable, "-I", "-S", str(tmp_path / "deploy" / "make_secrets.py")]
     subprocess.run(command, check=True)
-    first = {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()}
+    first = {p.name: p.read_text() for p in folder.iterdir()}
     subprocess.run(command, check=True)
-    assert first == {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()}
-    return tmp_path / "secrets"
+    assert first == {p.name: p.read_text() for p in folder.iterdir()}
+    return folder
 
 
-class Parts:
-    """The addresses of NATS and PostgreSQL."""
+@dataclass(frozen=True)
+class DeployedNats:
+    """Where NATS is."""
 
-    def __init__(self, nats_port: int, monitor: str, database_url: str) -> None:
-        self.nats_port = nats_port
-        self.monitor = monitor
-        self.database_url = database_url
+    port: int
+    monitor: str
 
 
 @pytest.fixture
-def parts(secrets_made: Path, tmp_path: Path) -> Generator[Parts]:
-    """NATS with the deployment's own configuration, and PostgreSQL."""
+def deployed_nats(secrets_made: Path, tmp_path: Path) -> Generator[DeployedNats]:
+    """NATS with the deployment's own configuration, and files where compose puts them."""
     port, monitor = free_port(), free_port()
-    text = (ROOT / "deploy" / "nats.conf").read_text()
-    text = text.replace("/run/secrets/nats_users", "secrets/nats_users.conf")
+    document = compose()
+    service = document["services"]["nats"]
+    root = tmp_path / "root"
+    for secret in service["secrets"]:
+        target = root / "run" / "secrets" / secret
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / document["secrets"][secret]["file"], target)
+    (mounted,) = service["configs"]
+    text = (ROOT / document["configs"][mounted["source"]]["file"]).read_text()
     text = text.replace('"/data"', f'"{tmp_path}"').replace('"0.0.0.0"', '"127.0.0.1"')
     ports = {"4222": str(port), "8222": str(monitor)}
     text = re.sub("4222|8222", lambda found: ports[found[0]], text)
-    (tmp_path / "nats.conf").write_text(text)
-    command = compose()["services"]["nats"]["command"]
-    assert command[0] == "-c"
-    server = subprocess.Popen([binary(), "-c", str(tmp_path / "nats.conf")])
+    conf = root / mounted["target"].lstrip("/")
+    conf.parent.mkdir(parents=True)
+    conf.write_text(text)
+    assert service["command"] == ["-c", mounted["target"]]
+    server = subprocess.Popen([binary(), "-c", str(conf)])
     try:
-        with PostgresServer() as postgres:
-            yield Parts(port, f"http://127.0.0.1:{monitor}", postgres.dsn)
+        yield DeployedNats(port, f"http://127.0.0.1:{monitor}")
     finally:
         server.terminate()
         server.wait(60)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The addresses of NATS and PostgreSQL."""
+
+    nats_port: int
+    monitor: str
+    database_url: str
+
+
+@pytest.fixture
+def parts(deployed_nats: DeployedNats) -> Generator[Parts]:
+    """NATS as it is deployed, and PostgreSQL."""
+    with PostgresServer() as postgres:
+        yield Parts(deployed_nats.port, deployed_nats.monitor, postgres.dsn)
 
 
 @pytest.fixture
@@ -208,6 +246,64 @@ async def until_healthy(command: list[str], environment: dict[str, str]) -> None
             check = await asyncio.create_subprocess_exec(*command, env=environment)
             if await check.wait() == 0:
                 return
+
+
+async def test_containers_of_workspaces_are_let_in_as_their_deputies_alone(
+    secrets_made: Path, deployed_nats: DeployedNats
+) -> None:
+    url = (secrets_made / "tools_nats_url").read_text()
+    url = url.replace("nats:4222", f"127.0.0.1:{deployed_nats.port}")
+    keys = Keys((secrets_made / "deputy_secret").read_text())
+    strangers = Keys("another secret of a good length, but not ours")
+    mine = WorkspaceId("11111111-2222-4333-8444-555555555555")
+    asked: list[WorkspaceId] = []
+
+    async def runs(workspace_id: WorkspaceId) -> bool:
+        asked.append(workspace_id)
+        return True
+
+    async def connected(url: str, wait_s: float = 30.0) -> NatsClient:
+        return await connect(
+            url, name="x", inbox_prefix=inbox("tools"), on_closed=lambda: None, wait_s=wait_s
+        )
+
+    tools = await connected(url)
+    (account,) = [
+        f.default for f in msgspec.structs.fields(ToolsSettings) if f.name == "nats_account"
+    ]
+    access = DeputyAccess(tools, keys, account=account, runs=runs)
+    number = access.open()
+    await tools.flush()
+    try:
+        await close(await connected(deputy_url(url, mine, keys)))
+        with pytest.raises(Unavailable):
+            await connected(deputy_url(url, mine, strangers), 0.5)
+    finally:
+        await access.close(number)
+        await close(tools)
+
+    assert set(asked) == {mine}
+
+
+def test_containers_of_workspaces_have_what_they_need_and_no_more() -> None:
+    document, more = compose(), compose("compose.containers.yaml")
+    tools, nats = more["services"]["tools"], more["services"]["nats"]
+    variables = tools["environment"]
+    fields = {field.name for field in msgspec.structs.fields(ToolsSettings)}
+    target = targets()[tools["build"]["target"]]
+    (network,) = set(nats["networks"]) - {"default"}
+    socket = tools["volumes"][0].split(":")[1]
+    place = f"{document['name']}_{document['services']['tools']['volumes'][0].split(':')[0]}"
+
+    assert {name.removeprefix("STEERSMAN_").lower() for name in variables} <= fields
+    assert set(more["services"]) == {"tools", "nats"}  # nobody else is in that network
+    assert more["networks"][network]["name"] == variables["STEERSMAN_CONTAINER_NETWORK"]
+    assert variables["STEERSMAN_CONTAINER_IMAGE"] == f"{document['name']}-tools"
+    assert f"/{place}/" in variables["STEERSMAN_CONTAINER_DIRECTORY"]
+    assert variables["STEERSMAN_CONTAINER_ENGINE"] in PROGRAMS
+    assert (target.user, target.command) == ("steersman", targets()["tools"].command)
+    assert [image.split(":")[0] for image in target.images] == ["docker"]
+    assert socket == "/var/run/docker.sock"
 
 
 @pytest.mark.timeout(300)

@@ -68,6 +68,9 @@ def list_servers(*, url: str | None, token: str | None, data: Path | None) -> No
 @click.option("--allow", multiple=True, metavar="PATTERN", help="Only these of its tools.")
 @click.option("--deny", multiple=True, metavar="PATTERN", help="None of these.")
 @click.option(
+    "--read-only", multiple=True, metavar="PATTERN", help="These change nothing anywhere."
+)
+@click.option(
     "--availability",
     type=click.Choice(get_args(McpAvailability)),
     default="default_on",
@@ -90,6 +93,7 @@ def add(
     oauth: bool,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    read_only: tuple[str, ...],
     availability: str,
     ask: bool,
     shared: bool,
@@ -116,6 +120,7 @@ def add(
             auth="api_key" if key else "headers" if headers else "oauth" if oauth else "none",
             allow=allow,
             deny=deny,
+            read_only=read_only,
             availability=cast("McpAvailability", availability),
             needs_approval=ask,
             shared=shared,

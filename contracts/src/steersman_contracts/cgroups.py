@@ -52,6 +52,26 @@ class Group:
         return True
 
 
+def limits(
+    controllers: Iterable[str], *, memory_bytes: int, processes: int
+) -> tuple[tuple[str, str, bool], ...]:
+    """What is written for one command: the file, what into it, and whether it has to work.
+
+    Args:
+        controllers: Which limits can be set.
+        memory_bytes: Of all its processes together; over that, all of them are killed.
+        processes: And threads.
+    """
+    memory = (
+        ("memory.max", str(memory_bytes), True),
+        # Not every kernel has these two.
+        ("memory.swap.max", "0", False),
+        ("memory.oom.group", "1", False),
+    )
+    pids = (("pids.max", str(processes + _SPARE), True),)
+    return (memory if "memory" in controllers else ()) + (pids if "pids" in controllers else ())
+
+
 class Groups:
     """Makes the groups of commands below one directory of the kernel's."""
 
@@ -80,13 +100,10 @@ class Groups:
         path = self._root / secrets.token_hex(6)
         path.mkdir()
         try:
-            if "memory" in self._controllers:
-                (path / "memory.max").write_text(str(memory_bytes))
-                for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
-                    with suppress(OSError):  # not every kernel has them
-                        (path / name).write_text(value)
-            if "pids" in self._controllers:
-                (path / "pids.max").write_text(str(processes + _SPARE))
+            wanted = limits(self._controllers, memory_bytes=memory_bytes, processes=processes)
+            for name, value, needed in wanted:
+                with suppress(*(() if needed else (OSError,))):
+                    (path / name).write_text(value)
             return Group(path)
         except OSError:
             path.rmdir()

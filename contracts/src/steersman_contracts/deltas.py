@@ -24,6 +24,7 @@ from steersman_contracts.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from steersman_contracts.surrogates import paired
 
 
 class TextDelta(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -135,11 +136,12 @@ def parse_arguments(text: str) -> tuple[JsonObject, str | None]:
     Returns:
         The object and None; or an empty object and `text` itself when it is not a JSON object.
         No text at all is the empty object: providers send none for a call without arguments.
+        Half of a surrogate pair shows as U+FFFD: it could be neither stored nor sent.
     """
     if not text.strip():
         return {}, None
     try:
-        value: Any = msgspec.json.decode(text)
+        value: Any = msgspec.json.decode(paired(text))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return {}, text
     if not isinstance(value, dict):

@@ -75,6 +75,8 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Percent of the context limit at which older history is summarised; 100: never."""
     compaction_model: ModelName | None = None
     """Another model that writes the summaries; None: the model itself."""
+    foreign_reasoning: Literal["drop", "inline"] = "drop"
+    """What the model gets of the readable reasoning of other models: nothing, or marked text."""
     prices: Prices = Prices()
     fallbacks: Annotated[tuple[ModelName, ...], msgspec.Meta(max_length=5)] = ()
     """Models that are tried in this order when this one goes on failing."""

@@ -87,6 +87,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """A chat above is in plan mode: only such tools as well, and no plan of one's own."""
     reached: LimitReached | None = None
     """The model is not called again until this limit is raised."""
+    limited: bool = True
+    """The chat has limits of its own: only the store knows when one is reached."""
     response_schema: JsonObject | None = None
     """JSON Schema of the final answer."""
     compaction_threshold: int | None = None

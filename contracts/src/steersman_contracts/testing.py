@@ -160,6 +160,29 @@ class RunningPlugin:
         _check_result(replaced)
         return replaced
 
+    async def before_call(
+        self, tool: str, arguments: JsonObject | None = None
+    ) -> Denied | Changed | None:
+        """What its `before_call` says about a call of any tool, also of other plugins.
+
+        What it raises is raised here; a deployment denies the call.
+        """
+        return await self._hook("before_call", call=self._pending(tool, arguments))
+
+    async def after_call(
+        self, tool: str, result: ToolResult, arguments: JsonObject | None = None
+    ) -> ToolResult | None:
+        """What its `after_call` makes of the result of any tool; None leaves it alone.
+
+        What it raises is raised here; a deployment keeps the result as it was.
+        """
+        call = self._pending(tool, arguments)
+        return await self._hook("after_call", call=call, result=result)
+
+    def _pending(self, tool: str, arguments: JsonObject | None) -> PendingCall:
+        around = LocalContext(self._workspace)
+        return PendingCall(around.chat_id, around.call_id, tool, dict(arguments or {}))
+
     def _find(self, name: str) -> HostedTool:
         for hosted in self._hosted():
             if hosted.spec.name == name:
@@ -256,6 +279,7 @@ async def check_plugin(
     Raises:
         AssertionError: Something is missing; the text lists all of it.
         steersman_contracts.plugin.BadPlugin: A deployment would skip it.
+        steersman_contracts.hooks.PluginOff: With these settings it offers nothing to look at.
     """
     offered: list[tuple[str, ...]] = []
     problems: list[str] = []

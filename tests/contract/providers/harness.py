@@ -13,7 +13,7 @@ from fakes.script import Kind
 from fakes.server import FakeProviders
 
 from steersman_chatloop.prompt import prepare
-from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest
+from steersman_chatloop.providers.base import StepEnded, StepEvent, StepNamed, StepRequest
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import Message, Role, StopReason
 from steersman_contracts.deltas import PartClosed, PartsBuilder
@@ -153,8 +153,11 @@ async def collect(providers: Providers, request: StepRequest) -> Step:
         async for event in stream:
             assert not any(isinstance(e, StepEnded) for e in events), "nothing follows the end"
             events.append(event)
+    named = [event.response_id for event in events if isinstance(event, StepNamed)]
+    events = [event for event in events if not isinstance(event, StepNamed)]
     ended = events.pop()
     assert isinstance(ended, StepEnded)
+    assert named in ([], [ended.response_id]), "told once, early, and it stays"
     return Step(events, fold(events), ended)
 
 
@@ -163,6 +166,8 @@ def fold(events: Sequence[StepEvent]) -> Parts:
     opened: set[int] = set()
     for event in events:
         assert not isinstance(event, StepEnded)
+        if isinstance(event, StepNamed):
+            continue
         if isinstance(event, PartClosed):
             assert event.index in opened or event.provider_metadata is None
         else:

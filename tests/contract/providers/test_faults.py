@@ -39,7 +39,7 @@ from fakes.script import (
 )
 from fakes.server import FakeProviders
 
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent, StepNamed
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import ErrorKind, Role
 from steersman_contracts.deltas import PartsBuilder, TextDelta
@@ -195,7 +195,8 @@ async def fold_into(builder: PartsBuilder, stream: AsyncGenerator[StepEvent]) ->
     async with aclosing(stream) as events:
         async for event in events:
             assert not isinstance(event, StepEnded)
-            builder.apply(event)
+            if not isinstance(event, StepNamed):
+                builder.apply(event)
 
 
 async def test_silence_before_the_first_event_ends_the_wait(
@@ -362,7 +363,7 @@ async def test_a_limit_leaves_the_last_call_open(
     assert step.stop == "max-tokens"
     builder = PartsBuilder()
     for event in step.events:
-        assert not isinstance(event, StepEnded)
+        assert not isinstance(event, StepEnded | StepNamed)
         builder.apply(event)
     assert builder.unclosed_calls() == {step.calls[0].call_id}
     assert step.calls[0].invalid == '{"a": 1, "b'

@@ -41,7 +41,7 @@ from steersman_chatloop.providers import (
     openai_responses_events,
     openai_responses_request,
 )
-from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest, name_of
+from steersman_chatloop.providers.base import StepEnded, StepEvent, StepNamed, StepRequest, name_of
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
 from steersman_chatloop.providers.sse import Reader
@@ -256,12 +256,12 @@ def test_an_event_with_anything_in_it_is_an_error_of_the_provider_or_harmless(
 
 def well_formed(events: Sequence[StepEvent]) -> None:
     """What came before the error can be shown, stored and read again."""
-    deltas = [e for e in events if not isinstance(e, StepEnded | PartClosed)]
+    deltas = [e for e in events if not isinstance(e, StepEnded | StepNamed | PartClosed)]
     again = msgspec.json.decode(msgspec.json.encode(deltas), type=list[Delta])
     assert again == deltas
     builder = PartsBuilder()
     for event in events:
-        if not isinstance(event, StepEnded):
+        if not isinstance(event, StepEnded | StepNamed):
             builder.apply(event)
     parts = builder.parts()
     assert decode_parts(encode_parts(parts)) == parts
@@ -269,4 +269,4 @@ def well_formed(events: Sequence[StepEvent]) -> None:
         if isinstance(event, StepEnded):
             counted = msgspec.json.encode(event.usage)
             assert msgspec.json.decode(counted, type=StepUsage | None) == event.usage
-            assert len(name_of(event) or "") <= 200
+            assert len(name_of(event.response_id) or "") <= 200

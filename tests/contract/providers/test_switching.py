@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import pytest
@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steersman_contracts.chats import Message, Role
+from steersman_contracts.model_options import ModelSettings
 from steersman_contracts.parts import (
     FilePart,
     FileReferencePart,
@@ -130,6 +131,48 @@ def test_what_was_said_and_done_reaches_the_other_model_in_order(items: list[Ite
                     assert f"[{part.tool} was called with" in sent, (first, second)
                 if isinstance(part, SourcePart):
                     assert part.provider_metadata is None
+
+
+ITEMS: Final[list[Item]] = [
+    Text("I look it up."),
+    ServerToolSearch("tides", [SearchResult("https://a.example", "Tides")]),
+    Reasoning("another thought"),
+    Text("I add."),
+    ToolCall("add", {"a": 1, "b": 2}),
+]
+
+
+@pytest.mark.parametrize("rule", ["drop", "inline"])
+def test_readable_reasoning_of_another_model_is_left_out_or_told_by_rule(
+    rule: Literal["drop", "inline"],
+) -> None:
+    for first, second in product(KINDS, KINDS):
+        issued = Issued()
+        history = history_of(first, ITEMS, issued)
+        rules = ModelSettings(foreign_reasoning=rule)
+        reader = msgspec.structs.replace(usual(second), settings=rules)
+        assert accepted(second, history, issued, reader)
+        sent = msgspec.json.encode(TO_REQUEST[second](asked(history, reader))).decode()
+
+        tells = rule == "inline" and first != second
+        for thought, after in ((SECRET, "I look it up."), ("another thought", "I add.")):
+            told = f"<earlier-reasoning>\\n{thought}\\n</earlier-reasoning>"
+            assert sent.count(told) == tells, (first, second)
+            if tells:
+                assert sent.index(told) < sent.index(after)
+        assert sent.count("earlier-reasoning") == (4 if tells else 0)
+        if first != second:
+            assert not any(secret in sent for secret in kept(history))
+            assert (SECRET in sent) == tells
+
+
+def test_what_a_model_thought_itself_is_never_told_to_it(kind: Kind) -> None:
+    """Not even when it cannot be sent as it came, since the key was changed."""
+    history = history_of(kind, ITEMS, Issued())
+    rules = ModelSettings(foreign_reasoning="inline")
+    reader = msgspec.structs.replace(usual(kind), settings=rules, account="another key")
+    sent = msgspec.json.encode(TO_REQUEST[kind](asked(history, reader))).decode()
+    assert SECRET not in sent
 
 
 IMAGE: Final = FilePart("image/png", "a.png", data=b"\x89PNG")

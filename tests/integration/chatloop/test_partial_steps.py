@@ -94,6 +94,7 @@ def check(half: Half, messages: Sequence[Message], *, whole_arguments: bool) -> 
     """What is stored of half a step."""
     partial, *rest = messages
     assert partial.stop == ("unknown" if half.fails else "interrupted")
+    assert partial.response_id, "the provider had named its answer by then"
     if half.name == "arguments":
         text, call = partial.parts
         assert text == TextPart("let me")

@@ -22,7 +22,9 @@ async def test_servers_are_added_and_changed_by_name(
     made = await client.post(
         "/api/v1/mcp-servers", json={"slug": "wiki", "url": "https://w.example", "deny": ["x*"]}
     )
-    changed = await client.patch(f"/api/v1/mcp-servers/{MCP_ID}", json={"enabled": False})
+    changed = await client.patch(
+        f"/api/v1/mcp-servers/{MCP_ID}", json={"enabled": False, "read_only": ["get_*"]}
+    )
     unknown = await client.post("/api/v1/mcp-servers", json={"slug": "wiki", "key": "k"})
     bad = await client.post("/api/v1/mcp-servers", json={"slug": "a__b"})
     nowhere = await client.delete("/api/v1/mcp-servers/no-uuid")
@@ -35,7 +37,7 @@ async def test_servers_are_added_and_changed_by_name(
     (created,) = store.asked_for(CREATE_MCP_SERVER)
     assert (created.settings.deny, created.shared) == (("x*",), False)
     (change,) = store.asked_for(CHANGE_MCP_SERVER)
-    assert change.changes.enabled is False
+    assert (change.changes.enabled, change.changes.read_only) == (False, ("get_*",))
 
 
 async def test_a_sign_in_comes_back_to_where_it_was_asked_for(client: httpx2.AsyncClient) -> None:

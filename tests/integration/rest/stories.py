@@ -46,9 +46,15 @@ TOOLS: Final = (
     Step("get", WORKSPACE),
     Step("delete", WORKSPACE),
     Step("get", CHAT + "/tools"),
-    Step("post", MCP + "/login", refused=409),  # it has a key
-    Step("post", "/api/v1/mcp-servers/finish-login", refused=404),  # nobody has begun one
     Step("delete", MCP),  # no turn waits for it
+)
+SIGN_IN: Final = (
+    Step("post", MCP + "/login"),
+    Step("post", "/api/v1/mcp-servers/finish-login"),
+    Step("get", "/api/v1/mcp-servers"),
+    Step("get", CHAT + "/tools"),
+    Step("delete", MCP + "/login"),
+    Step("delete", MCP),
 )
 CHATLOOP: Final = (
     Step("get", PROVIDER + "/models"),
@@ -72,7 +78,13 @@ DESKTOPS: Final = (
     Step("get", RECORDING + "/download", {"params": {"format": "zip"}}),
     Step("delete", RECORDING),
     Step("patch", DESKTOP),
+    Step("put", DESKTOP + "/files/content", {**SEA, "content": b"waves"}),
+    Step("get", DESKTOP + "/files"),
+    Step("get", DESKTOP + "/files/content", SEA),
     Step("delete", DESKTOP),
+    Step("put", DESKTOP + "/server"),
+    Step("get", DESKTOP + "/server"),
+    Step("delete", DESKTOP + "/server"),
 )
-SERVED: Final = frozenset((s.method, s.path) for s in (*TOOLS, *CHATLOOP, *DESKTOPS))
+SERVED: Final = frozenset((s.method, s.path) for s in (*TOOLS, *SIGN_IN, *CHATLOOP, *DESKTOPS))
 """Asked in these stories."""

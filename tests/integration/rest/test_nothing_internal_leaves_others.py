@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import pytest
@@ -24,7 +25,9 @@ from integration.rest.stories import (
     CHATLOOP,
     DESKTOP,
     DESKTOPS,
+    MCP,
     RECORDING,
+    SIGN_IN,
     TOOLS,
     WORKSPACE,
     Step,
@@ -37,6 +40,8 @@ from integration.rest.test_nothing_internal_leaves import (
     filled,
     planted,
 )
+from integration.toolhosts.sign_in_server import sign_in_server
+from integration.toolhosts.test_mcp_chats import plugin as mcp_plugin
 from integration.tools.host import ECHO, plugin, tools_service
 from support.chat_driver import StoreDriver, words_of
 from support.services import running_chatloop
@@ -46,9 +51,9 @@ from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import models as models_rpc
 from steersman_contracts.rpc.mcp import CREATE_MCP_SERVER, CreateMcpServer, McpSettings
 from steersman_runtime.nats_client import NatsClient
-from steersman_tools.plugins import installed_plugins
+from steersman_tools.plugins import PluginSource, installed_plugins
 
-OURS: Final = ("exec", "files", "mcp", "workspaces")
+OURS: Final = ("exec", "files", "workspaces")
 
 
 class Walker:
@@ -57,6 +62,7 @@ class Walker:
     def __init__(self, client: httpx2.AsyncClient, ids: dict[str, Any]) -> None:
         self._client = client
         self.ids = ids
+        self.seen: list[bytes] = []
 
     async def walk(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -73,7 +79,10 @@ class Walker:
         assert clean(reply.content), where
         assert b"provider_metadata" not in reply.content, where
         assert clean(str(reply.headers).encode()), where
-        if where == ("post", "/api/v1/workspaces"):
+        self.seen.append(reply.content)
+        if where == ("post", MCP + "/login"):
+            self.ids |= await _signed_in(reply.json()["url"])
+        elif where == ("post", "/api/v1/workspaces"):
             self.ids["workspace_id"] = reply.json()["id"]
             await self._until(WORKSPACE, b'"running"')
         elif where == ("post", DESKTOP + "/recordings"):
@@ -86,6 +95,13 @@ class Walker:
         async with asyncio.timeout(60):
             while word not in (await self._client.get(address)).content:  # noqa: ASYNC110  # see above
                 await asyncio.sleep(0.05)
+
+
+async def _signed_in(url: str) -> dict[str, str]:
+    """Do what a person does in a browser; what the address holds to which they come back."""
+    async with httpx2.AsyncClient() as browser:
+        answer = await browser.get(url)
+    return dict(parse_qsl(urlsplit(answer.headers["location"]).query))
 
 
 @pytest.fixture
@@ -137,6 +153,9 @@ async def test_tools_and_models_answer_without_what_is_internal(
 ) -> None:
     tap = Wiretap(client)
     sources = [source for source in installed_plugins() if source.name in OURS]
+    # May reach the sign-in server, at this very host; a new one each time that it is loaded.
+    # It is asked before the story that reloads the plugins.
+    sources.append(PluginSource("mcp", "1", lambda: mcp_plugin().load()))
     settings = {
         "workspaces_dir": str(folder / "workspaces"),
         "templates_dir": str(folder),
@@ -146,6 +165,18 @@ async def test_tools_and_models_answer_without_what_is_internal(
         tools = tools_service(nats.url(), [*sources, plugin("glossary", ECHO)], settings)
         await services.enter_async_context(tools)
         await services.enter_async_context(running_chatloop(nats.url()))
+        there = await services.enter_async_context(sign_in_server())
+        owner = Actor(store.actor.user_id, "admin")
+        behind = McpSettings(slug="behind", url=f"{there.url}/mcp", auth="oauth")
+        server = await store.rpc.call(CREATE_MCP_SERVER, CreateMcpServer(owner, behind))
+        keyed, walker.ids["server_id"] = walker.ids["server_id"], server.id
+        await walker.walk(SIGN_IN)
+        walker.ids["server_id"] = keyed
+        assert any(b"behind__who" in reply for reply in walker.seen), "somebody was signed in"
+        tokens = {token.encode() for token in there.access | there.refresh}
+        assert tokens
+        assert [r for r in (*walker.seen, *tap.heard) if any(t in r for t in tokens)] == []
+
         await walker.walk(TOOLS)
         await walker.walk(CHATLOOP)
 
@@ -169,6 +200,9 @@ async def test_a_desktop_answers_without_what_is_internal(
 ) -> None:
     tap = Wiretap(client)
     uid_base = 300_000 + 100 * os.getpid() + 70
-    async with running_desktop(nats.url(), run_dir=str(folder), uid_base=uid_base):
+    run_dir = str(folder)
+    async with running_desktop(
+        nats.url(), run_dir=run_dir, uid_base=uid_base, vnc_allowed="127.0.0.1/32"
+    ):
         await walker.walk(DESKTOPS)
     assert [heard for heard in tap.heard if not clean(heard)] == []

@@ -217,3 +217,26 @@ async def test_a_draft_is_tried_on_the_calls_of_a_chat_and_changes_nothing(
     broken_rule = policies.DryRun(store.actor, chat_id, "chat", (Rule("deny", when="args ="),))
     with pytest.raises(InvalidRequest):
         await store.rpc.call(policies.DRY_RUN, broken_rule)
+
+
+async def test_what_nobody_decides_in_time_is_refused_and_what_was_done_stays(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat_id = await waiting(store, READ, RUN, asked=(RUN,))
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE chats SET action_expires_at = now() - interval '1 s'")
+    finally:
+        await connection.close()
+
+    await store.log.until(chat_id, events.ChatStatusChanged, outcome="action_expired")
+
+    chat = await store.chat(chat_id)
+    assert (chat.status, chat.action) == (Status.WAITING, None)
+    read, run = (await store.messages(chat_id))[-1].parts
+    assert read == RESULT
+    assert isinstance(run, ToolResultPart)
+    assert (run.call_id, run.is_error) == ("run", True)
+    with pytest.raises(TransitionRefused):  # too late
+        await store.resolve(chat_id, "run")
+    assert await sound(database_url, chat_id)

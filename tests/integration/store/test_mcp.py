@@ -63,7 +63,8 @@ async def slugs_of(store: StoreDriver, chat_id: ChatId) -> list[str]:
 async def test_a_secret_goes_in_and_comes_out_for_the_tools_service_alone(
     store: StoreDriver, database_url: str
 ) -> None:
-    made = await add(store, "github", auth="api_key", api_key=KEY, deny=["delete_*"])
+    described: dict[str, Any] = {"api_key": KEY, "deny": ["delete_*"], "read_only": ["get_*"]}
+    made = await add(store, "github", auth="api_key", **described)
     listed = await store.rpc.call(rpc.LIST_MCP_SERVERS, rpc.ListMcpServers(store.actor))
     opened = await store.rpc.call(rpc.OPEN_MCP_SERVER, rpc.OpenMcpServer(made.id))
     connection = await asyncpg.connect(database_url)
@@ -80,6 +81,7 @@ async def test_a_secret_goes_in_and_comes_out_for_the_tools_service_alone(
     assert audit == "mcp_server.created"
     assert opened.headers == {"Authorization": f"Bearer {KEY}"}
     assert (opened.trusted, opened.deny, opened.oauth) == (False, ("delete_*",), False)
+    assert made.read_only == opened.read_only == ("get_*",)
 
 
 async def test_who_may_add_see_and_change_what(store: StoreDriver, stranger: Actor) -> None:

@@ -81,28 +81,31 @@ async def test_a_server_is_there_for_the_chats_of_its_owner_alone(
     await start_tools(plugin(), toolset_patience_s=0.1)
     url = f"http://127.0.0.1:{port}/mcp"
     async with http_server("http", port):
-        server = await add(store, "mine", url=url, allow=["add", "point"], needs_approval=True)
+        server = await add(
+            store, "mine", url=url, allow=["add", "point"], needs_approval=True, read_only=["po*"]
+        )
         offered = await catalog_of(store, mine)
         everywhere = await store.rpc.call(LIST_TOOLS, ListTools())
         not_hers = await catalog_of(store, hers)
         called = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
         stolen = await Caller(client, hers).call("mine__add", {"a": 2, "b": 3})
         forbidden = await Caller(client, mine).call("mine__die")
-        off = rpc.ChangeMcpServer(store.actor, server.id, rpc.McpChanges(allow=("point",)))
+        fewer = rpc.McpChanges(allow=("point",), read_only=())
+        off = rpc.ChangeMcpServer(store.actor, server.id, fewer)
         await store.rpc.call(rpc.CHANGE_MCP_SERVER, off)
         changed = await catalog_of(store, mine)
         away = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
 
-    assert [(spec.name, spec.needs_approval) for spec in offered.tools] == [
-        ("mine__add", True),
-        ("mine__point", True),
+    assert [(spec.name, spec.needs_approval, spec.read_only) for spec in offered.tools] == [
+        ("mine__add", True, False),
+        ("mine__point", True, True),
     ]
     assert (everywhere.tools, not_hers.tools, offered.warnings) == ((), (), ())
     assert called.content == (JsonPart({"result": 5}),)
     for refused in (stolen, forbidden, away):
         assert refused.is_error
         assert "there is no tool" in text_of(refused)
-    assert [spec.name for spec in changed.tools] == ["mine__point"]
+    assert [(spec.name, spec.read_only) for spec in changed.tools] == [("mine__point", False)]
 
 
 async def test_a_user_does_not_reach_into_the_network_but_an_administrator_does(

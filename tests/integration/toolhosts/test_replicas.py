@@ -14,6 +14,7 @@ from integration.toolhosts.conftest import StartTools
 from integration.tools.host import Text, new_chat, plugin, tool, tools_service
 from support.services import running_stores
 from support.toolhosts import Replica, words, write_plugin
+from support.waiting import until
 
 from steersman.embedded.nats import NatsServer
 from steersman_chatloop.toolbox import Toolbox
@@ -52,6 +53,22 @@ async def run(toolbox: Toolbox, chat_id: ChatId, *calls: ToolCallPart, epoch: in
         chat_id, calls, epoch=epoch, finished=finished, on_progress=lambda _, __: None
     )
     return [words(finished[call.call_id]) for call in calls]
+
+
+async def are_up(client: NatsClient) -> None:
+    """Wait for a process that starts."""
+    patient = RpcClient(client, wait_for_service_s=60)
+    await patient.call(LIST_TOOLS, ListTools(), deadline_s=60)
+
+
+async def are_done(connection: asyncpg.Connection[asyncpg.Record], *call_ids: str) -> None:
+    """Wait until the book has the ends of these calls: they were answered before."""
+
+    async def check() -> bool:
+        done = "SELECT call_id FROM tool_calls WHERE state = 'done'"
+        return {row["call_id"] for row in await connection.fetch(done)} == {*call_ids}
+
+    await until(check)
 
 
 async def test_each_call_runs_once_however_often_and_wherever_it_is_asked_for(
@@ -156,29 +173,43 @@ async def test_what_only_reads_is_not_booked(
 
     connection = await asyncpg.connect(booked)
     try:
+        await are_done(connection, "c2")
         rows = await connection.fetch("SELECT call_id, state FROM tool_calls")
     finally:
         await connection.close()
     assert [tuple(row) for row in rows] == [("c2", "done")]
 
 
-async def test_a_host_that_stops_in_order_gives_its_lease_up(
+async def test_a_call_is_answered_before_the_book_has_its_end_and_a_stop_waits_for_that(
     start_tools: StartTools, new_toolbox: NewToolbox, booked: str
 ) -> None:
-    counting = Counting()
+    counting = Counting(opened=False)
     service = await start_tools(plugin("p", tool(counting.count, arguments=Text)))
-    await run(await new_toolbox(), new_chat(), ToolCallPart("c", "count", {"text": "t"}))
-
-    await service.stop()
-
+    toolbox, chat, call = await new_toolbox(), new_chat(), ToolCallPart("c", "count", {"text": "t"})
     connection = await asyncpg.connect(booked)
     try:
+        async with asyncio.timeout(60):
+            calling = asyncio.create_task(run(toolbox, chat, call))
+            await counting.began.wait()
+            async with connection.transaction():
+                await connection.execute("SELECT FROM tool_calls FOR UPDATE")
+                counting.opened.set()
+                answers = [await calling, await run(toolbox, chat, call)]
+                before = await connection.fetchval("SELECT state FROM tool_calls")
+                stopping = asyncio.create_task(service.stop())
+                await service.runtime.stopping.wait()
+            await stopping
+        after = await connection.fetchval("SELECT state FROM tool_calls")
         alive = await connection.fetchval(
             "SELECT count(*) FROM tool_hosts WHERE expires_at > now()"
         )
     finally:
         await connection.close()
-    assert alive == 0
+
+    assert answers == [["t 1"]] * 2
+    assert counting.runs == {"t": 1}
+    assert (before, after) == ("running", "done")
+    assert alive == 0, "it has given its lease up"
 
 
 class Alone:
@@ -222,25 +253,97 @@ async def test_exclusive_calls_are_alone_over_all_hosts_and_in_call_order(
             assert position == int(text[0]), began
 
 
-async def test_a_result_waits_for_a_store_that_is_away(
+async def test_a_result_is_booked_when_a_store_that_was_away_is_back(
     nats: NatsServer, database_url: str, tmp_path: Path, new_toolbox: NewToolbox
 ) -> None:
     counting = Counting(opened=False)
     source = plugin("p", tool(counting.count, arguments=Text))
     settings = {"workspaces_dir": str(tmp_path / "workspaces")}
     chat, call = new_chat(), ToolCallPart("c", "count", {"text": "t"})
+    connection = await asyncpg.connect(database_url)
 
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(connection.close)
         async with running_stores(nats.url(), database_url):
             await stack.enter_async_context(tools_service(nats.url(), [source], settings))
             toolbox = await new_toolbox()
             calling = asyncio.create_task(run(toolbox, chat, call))
             await counting.began.wait()
         counting.opened.set()
-        async with asyncio.timeout(50), running_stores(nats.url(), database_url):
+        async with asyncio.timeout(50):
             assert await calling == ["t 1"]
             assert await run(toolbox, chat, call) == ["t 1"]
+            async with running_stores(nats.url(), database_url):
+                await are_done(connection, "c")
     assert counting.runs == {"t": 1}
+
+
+ENDING = """
+    import asyncio, pathlib
+    import msgspec
+    from steersman_contracts.hooks import Tool, ToolResult, hookimpl
+
+    class Where(msgspec.Struct, frozen=True):
+        folder: str
+
+    async def work(context, args):
+        folder = pathlib.Path(args.folder)
+        with (folder / "book").open("a") as lines:
+            lines.write("run\\n")
+        context.progress("began")
+        while not (folder / "end").exists():
+            await asyncio.sleep(0.02)
+        return ToolResult("done")
+
+    @hookimpl
+    def tools():
+        return [Tool("once", "Must not run twice.", Where, work)]
+"""
+
+
+async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_unknown(
+    nats: NatsServer,
+    database_url: str,
+    tmp_path: Path,
+    client: NatsClient,
+    new_toolbox: NewToolbox,
+) -> None:
+    plugins = write_plugin(tmp_path, "ending", ENDING)
+    toolbox, chat = await new_toolbox(), new_chat()
+    call = ToolCallPart("c", "once", {"folder": str(tmp_path)})
+    began = asyncio.Event()
+    finished: dict[str, ToolResultPart] = {}
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(120))
+
+        async def start() -> Replica:
+            replica = Replica(nats.url(), tmp_path / "workspaces", plugins)
+            stack.push_async_callback(replica.end)
+            await are_up(client)
+            return replica
+
+        async with running_stores(nats.url(), database_url):
+            killed = await start()
+            work = toolbox.run(
+                chat,
+                (call,),
+                epoch=1,
+                finished=finished,
+                on_progress=lambda _, __: began.set(),
+            )
+            calling = asyncio.create_task(work)
+            await began.wait()
+        (tmp_path / "end").touch()
+        await calling
+        await killed.kill()
+        async with running_stores(nats.url(), database_url):
+            await start()
+            successor = await run(await new_toolbox(), chat, call)
+
+    assert words(finished["c"]) == "done"
+    assert successor == ["interrupted: the tools service stopped during the call, effect unknown"]
+    assert (tmp_path / "book").read_text() == "run\n", "and it was not run again"
 
 
 KILLABLE = """
@@ -280,8 +383,7 @@ async def replicas(
         started = [Replica(nats.url(), tmp_path / "workspaces", plugins) for _ in range(2)]
         for replica in started:
             stack.push_async_callback(replica.end)
-        patient = RpcClient(client, wait_for_service_s=30)
-        await patient.call(LIST_TOOLS, ListTools(), deadline_s=30)
+        await are_up(client)
         yield {replica.pid: replica for replica in started}
 
 
@@ -333,6 +435,7 @@ async def test_a_result_that_the_database_lost_with_its_last_moments_is_still_th
     first = await run(toolbox, chat, call)
     connection = await asyncpg.connect(booked)
     try:
+        await are_done(connection, "c")
         # As after a crash: the reservation was on the disk before the tool began, the end was not.
         lost = await connection.execute(
             "UPDATE tool_calls SET state = 'running', result = NULL, finished_at = NULL"

@@ -145,10 +145,11 @@ async def ask(toolbox: Toolbox, name: str, text: str, progress: list[str] | None
     return words(finished["c"])
 
 
-async def test_a_host_comes_is_called_and_goes(
+async def test_a_host_comes_is_called_and_goes_and_its_call_is_lost_and_said_so(
     start_tools: StartTools, new_toolbox: NewToolbox, new_host: NewHost, client: NatsClient
 ) -> None:
     await start_tools(plugin("p", ECHO))
+    toolbox = await new_toolbox()
     host = await new_host("far", spec("far_away"))
     found = await catalog(client, lambda found: len(found.tools) == 2)
     told: list[str] = []
@@ -158,11 +159,19 @@ async def test_a_host_comes_is_called_and_goes(
         ("p", "1", ()),
         ("far", "2.1", ("host-1",)),
     ]
-    assert await ask(await new_toolbox(), "far_away", "hi", told) == "far: hi"
+    assert await ask(toolbox, "far_away", "hi", told) == "far: hi"
     assert told == ["far is on it"]
+    await host.calls.get()
+    host.hangs = True
+    calling = asyncio.create_task(ask(toolbox, "far_away", "hi"))
+    await host.calls.get()
     host.silence()
+    await close(host.client)
     gone = await catalog(client, lambda found: len(found.tools) == 1)
+    async with asyncio.timeout(60):
+        said = await calling
     assert [report.name for report in gone.plugins] == ["p"]
+    assert said == "interrupted: the tool host stopped during the call, effect unknown"
 
 
 async def test_of_two_with_the_same_tool_the_first_keeps_it_and_plugins_keep_theirs(
@@ -196,51 +205,32 @@ async def test_a_catalog_that_changes_is_read_again(
     await catalog(client, lambda found: names(found) == [("new", "far")])
 
 
-@pytest.mark.parametrize(
-    ("tools", "why"),
-    [
-        ((spec("x" * 65),), "its catalog cannot be used"),
-        ((spec("twice"), spec("twice")), "it offers the tool 'twice' twice"),
-        ((ToolSpec("mute", " ", SCHEMA, "p"),), "it has no description"),
-        ((spec("slow", timeout_s=1e9),), "timeout_s must be above 0"),
-        ((ToolSpec("list", "A list.", {"type": "array"}, "p"),), "not one of an object"),
-        (tuple(spec(f"t{n}") for n in range(501)), "more than 500 tools"),
-    ],
-)
+BAD_CATALOGS: dict[str, tuple[tuple[ToolSpec, ...], str]] = {
+    "long": ((spec("x" * 65),), "its catalog cannot be used"),
+    "double": ((spec("twice"), spec("twice")), "it offers the tool 'twice' twice"),
+    "mute": ((ToolSpec("mute", " ", SCHEMA, "p"),), "it has no description"),
+    "patient": ((spec("slow", timeout_s=1e9),), "timeout_s must be above 0"),
+    "listing": ((ToolSpec("list", "A list.", {"type": "array"}, "p"),), "not one of an object"),
+    "many": (tuple(spec(f"t{n}") for n in range(501)), "more than 500 tools"),
+}
+
+
 async def test_a_host_whose_catalog_is_bad_is_reported(
-    start_tools: StartTools,
-    new_host: NewHost,
-    client: NatsClient,
-    tools: tuple[ToolSpec, ...],
-    why: str,
+    start_tools: StartTools, new_host: NewHost, client: NatsClient
 ) -> None:
     await start_tools(plugin("p", ECHO))
-    await new_host("bad", *tools)
+    for toolset, (tools, _) in BAD_CATALOGS.items():
+        await new_host(toolset, *tools)
 
-    found = await catalog(
-        client, lambda found: any(r.name == "bad" and r.error for r in found.plugins)
-    )
+    def reported(found: Catalog) -> bool:
+        return BAD_CATALOGS.keys() <= {one.name for one in found.plugins if one.error}
+
+    found = await catalog(client, reported)
 
     assert names(found) == [("echo", "p")]
-    assert why in (found.plugins[-1].error or "")
-
-
-async def test_a_call_whose_host_goes_silent_is_lost_and_said_so(
-    start_tools: StartTools, new_toolbox: NewToolbox, new_host: NewHost, client: NatsClient
-) -> None:
-    await start_tools()
-    host = await new_host("far", spec("far_away"))
-    host.hangs = True
-    await catalog(client, lambda found: len(found.tools) == 1)
-    calling = asyncio.create_task(ask(await new_toolbox(), "far_away", "hi"))
-    await host.calls.get()
-
-    host.silence()
-    await close(host.client)
-
-    async with asyncio.timeout(60):
-        said = await calling
-    assert said == "interrupted: the tool host stopped during the call, effect unknown"
+    told = {report.name: report.error or "" for report in found.plugins}
+    for toolset, (_, why) in BAD_CATALOGS.items():
+        assert why in told[toolset]
 
 
 async def test_a_cancelled_call_is_cancelled_at_its_host(

@@ -21,6 +21,8 @@ from integration.tools.mcp_host import (
     until_file,
     until_offered,
 )
+from mcp_types.version import LATEST_PROTOCOL_VERSION
+from structlog.testing import capture_logs
 
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
 from steersman_contracts.rpc.tools import CallProgress
@@ -97,11 +99,14 @@ async def test_a_server_behind_a_url_is_found_called_and_found_again(
     port = free_port()
     url = f"http://127.0.0.1:{port}/{'mcp' if kind == 'http' else 'sse'}"
     async with http_server(kind, port):
-        await start_tools(configured(tmp_path, {"slug": "web", "transport": kind, "url": url}))
-        await until_offered(caller, "web__add")
+        with capture_logs() as logs:
+            await start_tools(configured(tmp_path, {"slug": "web", "transport": kind, "url": url}))
+            await until_offered(caller, "web__add")
         result = await caller.call("web__add", {"a": 2, "b": 3})
         died = await caller.call("web__die")
 
+    spoken = [entry["protocol"] for entry in logs if entry["event"] == "mcp.connected"]
+    assert spoken == [LATEST_PROTOCOL_VERSION]  # those before it: test_mcp_hostile.py
     assert result.content == (JsonPart({"result": 5}),)
     assert died.is_error
     await until(caller, lambda found: not found.tools and bool(found.warnings))

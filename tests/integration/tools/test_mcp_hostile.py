@@ -21,6 +21,8 @@ from integration.tools.mcp_host import (
     until_file,
     until_offered,
 )
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_PROTOCOL_VERSION
+from structlog.testing import capture_logs
 
 
 def hostile(behaviour: str, *arguments: str, **more: Any) -> dict[str, Any]:
@@ -140,14 +142,22 @@ async def test_a_server_that_is_lost_in_a_call_is_connected_again(
         assert "closed the connection during the call, effect unknown" in text_of(result)
 
 
-async def test_a_list_that_changes_all_the_time_is_followed(
+async def test_a_list_that_changes_all_the_time_is_followed_in_every_revision_before_the_current(
     start_tools: StartTools, caller: Caller, tmp_path: Path
 ) -> None:
-    await start_tools(configured(tmp_path, hostile("changing")))
+    revisions = {f"of-{revision}": revision for revision in HANDSHAKE_PROTOCOL_VERSIONS}
+    assert LATEST_PROTOCOL_VERSION not in revisions.values()  # test_mcp.py has that
+    servers = [stdio("hostile", "changing", r, slug=slug) for slug, r in revisions.items()]
+    names = [f"{slug}__t3" for slug in revisions]
+    with capture_logs() as logs:
+        await start_tools(configured(tmp_path, *servers))
+        catalog = await until_offered(caller, *names)
 
-    catalog = await until_offered(caller, "changing__t3")
-
-    assert report(catalog).tools == ("changing__t3",)
+    assert report(catalog).tools == tuple(sorted(names))
+    spoken = {one["server"]: one["protocol"] for one in logs if one["event"] == "mcp.connected"}
+    assert spoken == revisions
+    for name in names:
+        assert text_of(await caller.call(name)) == "done"
 
 
 async def test_a_silent_server_is_told_that_nobody_waits(

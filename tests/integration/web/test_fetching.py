@@ -14,12 +14,13 @@ from integration.web.site import Answer, Request, Site, answer, fixed, head, pag
 
 import steersman_plugin_web
 from steersman_contracts.addresses import PrivateHosts
+from steersman_contracts.guarded import Resolve, resolve
 from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_web import offered
 from steersman_plugin_web.fetch import BODY_MAX, Fetcher, WebFetch
-from steersman_plugin_web.getting import Getter, Resolve, resolve
+from steersman_plugin_web.getting import Getter
 from steersman_plugin_web.robots import Robots
 from steersman_plugin_web.settings import PREFIX, Settings
 

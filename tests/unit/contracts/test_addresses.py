@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from steersman_contracts.addresses import PrivateHosts, Refused, check, is_public
-from steersman_plugin_web.getting import resolve
+from steersman_contracts.guarded import resolve
 
 NOBODY = PrivateHosts()
 

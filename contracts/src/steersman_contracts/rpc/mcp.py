@@ -72,6 +72,8 @@ class McpServer(msgspec.Struct, frozen=True, omit_defaults=True):
     needs_approval: bool = False
     call_timeout_s: float = 120.0
     enabled: bool = True
+    read_only: tuple[str, ...] = ()
+    """Patterns of its tools that change nothing anywhere, as whoever added it says."""
     login: McpLogin = "not_needed"
     """Whether you have to sign in there; `expired` means again."""
     problem: str | None = None
@@ -108,6 +110,8 @@ class McpSettings(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """A person is asked before each call of each of its tools."""
     call_timeout_s: CallTimeout = 120.0
     enabled: bool = True
+    read_only: Patterns = ()
+    """Patterns of tools that change nothing anywhere: they may run in plan mode, and twice."""
 
 
 class McpChanges(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -131,6 +135,7 @@ class McpChanges(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     needs_approval: bool | UnsetType = UNSET
     call_timeout_s: CallTimeout | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
+    read_only: Patterns | UnsetType = UNSET
 
 
 class ListMcpServers(msgspec.Struct, frozen=True):
@@ -226,6 +231,7 @@ class OpenedServer(msgspec.Struct, frozen=True, omit_defaults=True):
     deny: tuple[str, ...] = ()
     needs_approval: bool = False
     call_timeout_s: float = 120.0
+    read_only: tuple[str, ...] = ()
 
 
 class ReportMcpServer(msgspec.Struct, frozen=True):

@@ -172,6 +172,8 @@ class CallTool(msgspec.Struct, frozen=True, omit_defaults=True):
     """None takes the tool's own."""
     result_bytes: Annotated[int, msgspec.Meta(ge=1024)] | None = None
     """Of text and JSON that whoever asks can take; None is as much as is usual."""
+    no_workspace: bool = False
+    """The chat had no workspace a moment ago. A call that only reads is not looked up once more."""
 
 
 class CallResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -109,6 +109,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     """The transition has opened the episode `generation_attempt` for the caller."""
     has_own_tools: bool = False
     """It may use tools that are not there for every chat: ask for its catalog."""
+    no_workspace: bool = False
+    """It has no workspace, and there is no other chat from which it could have one."""
     parent_id: ChatId | None = None
     """Whose agent it is; None for a chat of a person."""
     agent_kind: AgentKind | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
-from steersman_contracts.rpc.mcp import OpenedServer
+from steersman_contracts.rpc.mcp import McpAvailability, McpSlug, OpenedServer
 
 MAX_SERVERS: Final = 50
 _MAX_FILE_BYTES: Final = 1 << 20
@@ -17,9 +17,6 @@ _FROM_ENVIRONMENT: Final = "env:"
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
-# Without "__" and an underscore at the end, no two servers can come to the same tool name.
-Slug = Annotated[str, msgspec.Meta(pattern=r"\A(?!.*__)[a-z0-9](?:[a-z0-9_-]{0,19}[a-z0-9-])?\Z")]
-Availability: TypeAlias = Literal["force_on", "default_on", "default_off"]
 
 
 class NoAuth(msgspec.Struct, frozen=True, tag_field="type", tag="none", forbid_unknown_fields=True):
@@ -47,8 +44,8 @@ Auth: TypeAlias = NoAuth | ApiKey | CustomHeaders
 
 
 class _Server(msgspec.Struct, frozen=True, kw_only=True, tag_field="transport"):
-    slug: Slug
-    availability: Availability = "default_on"
+    slug: McpSlug
+    availability: McpAvailability = "default_on"
     allow: tuple[Text, ...] = ()
     """Patterns of the server's own tool names; none is all of them."""
     deny: tuple[Text, ...] = ()
@@ -214,6 +211,7 @@ def of_store(opened: OpenedServer) -> Server:
         "deny": opened.deny,
         "call_timeout_s": opened.call_timeout_s,
         "needs_approval": opened.needs_approval,
+        "read_only": opened.read_only,
     }
     if opened.transport == "stdio":
         return StdioServer(command=opened.command, env=opened.env, **common)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from steersman_contracts.guarded import Resolve, resolve
 from steersman_contracts.hooks import Tool, hookimpl
 from steersman_plugin_web import fetch, search
 from steersman_plugin_web.backends import choose
-from steersman_plugin_web.getting import Getter, Resolve, resolve
+from steersman_plugin_web.getting import Getter
 from steersman_plugin_web.robots import Robots
 from steersman_plugin_web.settings import Settings, read_settings
 

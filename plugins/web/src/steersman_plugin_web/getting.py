@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, TypeAlias
@@ -14,7 +12,8 @@ from typing import Final, TypeAlias
 import httpcore2
 import httpx2
 
-from steersman_contracts.addresses import PrivateHosts, Refused, check
+from steersman_contracts.addresses import PrivateHosts, Refused
+from steersman_contracts.guarded import GuardedBackend, Resolve, resolve
 
 AGENT: Final = "Steersman"
 """What robots.txt knows us as."""
@@ -23,10 +22,7 @@ REDIRECTS: Final = 5
 _REDIRECT: Final = frozenset({301, 302, 303, 307, 308})
 _URL_MAX: Final = 4_000
 _CHUNK: Final = 64 * 1024
-_NEXT_AFTER_S: Final = 4.0
-"""How long an address may be silent before the next one of the host is tried."""
 
-Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 Hop: TypeAlias = Callable[[httpx2.URL], Awaitable[None]]
 
 
@@ -53,49 +49,6 @@ class Page:
     charset: str | None
     body: bytes
     cut: bool
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Ask the system for the addresses of a host, in the order in which to try them."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise Failed(f"the host {host!r} was not found") from error
-    return [str(entry[4][0]) for entry in found]
-
-
-class _CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Resolves once, checks every address, and connects to what was checked.
-
-    TLS comes afterwards and still goes by the name, so that nothing is looked up a second time.
-    """
-
-    def __init__(self, resolve: Resolve, private: PrivateHosts) -> None:
-        self._resolve = resolve
-        self._private = private
-        # Its other definition is for machines without anyio.
-        self._inner: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        addresses = check(host, port, await self._resolve(host, port), self._private)
-        for address in addresses[:-1]:
-            try:
-                return await self._inner.connect_tcp(
-                    address, port, _NEXT_AFTER_S, local_address, socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return await self._inner.connect_tcp(
-            addresses[-1], port, timeout, local_address, socket_options
-        )
 
 
 @cache
@@ -186,7 +139,7 @@ class Getter:
         # A pool for each request: a connection is never used again for what was not checked.
         pool = httpcore2.AsyncConnectionPool(
             ssl_context=(self._tls or _tls()) if url.scheme == "https" else None,
-            network_backend=_CheckedBackend(self._resolve, self._private),
+            network_backend=GuardedBackend(self._private, self._resolve),
         )
         try:
             async with (

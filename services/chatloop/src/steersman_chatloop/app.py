@@ -44,6 +44,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             stack.push_async_callback(providers.aclose)
             toolbox = Toolbox(rpc)
             stack.push_async_callback(toolbox.aclose)
+            contexts = WorkspaceContexts(client)
+            stack.push_async_callback(contexts.aclose)
             around = Surroundings(
                 client=client,
                 rpc=rpc,
@@ -51,7 +53,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 providers=providers,
                 toolbox=toolbox,
                 files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
-                contexts=WorkspaceContexts(client),
+                contexts=contexts,
                 settings=settings,
                 runner_id=runner_id,
             )

@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from steersman_chatloop.episode import Episode
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded
+from steersman_chatloop.providers.base import (
+    ProviderFailed,
+    StepEnded,
+    StepEvent,
+    StepNamed,
+    name_of,
+)
 from steersman_contracts.chats import ChatError
-from steersman_contracts.deltas import Delta, PartClosed, PartsBuilder
+from steersman_contracts.deltas import PartsBuilder
 
 MOST: Final = 16 * 2**20
 """Characters and events of one attempt, together: far beyond what any model says, or can be
@@ -23,16 +29,23 @@ class Attempt:
         self.builder = PartsBuilder()
         self.episode: Episode | None = None
         self.number = 0
+        self.response_id: str | None = None
+        """What the provider calls the answer, if it has said so by now."""
         self.ended: StepEnded | None = None
         self.failed: ProviderFailed | None = None
         self._left = MOST
 
-    def take(self, event: Delta | PartClosed) -> None:
+    def take(self, event: StepEvent) -> None:
         """Take in what has arrived.
 
         Raises:
             ProviderFailed: There is no end to it, or it contradicts what came before.
         """
+        if isinstance(event, StepNamed | StepEnded):
+            self.response_id = name_of(event.response_id) or self.response_id
+            if isinstance(event, StepEnded):
+                self.ended = event
+            return
         try:
             self.builder.apply(event)
         except ValueError as error:

@@ -6,6 +6,7 @@ the chat as it is after the write, and is what is believed from then on.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -72,6 +73,8 @@ class Claim:
         self.whole = True
         """False: reading the history has failed half-way, and it must not be taken for one."""
         self.turns_ended = 0
+        self.told_at = float("-inf")
+        """When a commit has told what the chat is like, on the clock of this process."""
 
     # -- the model's turn ------------------------------------------------------------------------
 
@@ -260,7 +263,7 @@ class Claim:
         except StaleFence as stale:
             await self.settle(stale, messages if keeps else ())
             return
-        self.chat = committed.chat
+        self.chat, self.told_at = committed.chat, time.monotonic()
         self.history.apply(committed.messages)
         self.released = committed.released
         if ends is not None:

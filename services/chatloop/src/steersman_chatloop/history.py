@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from steersman_chatloop.decide import after_boundary
 from steersman_chatloop.prompt import Preparation
 from steersman_contracts.chats import Message
 from steersman_contracts.ids import ChatId
@@ -26,14 +27,23 @@ class History:
         self.revision = 0
         self.preparation = Preparation()
         """What was prepared of it for models already."""
+        self._for_model: Sequence[Message] | None = None
 
     @property
     def messages(self) -> list[Message]:
         """The messages from the newest boundary on that are not deleted, in order."""
         return list(self._messages.values())
 
+    @property
+    def for_model(self) -> Sequence[Message]:
+        """What of it a model may see, which is asked for several times in every step."""
+        if self._for_model is None:
+            self._for_model = after_boundary(self.messages)
+        return self._for_model
+
     def apply(self, changed: Collection[Message]) -> None:
         """Take in messages that changed, deleted ones as tombstones."""
+        self._for_model = None
         ordered = True
         newest = next(reversed(self._messages), 0)
         for message in changed:
@@ -63,6 +73,7 @@ class History:
     def forget(self) -> None:
         """Begin anew, as if nothing had been read yet."""
         self._messages, self._start, self.revision, self.torn = {}, 0, 0, False
+        self._for_model = None
         self.preparation = Preparation()
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from steersman_chatloop.providers.neutral import CONTINUE
+from steersman_chatloop.providers.plain import Beginning
 from steersman_contracts.chats import Message, Role, Visibility
 from steersman_contracts.parts import (
     ContextFilePart,
@@ -63,6 +64,8 @@ class Preparation:
         self._prepared: list[Message] = []
         """What `_seen` comes to, whatever follows it."""
         self._plain = 0
+        self.beginning = Beginning()
+        """What the prepared messages begin with, as it was sent."""
 
     def prepare(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], int]:
         """As `prepare`.

@@ -45,6 +45,7 @@ class Requests:
             tools=offer.tools,
             effort=chat.effort,
             response_schema=chat.terms.response_schema,
+            beginning=self._claim.history.preparation.beginning,
         )
 
     async def _filled(self, messages: Sequence[Message]) -> tuple[Message, ...]:

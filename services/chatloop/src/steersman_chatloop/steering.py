@@ -24,6 +24,8 @@ class Steering:
         self.hurried = False
         """The process ends: what runs is not finished, and the store is not waited for."""
         self._work: asyncio.Task[Any] | None = None
+        self._stopped = False
+        """The work was ended by one of these wishes, which may have been seen to since."""
 
     def interrupt(self) -> None:
         """A person wants the turn to end; what was produced is kept."""
@@ -55,6 +57,7 @@ class Steering:
 
     def _stop_work(self) -> None:
         if self._work is not None:
+            self._stopped = True
             self._work.cancel()
 
     async def run(self, work: Coroutine[Any, Any, object]) -> bool:
@@ -70,6 +73,7 @@ class Steering:
         if self.interrupted or self.lost or self.hurried:
             work.close()
             return False
+        self._stopped = False
         self._work = asyncio.get_running_loop().create_task(work)
         try:
             await self._work
@@ -77,7 +81,7 @@ class Steering:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            if not (self.interrupted or self.lost or self.hurried):
+            if not self._stopped:
                 raise RuntimeError("the work was cancelled, and by nobody") from None
             return False
         finally:

@@ -61,6 +61,7 @@ class StepCalls:
         calls: Sequence[ToolCallPart],
         message_id: int,
         hands_on: Callable[[], bool] = lambda: False,
+        told_at: float = float("-inf"),
     ) -> None:
         """Look at the calls.
 
@@ -70,7 +71,9 @@ class StepCalls:
             calls: All local calls of the step, in order.
             message_id: The message that holds them.
             hands_on: Whether somebody else goes on with them when this is cancelled.
+            told_at: When the store has told what the chat is like, on the clock of this process.
         """
+        self._told_at = told_at
         self._hands_on = hands_on
         self._around = around
         self._chat = chat
@@ -124,6 +127,7 @@ class StepCalls:
                 finished=self.results,
                 on_progress=self._publish_progress,
                 hands_on=self._hands_on,
+                no_workspace_since=self._told_at if self._chat.no_workspace else float("-inf"),
             )
 
     def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:

@@ -22,7 +22,7 @@ from steersman_chatloop.compaction import (
     unanswered,
 )
 from steersman_chatloop.decide import Compact
-from steersman_chatloop.providers.base import ProviderFailed, StepRequest, name_of
+from steersman_chatloop.providers.base import ProviderFailed, StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import ChatError, Message
 from steersman_contracts.ids import ModelName
@@ -130,7 +130,12 @@ class Summariser:
         ended = self.attempt.ended
         carried = unanswered(self._history)
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, self._writer, name_of(ended)),
+            Summary(
+                self.text,
+                ended.usage if ended else None,
+                self._writer,
+                self.attempt.response_id,
+            ),
             source=self._wanted.source,
             window=self._window,
             before=last_usage(self._history),

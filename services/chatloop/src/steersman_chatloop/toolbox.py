@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from steersman_chatloop.decide import error_result
@@ -57,6 +58,8 @@ _CHAT_CATALOG_S: Final = 15.0
 _CHATS: Final = 1_000
 _GRACE_S: Final = 15.0
 _WAIT_FOR_HOST_S: Final = 20.0
+_STILL_SO_S: Final = 1.0
+"""How long what a commit has told of a chat is good enough for calls that only read."""
 _PING_S: Final = 1.0
 """How often hosts that run calls are looked after."""
 
@@ -164,6 +167,7 @@ class Toolbox:
         finished: dict[str, ToolResultPart],
         on_progress: Callable[[ToolCallPart, CallProgress], None],
         hands_on: Callable[[], bool] = lambda: False,
+        no_workspace_since: float = float("-inf"),
     ) -> None:
         """Run calls concurrently; one that crashes costs one error result.
 
@@ -177,12 +181,20 @@ class Toolbox:
             on_progress: Called for each progress report.
             hands_on: Asked when this is cancelled: whether somebody else asks for the same calls
                 next. Their hosts then go on with them; otherwise they are told to stop.
+            no_workspace_since: When the store has said, on the clock of this process, that the chat
+                has no workspace.
         """
         turns = _Turns()
+        # In call order: a call is held up by those before it alone.
+        specs = [
+            None if call.invalid is not None else await self._spec(chat_id, call.tool)
+            for call in calls
+        ]
+        # One that changes something may give it one.
+        only_read = all(spec is not None and spec.read_only for spec in specs)
+        no_workspace = only_read and time.monotonic() - no_workspace_since < _STILL_SO_S
         async with asyncio.TaskGroup() as group:
-            for call in calls:
-                # In call order: a call is held up by those before it alone.
-                spec = None if call.invalid is not None else await self._spec(chat_id, call.tool)
+            for call, spec in zip(calls, specs, strict=True):
                 turn = turns.take(spec)
                 before = before_on_screen(calls, call)
                 request = CallTool(
@@ -192,6 +204,7 @@ class Toolbox:
                     call.arguments,
                     epoch,
                     result_bytes=result_bytes,
+                    no_workspace=no_workspace and turn.is_now,
                 )
                 work = self._run(request, call, spec, finished, on_progress, before, hands_on)
                 group.create_task(_in_turn(turn, work))
@@ -282,6 +295,7 @@ class Toolbox:
                 method, started = replace(CALL_TOOL, address=address), True
             except Unavailable as error:
                 method = CALL_TOOL
+                request = msgspec.structs.replace(request, no_workspace=False)
                 if error.details.get("started"):
                     started = True
                     until = time.monotonic() + _WAIT_FOR_HOST_S
@@ -394,6 +408,11 @@ class _Turn:
     before: tuple[asyncio.Event, ...]
     limit: asyncio.Semaphore | None
     done: asyncio.Event
+
+    @property
+    def is_now(self) -> bool:
+        """Whether it waits for no other call."""
+        return not self.before and self.limit is None
 
 
 async def _in_turn(turn: _Turn, work: Awaitable[Any]) -> None:

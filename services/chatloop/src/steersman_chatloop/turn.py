@@ -18,6 +18,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from steersman_chatloop import answers
+from steersman_chatloop.ahead import Commit, Overtaken, foreseen, is_as_foreseen, may_go_ahead
 from steersman_chatloop.answering import Answering
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
@@ -38,7 +39,6 @@ from steersman_chatloop.decide import (
     Pause,
     Remind,
     RunTools,
-    after_boundary,
     decide,
     is_for_model,
     local_calls,
@@ -57,7 +57,7 @@ from steersman_chatloop.partial import (
     unanswered_calls,
     with_closed_calls,
 )
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepRequest, name_of
+from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepNamed, StepRequest
 from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import MOST_S, delay_s
@@ -213,6 +213,7 @@ class ChatRun:
         if self._in_turn != self._claim.turns_ended:
             self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
             self._repairs = 0
+            self._around.contexts.forget(chat.chat_id)
             self._answering = Answering(chat.model)
         elif not self._answering.is_for(chat.model):
             self._answering = Answering(chat.model)  # a person has chosen another one
@@ -233,21 +234,33 @@ class ChatRun:
 
     def _for_model(self) -> Sequence[Message]:
         """What of the history the model may see."""
-        return after_boundary(self._claim.history.messages)
+        return self._claim.history.for_model
 
     # -- a step ----------------------------------------------------------------------------------
 
-    async def _step(self) -> None:
+    async def _step(self, results: NewMessages = ()) -> None:
+        """Ask the model until it has answered.
+
+        Args:
+            results: Of tools, to be stored while the model is asked about them.
+        """
         failures, most = 0, self._around.settings.max_attempts
         repeated = False
-        if self.chat.generation_attempt - self.chat.begun >= most:
+        if self.chat.generation_attempt - self.chat.begun >= most and not results:
             # By workers that are gone. Perhaps it is what ends them; it is to end no more.
             await self._finish_error(_NEVER_ENDED)
             return
         while True:
             attempt = Attempt()
-            self._running, self._runs_after = attempt, self.chat.history_version
-            finished = await self._interruptible(self._stream_step(attempt))
+            if results:
+                finished = await self._ask_ahead(attempt, results)
+                if finished is None:
+                    return
+                results = ()
+            else:
+                self._running, self._runs_after = attempt, self.chat.history_version
+                asking = self._stream_step(attempt, self._for_model(), self._claim.begin_attempt)
+                finished = await self._interruptible(asking)
             if not finished:
                 await self._save_partial(attempt)
                 return
@@ -279,13 +292,48 @@ class ChatRun:
                 return
             await self._look_again()
 
-    async def _stream_step(self, attempt: Attempt) -> None:
+    async def _ask_ahead(self, attempt: Attempt, results: NewMessages) -> bool | None:
+        """Store the results of tools, and ask the model about them meanwhile.
+
+        Returns:
+            Whether the model has answered, as `_interruptible`; None if what is stored now asks for
+            something else.
+        """
+        before, messages = self.chat, foreseen(self._for_model(), results)
+
+        def holds() -> bool:
+            stored = self._claim.history.messages[-len(results) :]
+            return is_as_foreseen(before, self.chat, results, stored)
+
+        commit = Commit(self._claim.commit_step(results, begin=True), holds)
+
+        async def begin() -> int:
+            await commit.foreseen()
+            self._running, self._runs_after = attempt, self.chat.history_version
+            return await self._claim.begin_attempt()
+
+        finished = False
         try:
-            request = await self._requests.step(self._answering.model, self._for_model())
+            asking = commit.beside(lambda: self._stream_step(attempt, messages, begin))
+            finished = await self._interruptible(asking)
+        except Overtaken:
+            log.info("step.overtaken")
+        except asyncio.CancelledError:
+            commit.cancel()
+            raise
+        finally:
+            holds_on = await commit.outcome()
+        return finished if holds_on else None
+
+    async def _stream_step(
+        self, attempt: Attempt, messages: Sequence[Message], begin: Begin
+    ) -> None:
+        try:
+            request = await self._requests.step(self._answering.model, messages)
         except ProviderFailed as error:  # a file cannot be read now: tried again like any other
-            attempt.number, attempt.failed = self.chat.generation_attempt, error
+            attempt.number, attempt.failed = await begin(), error
             return
-        await self._stream(attempt, request, self._claim.begin_attempt)
+        await self._stream(attempt, request, begin)
 
     async def _stream(self, attempt: Attempt, request: StepRequest, begin: Begin) -> None:
         """Stream one attempt. The provider is called while the store opens the episode."""
@@ -296,11 +344,8 @@ class ChatRun:
                     if attempt.episode is None:
                         attempt.number = await begun
                         attempt.episode = self._open_episode(attempt.number)
-                    if isinstance(event, StepEnded):
-                        attempt.ended = event
-                        continue
                     attempt.take(event)
-                    if not isinstance(event, PartClosed):
+                    if not isinstance(event, PartClosed | StepNamed | StepEnded):
                         attempt.episode.add(event)
             attempt.number = await begun
         except ProviderFailed as error:
@@ -308,7 +353,7 @@ class ChatRun:
             attempt.number = await begun
         finally:
             begun.cancel()
-            with suppress(asyncio.CancelledError, SteersmanError, LostError):
+            with suppress(asyncio.CancelledError, SteersmanError, LostError, Overtaken):
                 await begun
 
     async def _another_model(self, error: ChatError) -> bool:
@@ -339,7 +384,7 @@ class ChatRun:
         ended = attempt.ended
         assert ended is not None  # the registry turns a stream without an end into a failure
         parts = attempt.builder.parts()
-        message = self._assistant(parts, ended.stop, ended)
+        message = self._assistant(parts, ended.stop, attempt)
         calls = local_calls(parts)
         if calls or ended.stop == "pause":
             await self._claim.commit_step((message,), begin=not calls)  # a pause: the model goes on
@@ -366,15 +411,16 @@ class ChatRun:
             await self._claim.finish_error(answers.UNFIT, (message,))
 
     def _assistant(
-        self, parts: Parts, stop: StopReason, ended: StepEnded | None = None
+        self, parts: Parts, stop: StopReason, attempt: Attempt | None = None
     ) -> rpc.NewMessage:
+        ended = attempt.ended if attempt is not None else None
         return rpc.NewMessage(
             Role.ASSISTANT,
             parts,
             model=self._answering.model.name,
             usage=ended.usage if ended is not None else None,
             stop=stop,
-            response_id=name_of(ended),
+            response_id=attempt.response_id if attempt is not None else None,
         )
 
     # -- summaries ------------------------------------------------------------------------------
@@ -450,6 +496,7 @@ class ChatRun:
             calls,
             self._calls_message(),
             hands_on=lambda: self.steering.hands_on,
+            told_at=self._claim.told_at,
         )
         self._running, self._runs_after = running, self.chat.history_version
         if await self._interruptible(running.run()):
@@ -462,11 +509,21 @@ class ChatRun:
                 )
                 return
             results = tool_message(calls, running.results, INTERRUPTED)
+            if self._may_ask_ahead(results):
+                await self._step(results)
+                return
             begin = not self._is_full_after(last_usage(self._for_model()))
             await self._claim.commit_step(results, begin=begin)
         elif self.steering.take_interrupt():
             results = tool_message(calls, running.results, INTERRUPTED)
             await self._claim.finish_interruption(results)
+
+    def _may_ask_ahead(self, results: NewMessages) -> bool:
+        """Whether it is clear that the model is called next, and with what."""
+        steering = self.steering
+        if steering.draining or steering.interrupted or not may_go_ahead(self.chat, results):
+            return False
+        return isinstance(self._decide(foreseen(self._for_model(), results)), CallModel)
 
     def _calls_message(self) -> int:
         """The message whose calls are open: the same for every worker that runs them."""
@@ -501,7 +558,7 @@ class ChatRun:
     def _partial(self, attempt: Attempt, stop: StopReason) -> NewMessages:
         """What arrived of a step; its tokens count where the provider has said how many."""
         parts = attempt.builder.parts()
-        return with_closed_calls(self._assistant(parts, stop, attempt.ended))
+        return with_closed_calls(self._assistant(parts, stop, attempt))
 
     async def _unsaved(self) -> NewMessages:
         """What the running step has produced so far, closed."""

@@ -115,6 +115,8 @@ class Worker:
         whole = True
         run: ChatRun | None = None
         self._loading[chat_id] = None
+        # Its workspace is read while the store is asked: most turns want to know what it says.
+        self._around.contexts.foresee(chat_id)
         try:
             context = await self._acquire(chat_id, history.revision)
             if context is None:
@@ -130,6 +132,7 @@ class Worker:
         finally:
             self._starting.add(chat_id)
             self._loading.pop(chat_id, None)
+            self._around.contexts.forget(chat_id)
             if run is not None:
                 del self._runs[chat_id]
                 OWNED.dec()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import Final
@@ -22,6 +23,7 @@ from steersman_contracts.rpc.context import (
 from steersman_contracts.rpc.desktop import GET_DESKTOP, Desktop, GetDesktop
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
+from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 
@@ -41,6 +43,25 @@ class WorkspaceContexts:
         self._rpc = RpcClient(client, wait_for_service_s=0)
         self._known: OrderedDict[ChatId, tuple[WorkspaceContext, float]] = OrderedDict()
         self._quiet_until: dict[ChatId, float] = {}
+        self._ahead: dict[ChatId, asyncio.Task[WorkspaceContext]] = {}
+        self._reading = TaskGroup("context")
+
+    async def aclose(self) -> None:
+        """End what is still read."""
+        await self._reading.cancel()
+
+    def foresee(self, chat_id: ChatId) -> None:
+        """A turn may be about to begin: read at once, if the chat's last turn has read as well."""
+        now = time.monotonic()
+        if chat_id in self._known and now >= self._quiet_until.get(chat_id, 0.0):
+            self.forget(chat_id)
+            self._ahead[chat_id] = self._reading.start(self._read(chat_id))
+
+    def forget(self, chat_id: ChatId) -> None:
+        """Another turn begins, or none: what was foreseen is not for it."""
+        ahead = self._ahead.pop(chat_id, None)
+        if ahead is not None:
+            ahead.cancel()
 
     async def read(self, chat_id: ChatId, *, goes_on: bool = False) -> WorkspaceContext:
         """What the workspace says now; what it said last, or nothing, if that takes too long.
@@ -53,6 +74,16 @@ class WorkspaceContexts:
         now = time.monotonic()
         if now < self._quiet_until.get(chat_id, 0.0) or (goes_on and self._is_fresh(chat_id, now)):
             return self._last(chat_id)
+        ahead = self._ahead.pop(chat_id, None)
+        if ahead is None:
+            return await self._read(chat_id)
+        try:
+            return await ahead
+        finally:
+            ahead.cancel()
+
+    async def _read(self, chat_id: ChatId) -> WorkspaceContext:
+        now = time.monotonic()
         try:
             found = await self._rpc.call(READ_CONTEXT, ReadContext(chat_id), deadline_s=BUDGET_S)
         except SteersmanError as error:

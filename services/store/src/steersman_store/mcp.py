@@ -31,7 +31,7 @@ _MAX_SHARED: Final = 100
 COLUMNS: Final = (
     "id::text, owner_id, slug, name, transport, url, command, auth, header, oauth_client_id, "
     "oauth_scope, secrets, header_names, env_names, allow, deny, availability, needs_approval, "
-    "call_timeout_s, enabled, problem, version, created_at"
+    "call_timeout_s, enabled, read_only, problem, version, created_at"
 )
 _LOGIN: Final = (
     "CASE WHEN s.auth <> 'oauth' THEN 'not_needed' "
@@ -75,6 +75,7 @@ class _Described(msgspec.Struct, frozen=True):
     needs_approval: bool
     call_timeout_s: float
     enabled: bool
+    read_only: tuple[str, ...]
 
 
 def purpose(server_id: str) -> str:
@@ -136,9 +137,10 @@ class McpServers:
             row = await connection.fetchrow(
                 "INSERT INTO mcp_servers AS s (slug, name, transport, url, command, auth, header, "
                 "oauth_client_id, oauth_scope, allow, deny, availability, needs_approval, "
-                "call_timeout_s, enabled, id, owner_id, secrets, header_names, env_names) VALUES "
+                "call_timeout_s, enabled, read_only, id, owner_id, secrets, header_names, "
+                "env_names) VALUES "
                 "($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, "
-                f"$19, $20, $21) RETURNING {COLUMNS}, {_LOGIN}",
+                f"$19, $20, $21, $22) RETURNING {COLUMNS}, {_LOGIN}",
                 actor.user_id,
                 *msgspec.structs.astuple(described),
                 server_id,
@@ -187,9 +189,9 @@ class McpServers:
                 "UPDATE mcp_servers s SET slug = $2, name = $3, transport = $4, url = $5, "
                 "command = $6, auth = $7, header = $8, oauth_client_id = $9, oauth_scope = $10, "
                 "allow = $11, deny = $12, availability = $13, needs_approval = $14, "
-                "call_timeout_s = $15, enabled = $16, secrets = $18, header_names = $19, "
-                "env_names = $20, problem = NULL, version = version + 1, updated_at = now() "
-                f"WHERE id = $17 RETURNING {COLUMNS}, {_LOGIN}",
+                "call_timeout_s = $15, enabled = $16, read_only = $17, secrets = $19, "
+                "header_names = $20, env_names = $21, problem = NULL, version = version + 1, "
+                f"updated_at = now() WHERE id = $18 RETURNING {COLUMNS}, {_LOGIN}",
                 actor.user_id,
                 *msgspec.structs.astuple(described),
                 request.server_id,
@@ -255,6 +257,7 @@ class McpServers:
             oauth_scope=row["oauth_scope"],
             allow=tuple(row["allow"]),
             deny=tuple(row["deny"]),
+            read_only=tuple(row["read_only"]),
             needs_approval=row["needs_approval"],
             call_timeout_s=row["call_timeout_s"],
         )
@@ -465,6 +468,7 @@ def _server(row: asyncpg.Record, actor: Actor) -> rpc.McpServer:
         allow=tuple(row["allow"]),
         deny=tuple(row["deny"]),
         availability=row["availability"],
+        read_only=tuple(row["read_only"]),
         needs_approval=row["needs_approval"],
         call_timeout_s=row["call_timeout_s"],
         enabled=row["enabled"],

@@ -58,6 +58,7 @@ class _ChatRow(msgspec.Struct):
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
     has_own_tools: bool
+    no_workspace: bool
     parent_id: ChatId | None
     agent_kind: AgentKind | None
     effort: Effort | None
@@ -342,6 +343,7 @@ class Worker:
             grants=chat.grants,
             effort=chat.effort,
             has_own_tools=chat.has_own_tools,
+            no_workspace=chat.no_workspace,
             parent_id=chat.parent_id,
             agent_kind=chat.agent_kind,
             may_spawn=chat.depth < self._max_agent_depth,

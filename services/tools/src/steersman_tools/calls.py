@@ -68,6 +68,8 @@ class _Call:
     def __init__(self, request: CallTool, fingerprint: str, *, held: bool) -> None:
         self.held = held
         """Another host has it in the book, admits it and asks the hooks."""
+        self.reserved = False
+        """It is in the book as ours to run: how it ends is to be written there."""
         self.request = request
         self.fingerprint = fingerprint
         self.result: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
@@ -224,10 +226,21 @@ class Calls:
             call.result.set_exception(InternalError("the call could not be run; the log says why"))
         finally:
             call.progress.close()
-            del self._running[key]
             RUNNING.dec()
-            if not call.result.cancelled():
-                call.result.exception()  # looked at, also when nobody waits any more
+            try:
+                await self._book(key, call)
+            finally:
+                # Until the book has the result, whoever asks again is answered from here.
+                del self._running[key]
+
+    async def _book(self, key: CallKey, call: _Call) -> None:
+        """Write down how a call of ours has ended. It is answered already (decision 51)."""
+        if not call.result.done() or call.result.exception() is not None or not call.reserved:
+            return
+        try:
+            await self._ledger.finish(key, call.result.result())
+        except Exception:  # the answer was true all the same
+            log.exception("call.not_booked")
 
     async def _answer(self, key: CallKey, call: _Call) -> CallResult:
         plugins = self._tools.registry.current
@@ -241,9 +254,9 @@ class Calls:
                 key, call.fingerprint, running=begins, repeatable=tool.spec.idempotent
             )
             if result is None:
+                call.reserved = True
                 start = _nothing if begins else partial(self._ledger.start, key)
                 result = await self._perform(call, plugins, tool, start)
-                await self._ledger.finish(key, result)
             return result
 
     async def _perform(
@@ -303,6 +316,7 @@ class Calls:
             rpc=self._rpc,
             host=self._here,
             result_bytes=self._limits.of(request.result_bytes).text_bytes,
+            no_workspace=request.no_workspace,
         )
         if call.held:
             return await self._act(call, plugins, tool, context)

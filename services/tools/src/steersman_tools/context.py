@@ -89,8 +89,11 @@ class CallContext:
         rpc: Caller | None = None,
         host: str = "",
         result_bytes: int = 68 << 10,
+        no_workspace: bool = False,
     ) -> None:
         self.host = host
+        self.no_workspace = no_workspace
+        """Whoever asks knows that the chat had none a moment ago."""
         self.result_bytes = result_bytes
         self.plugin: LoadedPlugin | None = None
         """Whose tool runs; None for one of another host."""

@@ -83,7 +83,7 @@ class Places:
             NoPlace: Its chat has a workspace that cannot be used now.
         """
         context.desk = self._desk_of(context.chat_id)
-        place = await self._needed(context.chat_id, tool.spec)
+        place = await self._needed(context, tool.spec)
         if place is None:
             yield tool
             return
@@ -102,11 +102,13 @@ class Places:
             if not tool.spec.read_only or time.monotonic() - began >= _WAITED_S:
                 self._on_change(place, context.chat_id)
 
-    async def _needed(self, chat_id: ChatId, spec: ToolSpec) -> CallPlace | None:
-        if not spec.needs_workspace:
+    async def _needed(self, context: CallContext, spec: ToolSpec) -> CallPlace | None:
+        # What changes anything looks for itself: nothing may begin in a workspace that is stopped,
+        # and nothing is to be written beside one that was made just now.
+        if not spec.needs_workspace or (spec.read_only and context.no_workspace):
             return None
         try:
-            return await self.of(chat_id)
+            return await self.of(context.chat_id)
         except SteersmanError as error:
             raise NoPlace(
                 f"the workspace of this chat cannot be looked up: {error}; try again"

@@ -12,7 +12,6 @@ import structlog
 
 from steersman_contracts.errors import (
     CallElsewhere,
-    DeadlineExceeded,
     SteersmanError,
     Unavailable,
 )
@@ -49,8 +48,8 @@ class StoreLedger:
             client: The way to it.
             host: The name of this process, which no later one has.
             lease_s: Seconds after which a silent host counts as dead.
-            patience_s: Seconds for which a result waits for the store before it is answered
-                without having been written.
+            patience_s: Seconds for which it is tried to write a result down. Nobody waits for it:
+                it was answered before.
         """
         self._rpc = client
         self._host = host
@@ -87,7 +86,7 @@ class StoreLedger:
             raise _elsewhere(key, "")
 
     async def finish(self, key: CallKey, result: CallResult) -> None:
-        """Write the result; it is answered only afterwards, unless the store stays away."""
+        """Write the result, and try for a while if the store is away or refuses it."""
         self._remember(key, result)
         await self._write(key, result)
 
@@ -111,10 +110,11 @@ class StoreLedger:
         while True:
             try:
                 finished = await self._rpc.call(rpc.FINISH, request)
-            except (Unavailable, DeadlineExceeded) as error:
+            except SteersmanError as error:
                 if time.monotonic() + pause > until:
                     log.error("call.not_written", error_code=error.code)  # noqa: TRY400  # the code says it all
                     return
+                log.warning("call.not_written_yet", error_code=error.code, retry_in_s=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
                 continue

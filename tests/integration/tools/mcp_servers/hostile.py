@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 BEHAVIOUR = sys.argv[1]
+REVISION = sys.argv[2] if BEHAVIOUR == "changing" else "2025-06-18"
 TOOL = {"name": "t", "description": "A tool.", "inputSchema": {"type": "object"}}
 
 
@@ -113,7 +114,7 @@ def initialize(request: dict[str, Any]) -> None:
     answer(
         request,
         {
-            "protocolVersion": "2025-06-18",
+            "protocolVersion": REVISION,
             "capabilities": {"tools": {"listChanged": True}},
             "serverInfo": {"name": "hostile", "version": "1"},
         },

@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from steersman_chatloop.providers import demo
-from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent, StepRequest
+from steersman_chatloop.providers.base import (
+    ProviderFailed,
+    StepEnded,
+    StepEvent,
+    StepNamed,
+    StepRequest,
+)
 from steersman_chatloop.providers.demo import SCRIPTS, Demo, Fail, Pause, Script
 from steersman_chatloop.providers.registry import Providers
 from steersman_contracts.chats import Message, Role
@@ -45,7 +51,7 @@ async def play(provider: Demo, step: StepRequest) -> tuple[Parts, StepEnded]:
     assert isinstance(ended, StepEnded)
     builder = PartsBuilder()
     for event in events:
-        assert not isinstance(event, StepEnded)
+        assert not isinstance(event, StepEnded | StepNamed)
         builder.apply(event)
     return builder.parts(), ended
 

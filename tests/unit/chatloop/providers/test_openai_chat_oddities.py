@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from steersman_chatloop.providers.base import StepEnded, StepEvent
+from steersman_chatloop.providers.base import StepEnded, StepEvent, StepNamed
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.openai_chat_events import Translator, merge_details, usage_of
 from steersman_chatloop.providers.signals import StreamFault
@@ -55,7 +55,7 @@ def translate(
     assert isinstance(ended, StepEnded)
     builder = PartsBuilder()
     for event in events:
-        assert not isinstance(event, StepEnded)
+        assert not isinstance(event, StepEnded | StepNamed)
         builder.apply(event)
     return builder.parts(), ended, builder
 

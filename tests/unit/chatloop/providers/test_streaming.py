@@ -25,6 +25,7 @@ class Words:
     def __init__(self) -> None:
         self.finished = False
         self.complete = False
+        self.response_id = ""
 
     def feed(self, event: str, /) -> Sequence[StepEvent]:
         self.finished = self.finished or event in ".!"

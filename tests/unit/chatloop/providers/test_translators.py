@@ -20,7 +20,7 @@ from steersman_chatloop.providers import (
     openai_responses_events,
     openai_responses_request,
 )
-from steersman_chatloop.providers.base import StepEnded, StepEvent, StepRequest
+from steersman_chatloop.providers.base import StepEnded, StepEvent, StepNamed, StepRequest
 from steersman_chatloop.providers.native import CallIds, Origin
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import Message, Role, StopReason, Usage
@@ -69,7 +69,7 @@ def fold(translator: Any, events: Sequence[Any]) -> tuple[Parts, StepEnded, Part
     assert isinstance(ended, StepEnded)
     builder = PartsBuilder()
     for event in out:
-        assert not isinstance(event, StepEnded)
+        assert not isinstance(event, StepEnded | StepNamed)
         builder.apply(event)
     return builder.parts(), ended, builder
 
@@ -796,7 +796,7 @@ def test_an_answer_that_google_gives_in_pieces_is_one_answer() -> None:
     *deltas, ended = [*events, *translator.end()]
     builder = PartsBuilder()
     for event in deltas:
-        assert not isinstance(event, StepEnded)
+        assert not isinstance(event, StepEnded | StepNamed)
         builder.apply(event)
     assert builder.parts() == (TextPart("one two"),)
     assert ended == StepEnded("end", Usage(10, 4), "r")

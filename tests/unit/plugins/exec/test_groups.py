@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from steersman_contracts.cgroups import Groups, NotHere, here, own_group, problem_of
+from steersman_contracts.cgroups import (
+    Group,
+    Groups,
+    NotHere,
+    here,
+    limits,
+    make_groups,
+    own_group,
+    problem_of,
+)
 from steersman_contracts.sandbox import Unconfined
 from steersman_plugin_exec.launch import prepare
 from steersman_plugin_exec.output import Capture
@@ -100,3 +109,72 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert problem_of(tmp_path) == (
         "its control group is not ours to divide (in systemd: Delegate=yes)"
     )
+
+
+def test_the_limits_are_those_of_the_command_and_room_for_what_is_round_it() -> None:
+    assert limits(("memory", "pids"), memory_bytes=1 << 30, processes=100) == (
+        ("memory.max", "1073741824", True),
+        ("memory.swap.max", "0", False),
+        ("memory.oom.group", "1", False),
+        ("pids.max", "108", True),
+    )
+    assert limits(("pids",), memory_bytes=1, processes=1) == (("pids.max", "9", True),)
+    assert limits((), memory_bytes=1, processes=1) == ()
+
+
+@pytest.fixture
+def delegated(tmp_path: Path) -> Path:
+    """The files of a group that is ours to divide, as plain ones: what is written stays there."""
+    for group in (tmp_path, tmp_path / "steersman-commands"):
+        group.mkdir(exist_ok=True)
+        for name, content in (
+            ("cgroup.controllers", "cpu io memory pids\n"),
+            ("cgroup.subtree_control", "\n"),
+            ("cgroup.procs", ""),
+        ):
+            (group / name).write_text(content)
+    return tmp_path
+
+
+def test_a_group_of_ours_is_divided_and_passes_both_limits_on(delegated: Path) -> None:
+    left = delegated / "steersman-commands" / "of-a-process-that-died"
+    left.mkdir()
+
+    make_groups(delegated)
+
+    for group in (delegated, delegated / "steersman-commands"):
+        assert (group / "cgroup.subtree_control").read_text() == "+memory +pids"
+    assert not left.exists()
+
+
+def test_a_group_that_passes_them_on_already_is_left_as_it_is(delegated: Path) -> None:
+    (delegated / "cgroup.subtree_control").write_text("memory cpu pids\n")
+
+    make_groups(delegated)
+
+    assert (delegated / "cgroup.subtree_control").read_text() == "memory cpu pids\n"
+
+
+def test_a_group_is_killed_as_a_whole_and_gone_when_nothing_is_left_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "group"
+    path.mkdir()
+    (path / "cgroup.procs").write_text("")
+    group = Group(path)
+
+    group.kill()
+    still_there = group.close()
+
+    assert (path / "cgroup.kill").read_text() == "1"
+    assert not still_there  # the kernel's files do not count, these do
+    for file in list(path.iterdir()):
+        file.unlink()
+    assert group.close()
+    assert group.close()
+    assert not path.exists()
+
+
+def test_a_group_without_its_limits_is_not_used(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"cgroup\.procs"):  # only the kernel makes that file
+        Groups(tmp_path, controllers=()).open(memory_bytes=1, processes=1)
+
+    assert list(tmp_path.iterdir()) == []

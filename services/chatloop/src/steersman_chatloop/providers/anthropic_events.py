@@ -78,7 +78,7 @@ class Translator:
         self._has_calls = False
         self._stop: str | None = None
         self._usage: JsonObject = {}
-        self._response_id = ""
+        self.response_id = ""
         self._handlers: dict[str, Callable[[JsonObject], Sequence[StepEvent]]] = {
             "content_block_delta": self._delta,
             "content_block_start": self._started,
@@ -238,7 +238,7 @@ class Translator:
 
     def _message_started(self, event: JsonObject) -> Sequence[StepEvent]:
         message: JsonObject = event["message"]
-        self._response_id = message.get("id") or ""
+        self.response_id = message.get("id") or ""
         self._use(message.get("usage"))
         return NONE
 
@@ -262,7 +262,7 @@ class Translator:
         if self._has_calls and stop == "end":
             stop = "tool-calls"  # servers that speak the format do not all know the difference
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
-        ended = StepEnded(stop, _usage(self._usage), self._response_id)
+        ended = StepEnded(stop, _usage(self._usage), self.response_id)
         cut = stop in ("max-tokens", "context-window")
         if self._closing is None or cut:
             return (ended,)

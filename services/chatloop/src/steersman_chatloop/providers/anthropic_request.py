@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Final
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import ANTHROPIC_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, block, metadata_of
 from steersman_chatloop.providers.neutral import CONTINUE
+from steersman_chatloop.providers.plain import plain
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.computer_calls import TOOLSET
 from steersman_contracts.computer_history import screen_size
@@ -65,15 +67,15 @@ def is_anthropic(access: ModelAccess) -> bool:
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, AnthropicOptions)
-    messages = list(request.messages)
     system = [request.system] if request.system.strip() else []
     # A conversation begins with a user message; what comes before it belongs to the prompt.
-    while messages and messages[0].role is Role.SYSTEM:
-        system.append(neutral.input_texts(messages.pop(0).parts))
+    first = list(takewhile(lambda message: message.role is Role.SYSTEM, request.messages))
+    system += [neutral.input_texts(message.parts) for message in first]
     form = computer_form(request)
-    history = _ended(list(_messages(messages, access, options, form)))
+    history = _ended(_messages(request, len(first), options, form))
     reasoning = _reasoning_of(request, options, history)
     body: JsonObject = {
         "model": access.model_id,
@@ -255,6 +257,22 @@ def _cached(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def _messages(
+    request: StepRequest, start: int, options: AnthropicOptions, form: AnthropicForm | None
+) -> list[JsonObject]:
+    messages = request.messages[start:]
+    written = request.beginning.items(messages, FORMAT, _said)
+    written += _written(messages[len(written) :], request.model, options, form)
+    return written
+
+
+def _said(text: str, by_model: bool) -> JsonObject:  # as `plain.Write` is called
+    return {
+        "role": "assistant" if by_model else "user",
+        "content": [{"type": "text", "text": text}],
+    }
+
+
+def _written(
     messages: Sequence[Message],
     access: ModelAccess,
     options: AnthropicOptions,
@@ -264,6 +282,9 @@ def _messages(
     ids = WireIds()
     toolset: set[str] | None = set() if form == TOOLSET_FORM else None
     for message in messages:
+        if (said := plain(message)) is not None:
+            yield _said(said, message.role is Role.ASSISTANT)
+            continue
         role = "assistant" if message.role is Role.ASSISTANT else "user"
         match message.role:
             case Role.USER:

@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from steersman_chatloop.providers.plain import Beginning
 from steersman_contracts.chats import ChatError, Message, StopReason, Usage
 from steersman_contracts.deltas import Delta, PartClosed
 from steersman_contracts.ids import ChatId
@@ -33,6 +34,15 @@ class StepRequest(msgspec.Struct, frozen=True):
     """`none`: the tools are sent, so that the prefix is the same, and must not be called."""
     response_schema: JsonObject | None = None
     """The form of the final answer; what the provider cannot promise is checked later."""
+    beginning: Beginning = msgspec.field(default_factory=Beginning)
+    """What earlier requests of the chat began with, as it was written: it need not be again."""
+
+
+class StepNamed(msgspec.Struct, frozen=True):
+    """What the provider calls the answer, as soon as it is known; an answer may never end."""
+
+    response_id: str
+    """As the provider sent it: see `name_of`."""
 
 
 class StepEnded(msgspec.Struct, frozen=True):
@@ -44,13 +54,12 @@ class StepEnded(msgspec.Struct, frozen=True):
     """As the provider sent it: see `name_of`."""
 
 
-def name_of(ended: StepEnded | None) -> str | None:
+def name_of(response_id: object) -> str | None:
     """What the provider calls the answer, in a form that can be stored; None if it says nothing."""
-    text = "" if ended is None else str(ended.response_id)
-    return "".join(filter(str.isprintable, text))[:_LONGEST_NAME] or None
+    return "".join(filter(str.isprintable, str(response_id)))[:_LONGEST_NAME] or None
 
 
-StepEvent: TypeAlias = Delta | PartClosed | StepEnded
+StepEvent: TypeAlias = Delta | PartClosed | StepNamed | StepEnded
 
 
 class ProviderFailed(Exception):

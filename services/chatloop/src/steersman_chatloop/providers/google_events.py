@@ -118,7 +118,7 @@ class Translator:
         self._stop = ""
         self._usage: JsonObject | None = None
         self._counted = Usage()
-        self._response_id = ""
+        self.response_id = ""
         self._sources = Sources()
         self._said: list[str] = []
 
@@ -126,6 +126,8 @@ class Translator:
         usage = event.get("usageMetadata")
         if usage is not None and usage.get("promptTokenCount") is not None:
             self._usage = usage  # a running total; Vertex sends others without numbers first
+        if not self.response_id:
+            self.response_id = event.get("responseId") or ""
         candidates = event.get("candidates")
         if not candidates:
             if "error" in event:
@@ -142,7 +144,6 @@ class Translator:
         if citations := candidate.get("citationMetadata"):
             self._sources.cite(citations)
         if (reason := candidate.get("finishReason")) is not None:
-            self._response_id = event.get("responseId") or self._response_id
             self._finish(reason, candidate)
         return out
 
@@ -361,7 +362,7 @@ class Translator:
         out.extend(PartAdded(*one) for one in places(sources, self._rooms or [], self._next))
         counted = self._usage is not None or self._counted != Usage()
         usage = _added(self._counted, self._usage) if counted else None
-        out.append(StepEnded(stop, usage, self._response_id))
+        out.append(StepEnded(stop, usage, self.response_id))
         return out
 
 

@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import GOOGLE_URL, host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
+from steersman_chatloop.providers.plain import plain
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.computer_providers import gemini_tool
 from steersman_contracts.computer_use import TOOL
@@ -42,6 +43,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, GoogleOptions)
     body: JsonObject = {
@@ -176,8 +178,10 @@ def _contents(request: StepRequest) -> list[JsonObject]:
     origin = Origin(FORMAT, request.model)
     third = is_third_generation(request.model.model_id)
     writer = _Writer(origin, third=third, environment=computer_environment(request))
-    contents: list[JsonObject] = []
-    for message in request.messages:
+    contents = request.beginning.items(request.messages, FORMAT, _said)
+    if contents:
+        contents.pop()  # what follows may become a part of the last one, which is not to change
+    for message in request.messages[len(contents) :]:
         role = "model" if message.role is Role.ASSISTANT else "user"
         parts = list(writer.parts(message))
         if not parts:
@@ -189,6 +193,10 @@ def _contents(request: StepRequest) -> list[JsonObject]:
     if contents and contents[-1]["role"] == "model":
         contents.append({"role": "user", "parts": [{"text": neutral.CONTINUE}]})
     return contents
+
+
+def _said(text: str, by_model: bool) -> JsonObject:  # as `plain.Write` is called
+    return {"role": "model" if by_model else "user", "parts": [{"text": text}]}
 
 
 class _Writer:
@@ -205,6 +213,9 @@ class _Writer:
         self._with_id: dict[str, str] = {}
 
     def parts(self, message: Message) -> Iterator[JsonObject]:
+        if (text := plain(message)) is not None:
+            yield {"text": text}
+            return
         match message.role:
             case Role.ASSISTANT:
                 yield from self._output(message.parts)

@@ -62,7 +62,8 @@ _keeping = Lock()
 async def fitted(request: StepRequest) -> StepRequest:
     """The request with images that its provider takes; itself when all of them are."""
     limit = LIMITS.get(request.model.provider_type)
-    if limit is None or not any(_images(request.messages)):
+    plain = request.beginning.known(request.messages)
+    if limit is None or not any(_images(request.messages[plain:])):
         return request
     messages = await asyncio.to_thread(_fit_all, request.messages, limit)
     return request if messages is None else msgspec.structs.replace(request, messages=messages)
@@ -72,7 +73,7 @@ def _images(messages: tuple[Message, ...]) -> Iterator[FilePart]:
     for message in messages:
         parts = message.parts
         if len(parts) == 1 and type(parts[0]) is TextPart:
-            continue  # as most of 10,000 are; they are looked through before every step
+            continue  # as most are; they are looked through before every step
         for part in parts:
             for item in part.content if isinstance(part, ToolResultPart) else (part,):
                 if isinstance(item, FilePart) and item.data and item.media_type in IMAGES:
@@ -87,10 +88,14 @@ def _fit_all(messages: tuple[Message, ...], limit: Limit) -> tuple[Message, ...]
     }
     if not changed:
         return None
-    return tuple(
-        msgspec.structs.replace(m, parts=tuple(_replaced(part, changed) for part in m.parts))
-        for m in messages
-    )
+    return tuple(_with(message, changed) for message in messages)
+
+
+def _with(message: Message, changed: dict[int, _Fit]) -> Message:
+    if not any(id(item) in changed for item in _images((message,))):
+        return message
+    parts = tuple(_replaced(part, changed) for part in message.parts)
+    return msgspec.structs.replace(message, parts=parts)
 
 
 def _replaced(part: Part, changed: dict[int, _Fit]) -> Part:

@@ -146,7 +146,8 @@ class CallIds:
     """Ids for the calls of a new step: the provider's own while they are unique in the chat."""
 
     def __init__(self, taken: Iterable[str] = (), *, make: Callable[[], str] | None = None) -> None:
-        self._taken = set(taken)
+        self._before = taken
+        self._taken: set[str] | None = None  # gathered at the first call: most answers have none
         self._make = make or _random_id
 
     @classmethod
@@ -161,6 +162,8 @@ class CallIds:
 
     def take(self, wanted: str | None) -> str:
         """Return `wanted`, or a new id if there is none or the chat has it already."""
+        if self._taken is None:
+            self._taken = set(self._before)
         call_id = wanted if wanted and len(wanted) <= 200 else self._make()
         if call_id in self._taken:
             call_id = self._make()

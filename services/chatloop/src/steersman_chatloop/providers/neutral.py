@@ -8,7 +8,6 @@ from typing import Final, NamedTuple, assert_never
 
 import msgspec
 
-from steersman_contracts.chats import Message, Role
 from steersman_contracts.parts import (
     MAX_TEXT,
     ContextFilePart,
@@ -90,14 +89,6 @@ def fenced(text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{fence}\n{text}\n{fence}"
-
-
-def plain(message: Message) -> str | None:
-    """What a message says if it is a text and nothing else, as most of a long history is."""
-    if len(message.parts) != 1 or message.role is Role.TOOL:
-        return None
-    part = message.parts[0]
-    return part.text if type(part) is TextPart and not part.text.isspace() else None
 
 
 def input_text(part: Part) -> str | None:

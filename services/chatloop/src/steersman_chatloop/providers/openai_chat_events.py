@@ -54,15 +54,15 @@ class Translator:
         self._refused = False
         self._stop = ""
         self._usage: JsonObject | None = None
-        self._response_id = ""
+        self.response_id = ""
 
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
         choices = event.get("choices")
         usage = event.get("usage") or (event.get("x_groq") or NO_OBJECT).get("usage")
         if usage:
             self._usage = usage  # a running total, or repeated: never added up
-        if not self._response_id:
-            self._response_id = event.get("id") or ""
+        if not self.response_id:
+            self.response_id = event.get("id") or ""
         if not choices:
             if event.get("error"):
                 raise ReportedFault(event)
@@ -203,7 +203,7 @@ class Translator:
         if self._refused and stop == "end":
             stop = "refusal"
         answered(stop, has_text=self._answered, has_calls=bool(self._calls))
-        out.append(StepEnded(stop, usage_of(self._usage), self._response_id))
+        out.append(StepEnded(stop, usage_of(self._usage), self.response_id))
         return out
 
 

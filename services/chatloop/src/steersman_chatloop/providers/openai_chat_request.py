@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, neutral, tuning
+from steersman_chatloop.providers import answer_form, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import OPENAI_URL, host_of, is_azure
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds
+from steersman_chatloop.providers.plain import plain
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.model_options import CompatibleOptions, OpenAIOptions
 from steersman_contracts.parts import (
@@ -37,6 +38,9 @@ _WANT_REASONING: Final = (
     "z.ai",
     "bigmodel.cn",
 )
+
+NO_REASONING: Final = " "
+"""Not empty: Kimi takes a space, but not nothing."""
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -77,6 +81,7 @@ def _within(host: str, domains: Sequence[str]) -> bool:
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     dialect = Dialect.of(access)
     options = chat_options(access)
@@ -222,9 +227,14 @@ def _messages(request: StepRequest, system: str, dialect: Dialect) -> Iterator[J
     ids = WireIds(_MAX_ID)
     if system:
         yield {"role": "system", "content": system}
-    for message in request.messages:
-        if (plain := neutral.plain(message)) and not dialect.wants_reasoning:
-            yield {"role": message.role.value, "content": plain}
+    write, form = _said, FORMAT
+    if dialect.wants_reasoning:
+        write, form = _said_with_reasoning, f"{FORMAT}, with reasoning"
+    begun = request.beginning.items(request.messages, form, write)
+    yield from begun
+    for message in request.messages[len(begun) :]:
+        if (text := plain(message)) is not None:
+            yield write(text, message.role is Role.ASSISTANT)
             continue
         match message.role:
             case Role.USER:
@@ -236,6 +246,15 @@ def _messages(request: StepRequest, system: str, dialect: Dialect) -> Iterator[J
                 yield from _assistant(message, origin, ids, dialect)
             case Role.TOOL:
                 yield from _results(message, ids, dialect)
+
+
+def _said(text: str, by_model: bool) -> JsonObject:  # as `plain.Write` is called
+    return {"role": "assistant" if by_model else "user", "content": text}
+
+
+def _said_with_reasoning(text: str, by_model: bool) -> JsonObject:  # as above
+    said = _said(text, by_model)
+    return said | {"reasoning_content": NO_REASONING} if by_model else said
 
 
 def _content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
@@ -303,8 +322,7 @@ def _reasoning(parts: Sequence[Part], origin: Origin, dialect: Dialect) -> JsonO
     if details:
         return {"reasoning_details": details}
     if dialect.wants_reasoning:
-        # Not empty: Kimi takes a space, but not nothing.
-        return {"reasoning_content": "".join(part.text for part, _ in own) or " "}
+        return {"reasoning_content": "".join(part.text for part, _ in own) or NO_REASONING}
     return {}
 
 

@@ -67,6 +67,7 @@ class Translator:
         """Begin a response; `prefix` is the digest of its input, if the server keeps it."""
         self.finished = False
         self.complete = False
+        self.response_id = ""
         self._origin = origin
         self._ids = ids
         self._items: dict[int, _Item] = {}
@@ -80,6 +81,7 @@ class Translator:
         self._prefix = prefix
         self._last: PartClosed | None = None
         self._handlers: dict[str, Callable[[JsonObject], Sequence[StepEvent]]] = {
+            "response.created": self._created,
             "response.output_text.delta": self._text,
             "response.refusal.delta": self._refusal,
             "response.reasoning_summary_text.delta": self._reasoning,
@@ -98,6 +100,11 @@ class Translator:
     def feed(self, event: JsonObject, /) -> Sequence[StepEvent]:
         handler = self._handlers.get(event.get("type", "error" if "error" in event else ""))
         return handler(event) if handler is not None else NONE
+
+    def _created(self, event: JsonObject) -> Sequence[StepEvent]:
+        response: JsonObject = event.get("response") or _NO_OBJECT
+        self.response_id = response.get("id") or ""
+        return NONE
 
     def _open(self, kind: Kind, event: JsonObject) -> _Item:
         item = _Item(kind, self._next)
@@ -235,6 +242,7 @@ class Translator:
 
     def _ended(self, event: JsonObject) -> Sequence[StepEvent]:
         self._response = event["response"]
+        self.response_id = self._response.get("id") or self.response_id
         self.finished = self.complete = True
         return NONE
 
@@ -260,8 +268,8 @@ class Translator:
         elif self._refused:
             stop = "refusal"
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
-        response_id: str = response.get("id") or ""
-        ended = StepEnded(stop, _usage(response.get("usage")), response_id)
+        response_id: str = response.get("id") or ""  # what a later request can build on
+        ended = StepEnded(stop, _usage(response.get("usage")), self.response_id)
         if not (self._prefix and response_id and self._last and stop in ("end", "tool-calls")):
             return (ended,)
         # Said once more of the last part: the whole message is this response.

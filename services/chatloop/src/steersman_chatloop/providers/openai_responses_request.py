@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from steersman_chatloop.providers import answer_form, computer, neutral, tuning
+from steersman_chatloop.providers import answer_form, computer, foreign, neutral, tuning
 from steersman_chatloop.providers.addresses import host_of
 from steersman_chatloop.providers.base import StepRequest
 from steersman_chatloop.providers.native import Origin, WireIds, metadata_of
+from steersman_chatloop.providers.plain import plain
 from steersman_contracts.chats import Message, Role
 from steersman_contracts.computer_providers import OPENAI_TOOL
 from steersman_contracts.model_options import OpenAIOptions
@@ -24,6 +25,7 @@ from steersman_contracts.parts import (
     ToolResultPart,
 )
 from steersman_contracts.rpc.worker import ModelAccess
+from steersman_contracts.surrogates import paired
 
 FORMAT: Final = "openai-responses"
 _LEAST_OUTPUT: Final = 16
@@ -32,12 +34,13 @@ _LEAST_OUTPUT: Final = 16
 
 def to_request(request: StepRequest) -> JsonObject:
     """Build the body of the request, with the whole history."""
+    request = foreign.told(request, FORMAT)
     access = request.model
     options = tuning.options(access, OpenAIOptions)
     limit = options.max_completion_tokens or access.max_output_tokens
     body: JsonObject = {
         "model": access.model_id,
-        "input": list(_input(request)),
+        "input": _input(request),
         "stream": True,
         "store": bool(options.store),
         # Also when it is stored: then the history can go to the server again, whatever it forgot.
@@ -159,6 +162,7 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
     """
     if not keeps_responses(request.model):
         return None
+    request = foreign.told(request, FORMAT)
     messages = request.messages
     at = next(
         (i for i in reversed(range(len(messages))) if messages[i].role is Role.ASSISTANT), None
@@ -169,7 +173,7 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
     if known is None:
         return None
     writer = _Writer(request)
-    before = [item for message in messages[:at] for item in writer.items(message)]
+    before = writer.begun(messages[:at])
     own = list(writer.items(messages[at]))
     new = body["input"][len(before) + len(own) :]
     if not new or digest(before) != known.prefix:
@@ -177,12 +181,11 @@ def chained(request: StepRequest, body: JsonObject) -> JsonObject | None:
     return body | {"input": new, "previous_response_id": known.response_id}
 
 
-def _input(request: StepRequest) -> Iterator[JsonObject]:
-    writer = _Writer(request)
-    for message in request.messages:
-        yield from writer.items(message)
+def _input(request: StepRequest) -> list[JsonObject]:
+    items = _Writer(request).begun(request.messages)
     if request.messages and request.messages[-1].role is Role.ASSISTANT:
-        yield {"type": "message", "role": "user", "content": neutral.CONTINUE}
+        items.append({"type": "message", "role": "user", "content": neutral.CONTINUE})
+    return items
 
 
 class Screens(NamedTuple):
@@ -203,11 +206,22 @@ class _Writer:
         # A call in OpenAI's own form is answered with a screenshot and with nothing else.
         screens = computer.pictured(request.messages) if has_computer(request) else frozenset[str]()
         self._screens = Screens(screens, {})
+        self._beginning = request.beginning
+
+    def begun(self, messages: Sequence[Message]) -> list[JsonObject]:
+        """The items of the first messages of the request."""
+        items = self._beginning.items(messages, FORMAT, _said)
+        for message in messages[len(items) :]:
+            items += self.items(message)
+        return items
 
     def items(self, message: Message) -> Iterator[JsonObject]:
+        if (text := plain(message)) is not None:
+            yield _said(text, message.role is Role.ASSISTANT)
+            return
         match message.role:
             case Role.USER:
-                yield from _said(message)
+                yield from _shown(message)
             case Role.SYSTEM:
                 text = neutral.input_texts(message.parts)
                 yield {"type": "message", "role": "developer", "content": text}
@@ -217,7 +231,13 @@ class _Writer:
                 yield from _results(message, self._ids, self._screens)
 
 
-def _said(message: Message) -> Iterator[JsonObject]:
+def _said(text: str, by_model: bool) -> JsonObject:  # as `plain.Write` is called
+    if by_model:
+        return {"type": "message", "role": "assistant", "content": text}
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def _shown(message: Message) -> Iterator[JsonObject]:
     content: list[JsonObject] = []
     for part in message.parts:
         if (media := neutral.media(part)) is not None:
@@ -283,8 +303,9 @@ def _item(part: Part, origin: Origin, screens: Screens) -> JsonObject | None:
         return item
     if item.get("type") == computer.OPENAI_ITEM:
         return item if part.call_id in screens.answered else None
-    broken = part.invalid is not None or not str(item.get("arguments", "")).strip()
-    return item | {"arguments": "{}"} if broken else item
+    given = str(item.get("arguments", ""))
+    sent = paired(given) if part.invalid is None and given.strip() else "{}"
+    return item if sent == given else item | {"arguments": sent}
 
 
 def _is_followed(rest: Sequence[Part], items: Sequence[JsonObject | None]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from steersman_chatloop.providers.base import StepEvent
+from steersman_chatloop.providers.base import StepEvent, StepNamed
 from steersman_chatloop.providers.classify import classify
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.chats import StopReason
@@ -54,6 +54,8 @@ class Translator(Protocol[E_contra]):
     """The answer is whole; at most usage may follow."""
     complete: bool
     """Nothing follows."""
+    response_id: str
+    """What the provider calls the answer, once it has said so."""
 
     def feed(self, event: E_contra, /) -> Sequence[StepEvent]:
         """Translate one event.
@@ -92,6 +94,7 @@ async def run(
     """
     watchdog = _Watchdog(limits.first_event_s)
     feed = translator.feed
+    named = False
     async with aclosing(source):
         try:
             while True:
@@ -101,6 +104,9 @@ async def run(
                 except StopAsyncIteration:
                     break
                 for step_event in _translated(feed, batch):
+                    if not named and translator.response_id:
+                        named = True
+                        yield StepNamed(translator.response_id)
                     yield step_event
                 if translator.complete:
                     break

@@ -24,6 +24,7 @@ BEGIN
                 'name', s.name, 'description', s.description) ORDER BY s.name), '[]')
             FROM (SELECT name, description FROM skills ORDER BY name LIMIT 100) s),
         'plan_mode', c.plan_mode, 'plan_above', plans_above(c), 'reached', reached_limit(c),
+        'limited', c.limits IS NOT NULL,
         -- Empty: this turn's answer is free, whatever the chat's form.
         'response_schema', CASE WHEN c.turn_schema IS NULL THEN c.response_schema
             WHEN c.turn_schema::text <> '{}' THEN c.turn_schema END)

@@ -72,6 +72,7 @@ BEGIN
         'policies', policies_of(c), 'grants', grants_of(c),
         'has_own_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
             THEN EXISTS (SELECT 1 FROM mcp_servers_of(c)) ELSE false END,
+        'no_workspace', c.parent_id IS NULL AND c.workspace_id IS NULL,
         'terms', chat_terms(c));
     r.messages := p_messages;
     r.complete := p_complete;
