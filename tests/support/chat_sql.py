@@ -13,6 +13,7 @@ from steersman_contracts import subjects
 from steersman_contracts.chats import Status, Transition
 from steersman_contracts.ids import ChatId
 from steersman_store.chats import new_chat_id
+from support.databases import overdue
 
 RUNNER: Final = "runner-1"
 CALL: Final = "call-1"
@@ -183,7 +184,8 @@ class ChatSql:
 
     async def require_action(self, chat_id: str, action: Action) -> None:
         if action == "limit":
-            reached = json.dumps({"kind": "steps", "limit": 1, "used": 1})
+            await overdue(self.connection, chat_id)
+            reached = json.dumps({"kind": "wall_s", "limit": 1, "used": 60})
             await self.call("pause_turn", *await self.fence(chat_id), reached, 300.0)
             return
         await self.call("commit_step", *await self.fence(chat_id), _CALLED, False)

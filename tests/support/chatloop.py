@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fakes import FakeProviders
@@ -14,6 +15,9 @@ from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as models_rpc
 from steersman_contracts.rpc.models import ProviderType
 from steersman_contracts.rpc.tools import (
+    CALL_TOOL,
+    CANCEL_CALL,
+    LIST_TOOLS,
     CallProgress,
     CallResult,
     CallTool,
@@ -22,7 +26,8 @@ from steersman_contracts.rpc.tools import (
     ListTools,
     ToolSpec,
 )
-from steersman_runtime.rpc import Frames
+from steersman_runtime.nats_client import NatsClient
+from steersman_runtime.rpc import Frames, RpcServer
 from support.chat_driver import StoreDriver
 
 # Seconds of imports: now, and not while a test waits for its first answer.
@@ -101,6 +106,22 @@ class ToolHost:
     async def cancel(self, request: CancelCall) -> Nothing:
         self.cancelled.put_nowait(request)
         return Nothing()
+
+
+@asynccontextmanager
+async def serving_tools(client: NatsClient) -> AsyncGenerator[ToolHost]:
+    """Answers the tools RPC instead of the tools service, at first with no tools.
+
+    Without anybody who answers, the first turn of each chatloop would wait a second.
+    """
+    host = ToolHost()
+    server = RpcServer(client, "tools", version="0.0.1")
+    server.add(LIST_TOOLS, host.catalog)
+    server.add_stream(CALL_TOOL, host.call)
+    server.add(CANCEL_CALL, host.cancel)
+    await server.start()
+    yield host
+    await server.drain(0.1)
 
 
 def said(text: str) -> CallResult:

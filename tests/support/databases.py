@@ -72,3 +72,21 @@ async def expire_leases(database_url: str) -> None:
         await connection.execute("UPDATE leases SET expires_at = now() - interval '1 second'")
     finally:
         await connection.close()
+
+
+async def overdue(connection: asyncpg.Connection, chat_id: str) -> None:
+    """Let the turn of a chat have gone on for longer than it may: only such a turn pauses."""
+    await connection.execute("UPDATE chats SET limits = '{\"wall_s\": 1}' WHERE id = $1", chat_id)
+    await connection.execute(
+        "UPDATE messages SET created_at = created_at - interval '1 minute' WHERE chat_id = $1",
+        chat_id,
+    )
+
+
+async def reach_limit(database_url: str, chat_id: str) -> None:
+    """The same, on a connection of its own."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await overdue(connection, chat_id)
+    finally:
+        await connection.close()

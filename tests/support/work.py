@@ -11,10 +11,13 @@ from steersman_runtime.nats_client import NatsClient
 
 
 async def hints(client: NatsClient, count: int) -> list[ChatId]:
-    """The next hints."""
+    """The next hints, and no more: one that nobody reads comes again after seconds only."""
     found: asyncio.Queue[ChatId] = asyncio.Queue()
+    left = count
 
     async def on_message(subject: str) -> None:
+        nonlocal left
+        left -= 1
         found.put_nowait(subjects.chat_of(subject))
 
     consumer = PullConsumer(
@@ -22,7 +25,7 @@ async def hints(client: NatsClient, count: int) -> list[ChatId]:
         subjects.WORK_STREAM,
         subjects.WORK_CONSUMER,
         on_message=on_message,
-        free=lambda: 1,
+        free=lambda: min(left, 1),
     )
     task = asyncio.create_task(consumer.run())
     try:

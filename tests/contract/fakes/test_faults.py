@@ -251,23 +251,21 @@ async def test_an_early_end_raises_nothing(fakes: FakeProviders, sdks: Sdks, kin
 
 
 @pytest.mark.parametrize("fault", [Stall(deltas=2), Hang()])
-@each_kind
-async def test_silence_runs_into_the_read_timeout(
-    fakes: FakeProviders, kind: Kind, fault: Fault
-) -> None:
-    fakes.fault("m", fault)
-    heard = Heard()
-    async with drivers(fakes, read_timeout_s=2.0) as impatient:
-        error = await caught(impatient[kind], heard)
+async def test_silence_runs_into_the_read_timeout(fakes: FakeProviders, fault: Fault) -> None:
+    fakes.fault("m", fault, count=len(KINDS))
+    heard = {kind: Heard() for kind in KINDS}
+    async with drivers(fakes, read_timeout_s=2.0) as impatient:  # all of them at once
+        errors = await asyncio.gather(*(caught(impatient[kind], heard[kind]) for kind in KINDS))
 
     hung = isinstance(fault, Hang)
-    if kind == "gemini" or (kind == "anthropic" and not hung):
-        assert isinstance(error, httpx2.ReadTimeout)
-    else:
-        assert isinstance(error, anthropic.APITimeoutError | openai.APITimeoutError)
-    assert heard.text == ([] if hung else ["one", " two"])
-    async with asyncio.timeout(60):
-        assert (await fakes.disconnected("m")).outcome == "client_gone"
+    for kind, error in zip(KINDS, errors, strict=True):
+        if kind == "gemini" or (kind == "anthropic" and not hung):
+            assert isinstance(error, httpx2.ReadTimeout), kind
+        else:
+            assert isinstance(error, anthropic.APITimeoutError | openai.APITimeoutError), kind
+        assert heard[kind].text == ([] if hung else ["one", " two"])
+        async with asyncio.timeout(60):
+            assert (await fakes.disconnected("m")).outcome == "client_gone"
 
 
 @pytest.mark.parametrize("fault", [Stall(deltas=1, seconds=0.01), Hang(seconds=0.01)])

@@ -7,13 +7,11 @@ from collections.abc import AsyncGenerator
 import pytest
 from fakes import FakeProviders
 from support.chat_driver import StoreDriver
-from support.chatloop import ModelSetup, ToolHost
+from support.chatloop import ModelSetup, ToolHost, serving_tools
 from support.services import running_chatloops
 
 from steersman.embedded.nats import NatsServer
-from steersman_contracts.rpc.tools import CALL_TOOL, CANCEL_CALL, LIST_TOOLS
 from steersman_runtime.nats_client import NatsClient
-from steersman_runtime.rpc import RpcServer
 
 
 @pytest.fixture
@@ -30,17 +28,11 @@ def models(store: StoreDriver, fakes: FakeProviders) -> ModelSetup:
     return ModelSetup(store, fakes)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 async def tool_host(client: NatsClient) -> AsyncGenerator[ToolHost]:
-    """Answers the tools RPC instead of the tools service."""
-    host = ToolHost()
-    server = RpcServer(client, "tools", version="0.0.1")
-    server.add(LIST_TOOLS, host.catalog)
-    server.add_stream(CALL_TOOL, host.call)
-    server.add(CANCEL_CALL, host.cancel)
-    await server.start()
-    yield host
-    await server.drain(0.1)
+    """Tools that the test writes."""
+    async with serving_tools(client) as host:
+        yield host
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,13 +13,17 @@ import pytest
 from fakes import FakeProviders, Text, ToolCall, Turn
 from fakes.faults import HttpError
 from fakes.script import RequestView, Usage
+from integration.store.test_files import PNG, part, upload
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
 
 from steersman_chatloop.compaction import INSTRUCTION
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, Message, Status
-from steersman_contracts.parts import JsonPart, ToolResultPart
+from steersman_contracts.computer_history import BATCH, KEEP
+from steersman_contracts.ids import ModelName
+from steersman_contracts.parts import FilePart, JsonPart, TextPart, ToolResultPart
+from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import prompts
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
@@ -181,6 +186,66 @@ async def test_a_summary_is_the_next_request_with_an_instruction_and_finds_the_c
         (1000, 700),
         (300, 200),
     ]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_is_written_from_the_pictures_that_a_step_would_send(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    async def look(_: CallTool) -> CallResult:
+        return CallResult((FilePart("image/png", "screen-2x2-d.png", data=PNG),))
+
+    tool_host.tools["computer"] = look
+    looks = [Turn([ToolCall("computer", {"action": "screenshot"}), SMALL])] * (KEEP + BATCH)
+    fakes.script("m", answering(*looks, Turn([Text("done"), SMALL])))
+    parts = (TextPart("what is it?"), part(await upload(store), "image/png"))
+    name = ModelName(await models.add("anthropic", "m"))
+    chat = (
+        await store.rpc.call(people.CREATE, people.CreateChat(store.actor, name, parts=parts))
+    ).chat
+    await store.at_rest(chat.id)
+    await store.compact(chat.id)
+    await store.at_rest(chat.id)
+
+    *_, last, summary = await requests(fakes, len(looks) + 2)
+    # Its file with its bytes, and no older screenshot than the steps before still saw.
+    assert summary.messages[: len(last.messages)] == last.messages
+    *_, step, asked = [str(request.body["messages"]) for request in fakes.requests]
+    picture = base64.b64encode(PNG).decode()
+    assert asked.count(picture) == step.count(picture) == 1 + KEEP
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_that_fails_after_an_interrupt_leaves_the_next_turn_alone(
+    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, database_url: str
+) -> None:
+    def answer(view: RequestView) -> Turn:
+        if INSTRUCTION in view.last_user_text:
+            tries.append(view)
+            if len(tries) == 2:  # an empty answer is asked for once more
+                fakes.hold("m", deltas=1)
+            return Turn([Text("   "), SMALL])
+        return Turn([Text(f"on {view.last_user_text}"), SMALL])
+
+    tries: list[RequestView] = []
+    fakes.script("m", answer)
+    chat = await chat_of("first")
+    await store.at_rest(chat.id)
+    fakes.fault("m", HttpError(400, error_type="context_length_exceeded"))
+    await store.send(chat.id, "too long")
+    async with asyncio.timeout(40):
+        await fakes.held("m")
+    await store.send(chat.id, "next")
+    connection = await asyncpg.connect(database_url)
+    # Whoever writes the summary has not been told of it yet.
+    await connection.execute("SELECT interrupt_chat($1, $2)", store.actor.user_id, chat.id)
+    await connection.close()
+    fakes.release("m")
+    await store.log.until(chat.id, events.ChatStatusChanged, outcome="interrupted")
+    rested = await store.at_rest(chat.id)
+
+    assert (rested.status, rested.last_outcome) == (Status.WAITING, "completed")
+    assert words_of((await store.messages(chat.id))[-1]) == "on next"
 
 
 @pytest.mark.usefixtures("chatloops")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fakes import FakeProviders, Text, Turn
-from fakes.script import RequestView
+from fakes import FakeProviders, Text, ToolCall, Turn
+from fakes.script import RequestView, Usage
 from support.chat_driver import StoreDriver
 from support.chatloop import ModelSetup
 
+from steersman_chatloop.compaction import INSTRUCTION
 from steersman_contracts.chats import Status
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.parts import JsonPart
@@ -63,6 +64,29 @@ async def test_after_three_more_tries_the_turn_ends_with_an_error(
     assert rested.last_error is not None
     assert "not of the form" in rested.last_error.message
     assert len(fakes.requests) == 4
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_between_the_tries_gives_no_more_of_them(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup
+) -> None:
+    def answer(view: RequestView) -> Turn:
+        if INSTRUCTION in view.last_user_text:
+            return Turn([Text("a summary")])
+        said.append(next(steps))
+        return said[-1]
+
+    no = Turn([Text("no"), Usage(input=10, output=5)])
+    look = Turn([ToolCall("look"), Usage(input=90, output=5)])
+    steps, said = iter([no, no, look, *[no] * 9]), list[Turn]()
+    fakes.script("m", answer)
+    model = await models.add("chat", "m", context_limit=100)
+    chat = await store.create("tide?", model=model, response_schema=SCHEMA)
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_error is not None
+    assert "not of the form" in rested.last_error.message
+    assert said == [no, no, look, no, no]
 
 
 async def test_a_schema_that_cannot_be_used_is_refused_when_it_is_set(store: StoreDriver) -> None:

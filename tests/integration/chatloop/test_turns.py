@@ -120,7 +120,8 @@ async def test_what_is_streamed_is_what_is_stored(
     await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     assert streamed(store, chat.id) == {(1, 1): answer.parts}
     kinds = [type(event) for event in store.log.of(chat.id)]
-    assert kinds.index(events.AttemptStarted) < kinds.index(events.PartDelta)
+    # Once, but not always first: the outbox is relayed, and deltas do not wait for it.
+    assert kinds.count(events.AttemptStarted) == 1
     last_delta = max(i for i, kind in enumerate(kinds) if kind is events.PartDelta)
     assert last_delta < max(i for i, kind in enumerate(kinds) if kind is events.MessageCreated)
 

@@ -17,10 +17,11 @@ import pytest
 from fakes import FakeProviders, HttpError, Script, Text, Turn
 from fakes.script import Kind
 from integration.gateway.driver import EventStream, Received, watching
-from support.chatloop import KINDS
+from support.chatloop import KINDS, serving_tools
 from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
+from steersman_runtime.nats_client import NatsClient
 
 CHATS: Final = "/api/v1/chats"
 PROVIDERS: Final = "/api/v1/providers"
@@ -143,10 +144,10 @@ async def mail() -> AsyncGenerator[str]:
 
 @pytest.fixture
 async def admin(
-    nats: NatsServer, alice_is_admin: None, alice: httpx2.AsyncClient
+    nats: NatsServer, client: NatsClient, alice_is_admin: None, alice: httpx2.AsyncClient
 ) -> AsyncGenerator[httpx2.AsyncClient]:
     del alice_is_admin
-    async with running_chatloop(nats.url()):
+    async with serving_tools(client), running_chatloop(nats.url()):
         yield alice
 
 

@@ -438,7 +438,8 @@ async def test_an_interrupt_reaches_every_agent_but_the_detached_and_empties_the
         subjects.control(RunnerId("runner-2")),
         lambda _, __, ___, payload: controls.put_nowait(json.loads(payload)["chat_id"]),
     )
-    async with running_store(nats.url(), database_url, max_agent_depth=2):
+    # Nothing is left to the sweep, which would find it in the end.
+    async with running_store(nats.url(), database_url, max_agent_depth=2, sweep_s=3600.0):
         store = StoreDriver(client, await new_actor(database_url))
         family = await Family.begin(store)
         child, free = await family.spawn("s-1"), await family.spawn("s-2", detached=True)
@@ -462,6 +463,19 @@ async def test_an_interrupt_reaches_every_agent_but_the_detached_and_empties_the
         await store.finish_interruption(await store.fence(family.parent.id))
         await store.send(child, "again")
         assert (await store.chat(child)).status is Status.RUNNING
+
+        # The same without a sweep: reports wake their parent, and agents are put away with it.
+        other = await Family.begin(store)
+        agent = await other.spawn()
+        await other.wait(agent)
+        await end(store, agent, "report")
+        assert (await other.told())["agents"][0]["report"] == "report"
+        await store.acquire(other.parent.id)
+        await store.finish(await store.fence(other.parent.id), assistant("bye"))
+        await store.archive(other.parent.id)
+        await store.log.until(agent, events.ChatArchived)
+        await store.delete(other.parent.id)
+        await store.log.until(agent, events.ChatDeleted)
 
 
 async def test_what_is_put_away_or_deleted_takes_its_agents_along(

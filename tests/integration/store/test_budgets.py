@@ -14,6 +14,7 @@ from support.agents import RUNNER, WAIT, Family, end
 from support.chat_driver import StoreDriver, assistant, new_actor
 from support.services import running_store
 from support.waiting import until
+from support.work import hints
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import events
@@ -150,6 +151,37 @@ async def test_agents_share_the_limits_of_their_chat_and_wait_until_they_are_rai
     await store.send(root, "another turn")
     await goes_on(store, two)
     assert (await store.acquire(two, HELPER)).chat.terms.reached is None
+
+
+async def test_who_waits_at_a_limit_goes_on_with_its_rise_whichever_came_first(
+    nats: NatsServer, database_url: str, client: NatsClient
+) -> None:
+    # Nothing is left to the sweep, which would find it in the end.
+    async with running_store(nats.url(), database_url, sweep_s=3600.0):
+        store = StoreDriver(client, await new_actor(database_url))
+        family = await Family.begin(store)
+        root = family.parent.id
+        await store.set_limits(root, tokens=10)
+        one, two = await family.spawn("s-1"), await family.spawn("s-2")
+        for agent in (one, two):
+            await store.acquire(agent, HELPER)
+        reached = [await step(store, agent, 6) for agent in (one, two)][-1]
+        own = await step(store, root, 6, RUNNER)
+        await pause(store, one, reached)
+        await hints(client, 3)  # the agents that were spawned, and the chat
+
+        raised = await store.set_limits(root, tokens=100)
+        await goes_on(store, one)
+        assert await hints(client, 1) == [one]
+
+        # These had been told of it before, and say so only now.
+        assert (raised.status, own) == (Status.RUNNING, LimitReached("tokens", 10, 18))
+        for chat_id, runner, told in ((two, HELPER, reached), (root, RUNNER, own)):
+            assert told is not None
+            fence = await store.fence(chat_id, runner)
+            late = await store.rpc.call(steering.PAUSE_TURN, steering.PauseTurn(fence, told, 600))
+            assert (late.chat.status, late.released) == (Status.RUNNING, False)
+            assert late.chat.terms.reached is None
 
 
 async def test_every_chat_above_has_a_say_and_deleted_ones_leave_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 from support.chat_driver import StoreDriver, assistant, summary, words_of
+from support.databases import reach_limit
 
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, Status, Visibility
@@ -97,6 +98,7 @@ async def test_a_turn_that_waits_leaves_the_wish_to_a_worker_when_it_ends(
     chat = await talked(store)
     await store.send(chat.id, "second")
     await store.acquire(chat.id)
+    await reach_limit(database_url, chat.id)
     await store.compact(chat.id)  # the worker is about to pause, and sees it too late
     request = PauseTurn(await store.fence(chat.id), LimitReached("wall_s", 1, 1), 600)
     await store.rpc.call(PAUSE_TURN, request)

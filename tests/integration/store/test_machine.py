@@ -72,6 +72,13 @@ LONG: Final = os.environ.get("STEERSMAN_MACHINE_EXAMPLES")
 EXAMPLES: Final = int(LONG or 45)
 STEPS: Final = 40
 RUNNERS: Final = ("runner-1", "runner-2", "runner-3")
+_REACHED: Final = """
+WITH used AS (
+    INSERT INTO spending AS s (chat_id, slot, steps, tokens, cost) VALUES ($1, 0, 1000, 0, 0)
+        ON CONFLICT (chat_id, slot) DO UPDATE SET steps = s.steps + 1000)
+UPDATE chats SET limits = '{"steps": 1}' WHERE id = $1
+"""
+"""Only a turn that has really reached a limit pauses."""
 
 T = TypeVar("T")
 
@@ -1138,6 +1145,8 @@ class Machine(RuleBasedStateMachine):
     def pause_turn(self, back: int) -> None:
         """A limit of the turn is reached, between two steps."""
         fence = self.fence(back)
+        self.world.do(self.world.database.execute(_REACHED, self.chat_id))
+        self.rows = self.read()
         reply = self.fenced(Transition.ENTER_REQUIRES_ACTION, fence, self.store.pause(fence))
         if reply is not None:
             self.model.require_action([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.chat_driver import StoreDriver, assistant
+from support.databases import reach_limit
 
 from steersman_contracts import events
 from steersman_contracts.chats import PendingRetry
@@ -71,8 +72,11 @@ async def test_every_end_of_the_step_ends_it(store: StoreDriver) -> None:
     assert await pending(store, failed) is None
 
 
-async def test_a_turn_that_goes_on_after_its_limit_waits_for_no_retry(store: StoreDriver) -> None:
+async def test_a_turn_that_goes_on_after_its_limit_waits_for_no_retry(
+    store: StoreDriver, database_url: str
+) -> None:
     chat_id = await retrying(store)
+    await reach_limit(database_url, chat_id)
     reached = LimitReached("wall_s", 1, 1)
 
     await store.rpc.call(PAUSE_TURN, PauseTurn(await store.fence(chat_id), reached, 60))

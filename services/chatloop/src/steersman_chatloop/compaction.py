@@ -21,8 +21,10 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.ids import MessageId, ModelName
 from steersman_contracts.parts import (
+    FilePart,
     JsonPart,
     Part,
+    ResultContent,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -122,6 +124,8 @@ def holds_only_a_summary(messages: Sequence[Message]) -> bool:
         if message.revision > written_at
         and message.visibility is not Visibility.USER
         and message.role is not Role.TOOL
+        # Notes of ours, such as what is wrong with an answer, are nothing new to be summarised.
+        and (message.role is Role.ASSISTANT or message.visibility is not Visibility.MODEL)
     ]
     return later in ([], [Role.ASSISTANT])
 
@@ -189,16 +193,23 @@ def _with_short_results(message: Message) -> Message:
 def _short(part: Part) -> Part:
     if not isinstance(part, ToolResultPart):
         return part
-    texts = (
-        item.text if isinstance(item, TextPart) else msgspec.json.encode(item).decode()
-        for item in part.content
-    )
-    text = "\n".join(texts)
-    if len(text) <= _LONGEST_RESULT:
-        return part
+    text = "\n".join(_in_words(item) for item in part.content)
     left = len(text) - _LONGEST_RESULT
-    short = TextPart(f"{text[:_LONGEST_RESULT]}\n[{left} characters are left out here]")
-    return msgspec.structs.replace(part, content=(short,))
+    if left > 0:
+        text = f"{text[:_LONGEST_RESULT]}\n[{left} characters are left out here]"
+    elif not any(isinstance(item, FilePart) for item in part.content):
+        return part
+    return msgspec.structs.replace(part, content=(TextPart(text),))
+
+
+def _in_words(item: ResultContent) -> str:
+    match item:
+        case TextPart():
+            return item.text
+        case JsonPart():
+            return msgspec.json.encode(item.value).decode()
+        case FilePart():
+            return f"[a file: {item.name or item.media_type}]"
 
 
 class Summary(NamedTuple):

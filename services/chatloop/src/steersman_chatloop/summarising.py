@@ -10,7 +10,6 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from steersman_chatloop import prompt
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
@@ -23,9 +22,10 @@ from steersman_chatloop.compaction import (
     unanswered,
 )
 from steersman_chatloop.decide import Compact
-from steersman_chatloop.providers.base import StepRequest
+from steersman_chatloop.providers.base import ProviderFailed, StepRequest
 from steersman_chatloop.retries import delay_s
 from steersman_contracts.chats import ChatError, Message
+from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import TextPart
 
 log = structlog.stdlib.get_logger()
@@ -38,6 +38,9 @@ COMPACTIONS = Counter("steersman_compactions", "Summaries written or given up", 
 
 Begin: TypeAlias = Callable[[], Coroutine[Any, Any, int]]
 """Opens an episode and returns its number."""
+
+Requested: TypeAlias = Callable[[Sequence[Message]], Awaitable[StepRequest]]
+"""Makes the request that sends these messages, with all that a step sends beside them."""
 
 
 class Streams(Protocol):
@@ -59,7 +62,8 @@ class Summariser:
         wanted: Compact,
         *,
         history: Sequence[Message],
-        request: StepRequest,
+        writer: ModelName,
+        request: Requested,
         stream: Streams,
         window: Window | None,
         shrink: int,
@@ -68,6 +72,7 @@ class Summariser:
         self._claim = claim
         self._wanted = wanted
         self._history = history
+        self._writer = writer
         self._request = request
         self._stream = stream
         self._window = window
@@ -89,7 +94,7 @@ class Summariser:
     async def _write(self) -> None:
         for failures in range(1, _MOST_ATTEMPTS + 1):
             self.attempt = Attempt()
-            await self._stream(self.attempt, self._asked(), self._begin)
+            await self._ask()
             failed = self.attempt.failed
             if failed is None:
                 parts = self.attempt.builder.parts()
@@ -109,29 +114,28 @@ class Summariser:
     async def _begin(self) -> int:
         return await self._claim.begin_compaction(self._wanted.source)
 
-    def _asked(self) -> StepRequest:
-        messages = prompt.prepare(asked(self._history, shrink=self._shrink))
-        return msgspec.structs.replace(
-            self._request, messages=messages, tool_choice="none", response_schema=None
-        )
+    async def _ask(self) -> None:
+        try:
+            messages = asked(self._history, shrink=self._shrink)
+            request = await self._request(messages)
+        except ProviderFailed as error:  # a file cannot be read now
+            self.attempt.failed = error
+            return
+        request = msgspec.structs.replace(request, tool_choice="none", response_schema=None)
+        await self._stream(self.attempt, request, self._begin)
 
-    async def settle(self) -> bool:
-        """Store the summary, or say that there is none.
-
-        Returns:
-            Whether there is one.
-        """
-        if not self.text:
-            COMPACTIONS.labels("failed").inc()
-            log.warning("compaction.failed", kind=self.error.kind)
-            await self._claim.fail_compaction(self.error)
-            return False
+    async def store(self) -> None:
+        """Store the summary that was written."""
         chat = self._claim.chat
         ended = self.attempt.ended
         carried = unanswered(self._history)
-        model = self._request.model.name
         messages = replacement(
-            Summary(self.text, ended.usage if ended else None, model, self.attempt.response_id),
+            Summary(
+                self.text,
+                ended.usage if ended else None,
+                self._writer,
+                self.attempt.response_id,
+            ),
             source=self._wanted.source,
             window=self._window,
             before=last_usage(self._history),
@@ -143,4 +147,3 @@ class Summariser:
         COMPACTIONS.labels("written").inc()
         log.info("compaction.written", source=self._wanted.source, carried=len(carried))
         await self._claim.commit_compaction(messages, at_rest=self._wanted.at_rest)
-        return True

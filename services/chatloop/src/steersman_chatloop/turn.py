@@ -63,7 +63,7 @@ from steersman_chatloop.restating import restate
 from steersman_chatloop.retries import MOST_S, delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
-from steersman_chatloop.summarising import Begin, Summariser
+from steersman_chatloop.summarising import COMPACTIONS, Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts.chats import (
     ChatError,
@@ -129,6 +129,8 @@ class ChatRun:
         self._answering = Answering(chat.model)
         self._in_turn = 0
         self._reentries = 0
+        self._repairs = 0
+        """How often this turn's answer was asked for again: a summary takes the notes along."""
         self._no_summary_before = 0
         """The step of this turn before which no other summary is tried."""
         self._running: Attempt | StepCalls | None = None
@@ -210,6 +212,7 @@ class ChatRun:
         chat, settings = self.chat, self._around.settings
         if self._in_turn != self._claim.turns_ended:
             self._in_turn, self._reentries, self._no_summary_before = self._claim.turns_ended, 0, 0
+            self._repairs = 0
             self._around.contexts.forget(chat.chat_id)
             self._answering = Answering(chat.model)
         elif not self._answering.is_for(chat.model):
@@ -398,7 +401,8 @@ class ChatRun:
         message = msgspec.structs.replace(message, parts=checked.parts)
         if not checked.problems:
             await self._finish_turn((message,), "completed")
-        elif answers.repairs(self._for_model()) < answers.MOST_REPAIRS:
+        elif max(self._repairs, answers.repairs(self._for_model())) < answers.MOST_REPAIRS:
+            self._repairs += 1
             text = answers.repair(checked.problems)
             note = rpc.NewMessage(Role.USER, (TextPart(text),), Visibility.MODEL)
             log.info("answer.unfit", problems=len(checked.problems))
@@ -437,19 +441,20 @@ class ChatRun:
 
     async def _compact(self, wanted: Compact, *, overflow: Attempt | None = None) -> None:
         """Summarise; without a summary the turn goes on, unless the provider had refused it."""
-        own = self._answering.model
-        try:
-            request = await self._requests.step(own, self._for_model())
-        except ProviderFailed as error:  # a file cannot be read now: there is no summary either
-            await self._without_summary(error.error, overflow)
-            return
-        writer = await self._writer()
-        if writer is not own:  # its cache knows nothing of this chat: no need for the same prefix
-            request = msgspec.structs.replace(request, model=writer, tools=())
+        own, writer = self._answering.model, await self._writer()
+
+        async def request(messages: Sequence[Message]) -> StepRequest:
+            asked = await self._requests.step(own, messages)
+            if writer is own:
+                return asked
+            # Its cache knows nothing of this chat: no need for the same prefix.
+            return msgspec.structs.replace(asked, model=writer, tools=())
+
         summariser = Summariser(
             self._claim,
             wanted,
             history=self._for_model(),
+            writer=writer.name,
             request=request,
             stream=self._stream,
             window=window_of(own, self.chat.terms.compaction_threshold),
@@ -464,17 +469,19 @@ class ChatRun:
             if not self.steering.lost and self.steering.take_interrupt():
                 await self._claim.finish_interruption(())
             return
-        ended = _has_ended(self._for_model())
-        if await summariser.settle():
-            self._reentries += ended and not wanted.at_rest
+        if summariser.text:
+            self._reentries += _has_ended(self._for_model()) and not wanted.at_rest
+            await summariser.store()
         else:
-            await self._go_on_without(overflow)
+            await self._without_summary(summariser.error, overflow)
 
     async def _without_summary(self, error: ChatError, overflow: Attempt | None) -> None:
+        COMPACTIONS.labels("failed").inc()
+        log.warning("compaction.failed", kind=error.kind)
+        turn, history_version = self._claim.turns_ended, self.chat.history_version
         await self._claim.fail_compaction(error)
-        await self._go_on_without(overflow)
-
-    async def _go_on_without(self, overflow: Attempt | None) -> None:
+        if (turn, history_version) != (self._claim.turns_ended, self.chat.history_version):
+            return  # an interrupt was faster, and what follows is another turn
         if overflow is not None and overflow.failed is not None:
             await self._finish_error(overflow.failed.error, overflow)
         else:

@@ -210,12 +210,15 @@ class Worker:
         return reply
 
     async def pause_turn(self, request: PauseTurn) -> msgspec.Raw:
-        return await self._commit(
+        reply = await self._commit(
             f"SELECT {_CHAT} FROM pause_turn($1, $2, $3, $4, $5, $6)",
             request.fence,
             json_text(request.reached),
             request.expires_s,
         )
+        # A limit above may have been raised while this was written: neither saw the other.
+        self._families.limited_anew(request.fence.chat_id)
+        return reply
 
     async def propose_plan(self, request: ProposePlan) -> Nothing:
         await self._database.value(

@@ -118,7 +118,8 @@ BEGIN
 END $$;
 
 -- Lets one agent go on whose limit above is not reached any more: it was raised, or another turn has
--- begun. Of one chat, or of any (NULL); without such an agent, `chat_id` is NULL.
+-- begun. One that waits at the limit of a chat, or this very one, or any (NULL); without such an
+-- agent, `chat_id` is NULL.
 CREATE OR REPLACE FUNCTION resume_agent(p_chat uuid, OUT chat_id text)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -127,7 +128,7 @@ BEGIN
     SELECT a.* INTO c FROM chats a
         WHERE a.status = 'requires_action' AND a.limit_reached IS NOT NULL
             AND a.limit_reached ->> 'chat_id' IS NOT NULL
-            AND (p_chat IS NULL OR a.limit_reached ->> 'chat_id' = p_chat::text)
+            AND (p_chat IS NULL OR p_chat::text IN (a.id::text, a.limit_reached ->> 'chat_id'))
             AND NOT EXISTS (SELECT 1 FROM chats r
                 WHERE r.id = (a.limit_reached ->> 'chat_id')::uuid
                     AND own_limit_reached(r) IS NOT NULL)

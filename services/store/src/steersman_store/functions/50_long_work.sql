@@ -85,20 +85,26 @@ BEGIN
     RETURN r;
 END $$;
 
--- Waits for a person, with no call open: a limit of the turn is reached.
+-- Waits for a person, with no call open: a limit of the turn is reached. `p_reached` is what the
+-- worker was told before; a person may have raised it since then, and the turn then goes on.
 CREATE OR REPLACE FUNCTION pause_turn(
     p_chat uuid, p_runner text, p_history_version bigint, p_status text, p_reached json,
     p_expires_s double precision
 ) RETURNS worker_result LANGUAGE plpgsql AS $$
 DECLARE
     c chats := lock_fenced(p_chat, p_runner, p_history_version, p_status);
+    reached jsonb := reached_limit(c);
 BEGIN
+    IF reached IS NULL THEN
+        PERFORM next_status(c, 'enter_requires_action');
+        RETURN owned_result(c, '[]', true);
+    END IF;
     UPDATE chats SET status = next_status(c, 'enter_requires_action'),
             snapshot_version = snapshot_version + 1,
             attempt_started_at = NULL, retry_history = NULL, runner_id = NULL,
             action_calls = NULL, action_tools = NULL, action_results = NULL,
             action_pending = '[]', action_asks = NULL, action_decisions = NULL,
-            limit_reached = p_reached,
+            limit_reached = reached::json,
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
