@@ -93,6 +93,14 @@ class EventLog:
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.seen) > than)
 
+    def has_told(self, chat: Chat) -> bool:
+        """Whether what led to this version of a chat has been seen: the log is behind the store."""
+        return any(
+            isinstance(event, events.DurableEvent)
+            and event.snapshot_version >= chat.snapshot_version
+            for event in reversed(self.of(chat.id))
+        )
+
     async def until(self, chat_id: ChatId, kind: type[events.Event], **fields: Any) -> events.Event:
         """Wait for an event of this kind with these fields; one that has passed counts."""
 
@@ -295,11 +303,11 @@ class StoreDriver:
         await self.rpc.call(work.ABANDON, work.Abandon(chat_id, RunnerId(runner)))
 
     async def at_rest(self, chat_id: ChatId, timeout_s: float = 60.0) -> Chat:
-        """Wait until the chat rests."""
+        """Wait until the chat rests, and the log has told all that led to it."""
         async with asyncio.timeout(timeout_s):
             while True:
                 count = len(self.log.seen)
                 chat = await self.chat(chat_id)
-                if chat.status in (Status.WAITING, Status.ERROR):
+                if chat.status in (Status.WAITING, Status.ERROR) and self.log.has_told(chat):
                     return chat
                 await self.log.more(count)

@@ -121,6 +121,30 @@ async def test_a_turn_that_waits_leaves_the_wish_to_a_worker_when_it_ends(
     assert [words_of(m) for m in after.messages] == ["queued"]
 
 
+async def test_who_is_promoted_before_a_summary_is_first_in_the_queue_that_all_see(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat = await talked(store)
+    await store.send(chat.id, "second")
+    await store.acquire(chat.id)
+    await reach_limit(database_url, chat.id)
+    await store.compact(chat.id)  # the worker is about to pause, and sees it too late
+    await store.pause(await store.fence(chat.id))
+    for words in ("a", "b", "c"):
+        await store.send(chat.id, words)
+    before = await store.chat(chat.id)
+    last = (await store.queued_ids(chat.id))[-1]
+
+    after = await store.promote_queued(chat.id, last)
+
+    assert after.status is Status.RUNNING
+    assert after.queue_version == after.snapshot_version > before.queue_version
+    shown = await store.log.until(chat.id, events.QueueUpdated, queue_version=after.queue_version)
+    assert isinstance(shown, events.QueueUpdated)
+    assert [one.id for one in shown.queue] == await store.queued_ids(chat.id)
+    assert shown.queue[0].id == last
+
+
 async def test_a_failed_summary_changes_nothing_but_the_wish(store: StoreDriver) -> None:
     chat = await talked(store)
     await store.compact(chat.id)

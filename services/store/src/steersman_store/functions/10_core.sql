@@ -299,13 +299,15 @@ DECLARE
     results json := action_results(c, p_missing);
     -- A turn that waits at a limit has no open calls.
     changes boolean := backlog OR results IS NOT NULL;
+    -- Who promotes has moved a message to the head, also where a summary comes before it.
+    reordered boolean := backlog OR p_transition = 'promote_queued';
 BEGIN
     DELETE FROM waits WHERE chat_id = c.id;
     UPDATE chats SET status = wanted, snapshot_version = snapshot_version + 1,
             history_version = CASE WHEN changes THEN snapshot_version + 1 ELSE history_version END,
             -- Counted on within one history version: no episode is ever opened twice.
             generation_attempt = CASE WHEN changes THEN 0 ELSE generation_attempt END,
-            queue_version = CASE WHEN backlog THEN snapshot_version + 1 ELSE queue_version END,
+            queue_version = CASE WHEN reordered THEN snapshot_version + 1 ELSE queue_version END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL, action_expires_at = NULL,
             limit_reached = NULL, steps = 0, last_outcome = p_outcome, updated_at = now()
@@ -314,6 +316,9 @@ BEGIN
         PERFORM append_message(c, 'tool', results);
     END IF;
     PERFORM emit_status(c, p_outcome);
+    IF reordered AND NOT backlog THEN
+        PERFORM emit_queue(c);
+    END IF;
     IF backlog THEN
         PERFORM promote_head(c);
         PERFORM emit_queue(c);
