@@ -43,7 +43,7 @@ from steersman_store.purges import Purges
 from steersman_store.relay import OutboxRelay
 from steersman_store.secrets import Vault
 from steersman_store.settings import Settings
-from steersman_store.streams import ensure_streams
+from steersman_store.streams import try_to_ensure_streams
 from steersman_store.sweep import Sweep
 from steersman_store.titles import Titles
 from steersman_store.usage import Usage
@@ -80,7 +80,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 open_database(url, size=settings.pool_size + settings.relay_ranges)
             )
             client = await stack.enter_async_context(runtime.nats())
-            await ensure_streams(client, settings)
+            # A NATS that goes away just now is no reason not to start: the sweep does it again.
+            await try_to_ensure_streams(client, settings)
             await write_presets(database, vault, presets(settings))
             publisher = Publisher(client)
             relay = OutboxRelay(

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from steersman_contracts import subjects
+from steersman_contracts.errors import SteersmanError
 from steersman_runtime.jetstream import ensure_consumer, ensure_stream
 from steersman_runtime.nats_client import NatsClient
 from steersman_store.settings import Settings
+
+log = structlog.stdlib.get_logger()
 
 _SECOND = 1_000_000_000
 
@@ -60,7 +65,21 @@ WORK_CONSUMER: dict[str, Any] = {
 
 
 async def ensure_streams(client: NatsClient, settings: Settings) -> None:
-    """Create what is missing; runs at start, and again after NATS has lost its store."""
+    """Create what is missing."""
     await ensure_stream(client, event_stream(settings))
     await ensure_stream(client, work_stream(settings))
     await ensure_consumer(client, subjects.WORK_STREAM, WORK_CONSUMER)
+
+
+async def try_to_ensure_streams(client: NatsClient, settings: Settings) -> bool:
+    """The same where NATS may be away: whoever asks tries again later.
+
+    Returns:
+        Whether they are there.
+    """
+    try:
+        await ensure_streams(client, settings)
+    except SteersmanError as error:
+        log.warning("streams.not_ensured", error_code=error.code, error=str(error))
+        return False
+    return True

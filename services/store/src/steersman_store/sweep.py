@@ -17,7 +17,7 @@ from steersman_store.announce import Announcer
 from steersman_store.database import Database
 from steersman_store.families import Families
 from steersman_store.settings import Settings
-from steersman_store.streams import ensure_streams
+from steersman_store.streams import try_to_ensure_streams
 
 log = structlog.stdlib.get_logger()
 
@@ -47,7 +47,8 @@ class Sweep:
     async def run(self) -> None:
         """Sweep until cancelled."""
         self._client.on_reconnect.append(self._now.set)
-        ensured = True
+        # At the start NATS may have been away for a moment, as at any other time.
+        ensured = False
         try:
             while True:
                 with suppress(TimeoutError):
@@ -57,18 +58,10 @@ class Sweep:
                     ensured = False
                 # NATS may have come back without its store; and it may take a while until it can
                 # be given one: without streams nobody hears a hint.
-                ensured = ensured or await self._ensure_streams()
+                ensured = ensured or await try_to_ensure_streams(self._client, self._settings)
                 await self._sweep()
         finally:
             self._client.on_reconnect.remove(self._now.set)
-
-    async def _ensure_streams(self) -> bool:
-        try:
-            await ensure_streams(self._client, self._settings)
-        except SteersmanError as error:
-            log.warning("streams.not_ensured", error_code=error.code, error=str(error))
-            return False
-        return True
 
     async def _sweep(self) -> None:
         try:
