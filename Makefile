@@ -40,7 +40,7 @@ run: $(VENV)/run.stamp ## Start everything on this machine and print where it is
 	@exec $(BIN)/steersman up $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run all tests
-	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/dev.stamp ## Check format, lint, strict types and import contracts
 	$(BIN)/ruff format --check .
