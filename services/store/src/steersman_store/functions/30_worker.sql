@@ -383,6 +383,9 @@ BEGIN
     RETURN true;
 END $$;
 
+-- A lease that is there is only moved on: one that a transition deletes meanwhile stays deleted. One
+-- that is missing (PostgreSQL has crashed: the table is unlogged) is made under the lock of its chat,
+-- whose status is looked at again there; a chat that is busy just now gets it with the next renewal.
 CREATE OR REPLACE FUNCTION renew_leases(p_runner text, p_chats uuid[], p_lease_s double precision)
 RETURNS json LANGUAGE sql AS $$
     WITH mine AS (
@@ -390,9 +393,19 @@ RETURNS json LANGUAGE sql AS $$
             WHERE id = ANY (p_chats) AND runner_id = p_runner
                 AND status IN ('running', 'interrupting')
     ), renewed AS (
+        UPDATE leases l SET expires_at = clock_timestamp() + make_interval(secs => p_lease_s)
+            FROM mine WHERE l.chat_id = mine.id AND l.runner_id = p_runner
+    ), missing AS (
+        SELECT c.id FROM chats c
+            WHERE c.id = ANY (p_chats) AND c.runner_id = p_runner
+                AND c.status IN ('running', 'interrupting')
+                AND NOT EXISTS (
+                    SELECT 1 FROM leases l WHERE l.chat_id = c.id AND l.runner_id = p_runner)
+            FOR SHARE OF c SKIP LOCKED
+    ), made AS (
         INSERT INTO leases (chat_id, runner_id, expires_at)
-            SELECT id, p_runner, clock_timestamp() + make_interval(secs => p_lease_s) FROM mine
-            ON CONFLICT (chat_id, runner_id) DO UPDATE SET expires_at = excluded.expires_at
+            SELECT id, p_runner, clock_timestamp() + make_interval(secs => p_lease_s) FROM missing
+            ON CONFLICT DO NOTHING
     )
     SELECT json_build_object('held', coalesce(json_agg(json_build_object(
         'chat_id', id, 'status', status, 'history_version', history_version)), '[]')) FROM mine
