@@ -109,6 +109,7 @@ async def test_a_full_context_is_summarised_between_two_steps(
         "source": "automatic",
         "threshold_percent": 70,
         "context_limit": LIMIT,
+        "usage_before": {"input_tokens": 700, "output_tokens": 5},
         "tokens_before": 700,
         "estimated_tokens_after": 0,
     }

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from steersman_chatloop.compaction import INSTRUCTION, NO_ROOM, Window, asked
-from steersman_chatloop.decide import CallModel, Compact, Compaction, Decision, Fail, decide
+from steersman_chatloop.decide import (
+    CallModel,
+    Compact,
+    Compaction,
+    Decision,
+    Fail,
+    FinishTurn,
+    decide,
+)
+from steersman_chatloop.restating import plan_in
 from steersman_contracts.chats import Boundary, Message, Role, Usage, Visibility
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import (
@@ -65,6 +74,41 @@ def test_a_first_step_that_is_still_too_long_is_not_summarised_again(
 ) -> None:
     compaction = Compaction(Window(100, 70))
     assert decide(history, steps=1, max_steps=9, compaction=compaction) == expected
+
+
+def test_a_tool_that_ends_the_turn_ends_it_also_where_the_context_is_full() -> None:
+    call = message(Role.ASSISTANT, ToolCallPart("1", "propose_plan", {}), usage=FULL)
+    ends = message(Role.TOOL, ToolResultPart("1", "propose_plan", ends_turn=True))
+    compaction = Compaction(Window(100, 70))
+    history = [QUESTION, call, ends]
+
+    assert decide(history, steps=1, max_steps=9, compaction=compaction) == FinishTurn("completed")
+    history.append(QUESTION)
+    assert decide(history, steps=1, max_steps=9, compaction=compaction) == Compact("automatic")
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ("# Plan", "The newest plan that you proposed:\n\n# Plan"),
+        (
+            "x" * 20_001,
+            "The newest plan that you proposed:\n\n"
+            + "x" * 20_000
+            + "\n[the rest is left out here]",
+        ),
+    ],
+)
+def test_the_newest_plan_that_was_shown_is_said_again(plan: str, expected: str) -> None:
+    def proposal(call_id: str, text: str, *, shown: bool) -> list[Message]:
+        call = ToolCallPart(call_id, "propose_plan", {"plan": text})
+        result = ToolResultPart(call_id, "propose_plan", is_error=not shown, ends_turn=shown)
+        return [message(Role.ASSISTANT, call), message(Role.TOOL, result)]
+
+    older = proposal("1", "# Older", shown=True)
+    refused = proposal("3", "# Refused", shown=False)
+    assert plan_in([*older, *proposal("2", plan, shown=True), *refused, QUESTION]) == expected
+    assert plan_in([*refused, QUESTION]) == ""
 
 
 def test_a_history_that_is_too_long_loses_its_oldest_half_and_the_ends_of_results() -> None:

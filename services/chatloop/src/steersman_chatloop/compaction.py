@@ -255,6 +255,7 @@ def replacement(
         "source": source,
         "threshold_percent": window.threshold if window else None,
         "context_limit": window.limit if window else None,
+        "usage_before": msgspec.to_builtins(before),
         "tokens_before": context_tokens(before) if before else None,
         "estimated_tokens_after": size // _CHARACTERS_PER_TOKEN,
     }

@@ -139,10 +139,11 @@ def decide(
     calls = local_calls(last.parts) if last.role is Role.ASSISTANT else ()
     if calls:  # answered ones would have a message after them
         return RunTools(calls) if RUNS_CALLS[last.stop] else FinishTurn("completed", calls)
+    ended = any(_ends_turn(part) for part in last.parts)
     finished = (
         last.boundary == "summary-at-rest"
         or (last.role is Role.ASSISTANT and last.stop != "pause")
-        or any(_ends_turn(part) for part in last.parts)
+        or ended
         # A chat that rested and works only to be summarised. Without a summary it rests again: what
         # was interrupted before does not go on by itself.
         or (steps == 0 and not unanswered(messages))
@@ -158,7 +159,9 @@ def decide(
             if holds_only_a_summary(messages):
                 return Fail(NO_ROOM)
             return Compact("automatic")
-        if compaction.may_reenter and steps < max_steps and not holds_only_a_summary(messages):
+        # A tool that ends the turn has ended it: the next one begins with the summary.
+        may_reenter = compaction.may_reenter and not ended
+        if may_reenter and steps < max_steps and not holds_only_a_summary(messages):
             return Compact("automatic")
     return FinishTurn("completed") if finished else _next_call(messages, guard, reached)
 

@@ -11,6 +11,7 @@ import structlog
 
 from steersman_chatloop.instructions import clean
 from steersman_chatloop.surroundings import Surroundings
+from steersman_contracts.chats import Message
 from steersman_contracts.parts import JsonPart, ResultContent, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.desktop import Desktop
 from steersman_contracts.rpc.tools import CallProgress
@@ -23,6 +24,9 @@ _PROCESSES: Final = "process_list"
 _COMPUTER: Final = "computer"
 _MOST_LINES: Final = 16
 _SHOWN: Final = 200
+_PLAN: Final = "propose_plan"
+_LONGEST_PLAN: Final = 20_000
+"""Characters of a plan that are said again."""
 
 
 class _Process(msgspec.Struct):
@@ -68,6 +72,26 @@ async def _ask(around: Surroundings, chat: OwnedChat) -> tuple[ResultContent, ..
     await around.toolbox.run(chat.chat_id, [call], finished=found, on_progress=ignore)
     result = found.get(call.call_id)
     return () if result is None or result.is_error else result.content
+
+
+def plan_in(messages: Sequence[Message]) -> str:
+    """The newest plan that was proposed in a history, in words for the model; empty without one.
+
+    A person approves what they have read: a summary of it is not that.
+    """
+    proposed = {
+        part.call_id
+        for message in messages
+        for part in message.parts
+        if isinstance(part, ToolResultPart) and part.ends_turn and not part.is_error
+    }
+    for message in reversed(messages):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart) and part.tool == _PLAN and part.call_id in proposed:
+                plan = str(part.arguments.get("plan", ""))
+                cut = "\n[the rest is left out here]" if len(plan) > _LONGEST_PLAN else ""
+                return f"The newest plan that you proposed:\n\n{plan[:_LONGEST_PLAN]}{cut}"
+    return ""
 
 
 def running(content: Sequence[ResultContent]) -> list[str]:

@@ -23,9 +23,11 @@ from steersman_chatloop.answering import Answering
 from steersman_chatloop.attempt import Attempt
 from steersman_chatloop.claim import Claim
 from steersman_chatloop.compaction import (
+    NO_ROOM,
     Window,
     can_be_summarised,
     context_tokens,
+    holds_only_a_summary,
     last_usage,
     window_of,
 )
@@ -59,7 +61,7 @@ from steersman_chatloop.partial import (
 )
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepNamed, StepRequest
 from steersman_chatloop.requests import Requests
-from steersman_chatloop.restating import restate
+from steersman_chatloop.restating import plan_in, restate
 from steersman_chatloop.retries import MOST_S, delay_s
 from steersman_chatloop.steering import LostError, Steering
 from steersman_chatloop.step_calls import StepCalls
@@ -268,29 +270,44 @@ class ChatRun:
                 await self._commit_step(attempt)
                 return
             failures += 1
-            error = attempt.failed.error
-            if attempt.failed.once and not repeated:
+            failed, wait = attempt.failed, 0.0
+            if failed.once and not repeated:
                 repeated = True
-                RETRIES.labels(error.kind).inc()
-                log.info("attempt.repeated", attempt=attempt.number, kind=error.kind)
-                await self._claim.record_retry(attempt.number, error, 0.0)
-                continue
-            if await self._another_model(error):
-                await self._claim.record_retry(attempt.number, error, 0.0)
-                continue
-            if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
+                RETRIES.labels(failed.error.kind).inc()
+                log.info("attempt.repeated", attempt=attempt.number, kind=failed.error.kind)
+            elif not await self._another_model(failed.error):
+                wait = delay_s(failures, failed.retry_after_s)
+                helps = failed.error.retryable and failures < most and wait <= MOST_S
+                if await self._ends_with(attempt, failed.error, helps=helps):
+                    return
+                RETRIES.labels(failed.error.kind).inc()
+                log.info(
+                    "attempt.failed",
+                    attempt=attempt.number,
+                    kind=failed.error.kind,
+                    retry_in_s=wait,
+                )
+            await self._claim.record_retry(attempt.number, failed.error, wait)
+            if wait:
+                if not await self._interruptible(asyncio.sleep(wait)):
+                    return
+                await self._look_again()
+
+    async def _ends_with(self, attempt: Attempt, error: ChatError, *, helps: bool) -> bool:
+        """See to an attempt that failed, unless it `helps` to try again after a while.
+
+        Returns:
+            Whether the step is over: it made room, or ended the turn.
+        """
+        if error.kind == "context_overflow" and can_be_summarised(self._for_model()):
+            if holds_only_a_summary(self._for_model()):  # another one would be as long
+                await self._finish_error(NO_ROOM, attempt)
+            else:
                 await self._compact(Compact("automatic"), overflow=attempt)
-                return
-            wait = delay_s(failures, attempt.failed.retry_after_s)
-            if not error.retryable or failures >= most or wait > MOST_S:
-                await self._finish_error(error, attempt)
-                return
-            RETRIES.labels(error.kind).inc()
-            log.info("attempt.failed", attempt=attempt.number, kind=error.kind, retry_in_s=wait)
-            await self._claim.record_retry(attempt.number, error, wait)
-            if not await self._interruptible(asyncio.sleep(wait)):
-                return
-            await self._look_again()
+            return True
+        if not helps:
+            await self._finish_error(error, attempt)
+        return not helps
 
     async def _ask_ahead(self, attempt: Attempt, results: NewMessages) -> bool | None:
         """Store the results of tools, and ask the model about them meanwhile.
@@ -459,7 +476,7 @@ class ChatRun:
             stream=self._stream,
             window=window_of(own, self.chat.terms.compaction_threshold),
             shrink=0 if overflow is None and _fits(self._for_model(), writer) else 1,
-            restate=lambda: restate(self._around, self.chat),
+            restate=self._restated,
         )
         done = await self._interruptible(
             summariser.write(self._around.settings.compaction_timeout_s)
@@ -474,6 +491,11 @@ class ChatRun:
             await summariser.store()
         else:
             await self._without_summary(summariser.error, overflow)
+
+    async def _restated(self) -> str:
+        """What a summary is not to be trusted with."""
+        found = (await restate(self._around, self.chat), plan_in(self._for_model()))
+        return "\n\n".join(text for text in found if text)
 
     async def _without_summary(self, error: ChatError, overflow: Attempt | None) -> None:
         COMPACTIONS.labels("failed").inc()

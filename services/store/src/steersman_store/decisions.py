@@ -74,6 +74,8 @@ class Decisions:
         says = _APPROVED if request.approved else _REJECTED
         text = f"{says}\n\n{comment}" if comment else says
         tells = request.approved or bool(comment)
+        if tells and (plan := await self._cleared_plan(request)):
+            text += f"\n\nThe plan:\n\n{plan}"
         return await self._transition(
             request.chat_id,
             "SELECT * FROM decide_plan($1, $2, $3, $4, $5, $6)",
@@ -83,6 +85,17 @@ class Decisions:
             comment.replace("\0", "\ufffd"),
             encode_parts((TextPart(text),)).decode() if tells else None,
             MAX_QUEUED,
+        )
+
+    async def _cleared_plan(self, request: rpc.DecidePlan) -> str | None:
+        """The plan, if the context was cleared since: the model does not see it any more."""
+        return await self._database.value(
+            "SELECT c.plan ->> 'text' FROM chats c WHERE c.id = $2 AND may_use(c, $1) AND EXISTS ("
+            "SELECT 1 FROM messages m WHERE m.chat_id = c.id AND m.deleted_at IS NULL "
+            "AND m.boundary = 'clear' "
+            "AND m.id > substring(c.plan ->> 'call_id' FROM '^(\\d{1,18}):')::bigint)",
+            request.actor.user_id,
+            request.chat_id,
         )
 
     async def set_limits(self, request: rpc.SetLimits) -> msgspec.Raw:
