@@ -37,6 +37,9 @@ from fakes.script import (
     ToolCall,
     Turn,
 )
+from fakes.script import (
+    Usage as Tokens,
+)
 from fakes.server import FakeProviders
 
 from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEvent, StepNamed
@@ -293,12 +296,15 @@ EMPTY: list[list[Item]] = [
 async def test_an_answer_that_says_nothing_is_an_error_with_a_name(
     chat: Conversation, fakes: FakeProviders
 ) -> None:
-    fakes.script("*", Script([Turn(items) for items in EMPTY], repeat=True))
+    used = Tokens(input=70, output=30)
+    fakes.script("*", Script([Turn([*items, used]) for items in EMPTY], repeat=True))
     for items in EMPTY:
         failure = await failed(chat)
         assert (failure.error.kind, failure.error.retryable) == ("generic", False), items
         assert "empty answer" in failure.error.message, items
         assert failure.once, "another attempt may say more"
+        assert failure.usage is not None, "it is paid for"
+        assert (failure.usage.input_tokens, failure.usage.output_tokens) == (70, 30), items
     assert len(fakes.requests) == len(EMPTY), "whoever asks again says so"
     assert not fakes.refused
 

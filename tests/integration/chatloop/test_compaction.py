@@ -400,8 +400,12 @@ async def test_a_question_that_met_a_full_provider_is_carried_over_and_answered(
 
 
 @pytest.mark.usefixtures("chatloops")
-async def test_an_empty_summary_is_told_and_the_turn_goes_on(
-    store: StoreDriver, fakes: FakeProviders, chat_of: Begin, tool_host: ToolHost
+async def test_an_empty_summary_is_told_and_paid_for_and_the_turn_goes_on(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    database_url: str,
 ) -> None:
     async def look(_: CallTool) -> CallResult:
         return said("found")
@@ -410,12 +414,15 @@ async def test_an_empty_summary_is_told_and_the_turn_goes_on(
     fakes.script(
         "m",
         answering(
+            Turn([Text(" "), SMALL]),  # asked for once more
             Turn([ToolCall("look"), FULL]),
             Turn([Text("done anyway"), SMALL]),
             summaries=[Turn([Text("   "), SMALL])] * 30,
         ),
     )
-    chat = await chat_of("find it")
+    prices = {"input": 1_000_000, "output": 0}
+    name = await models.add("chat", "m", context_limit=LIMIT, prices=prices)
+    chat = await store.create("find it", model=name)
     rested = await store.at_rest(chat.id)
 
     assert rested.last_outcome == "completed"
@@ -423,6 +430,16 @@ async def test_an_empty_summary_is_told_and_the_turn_goes_on(
     assert isinstance(failed, events.CompactionFinished)
     assert failed.error is not None
     assert reports(await store.messages(chat.id)) == []
+    # An answer and two summaries came to nothing, and were paid for like the two steps.
+    connection = await asyncpg.connect(database_url)
+    rows = await connection.fetch("SELECT purpose, attempt FROM side_usage ORDER BY id")
+    spent = await connection.fetchrow("SELECT sum(steps)::int, sum(cost)::int FROM spending")
+    await connection.close()
+    assert [tuple(row) for row in rows] == [("attempt", 1), ("summary", 1), ("summary", 2)]
+    assert (rested.cost_micros, rested.cost_unknown_steps) == (100 + 700 + 2 * 100 + 100, 0)
+    assert tuple(spent or ()) == (2, rested.cost_micros)
+    told = [e.chat.cost_micros for e in store.log.of(chat.id) if isinstance(e, events.ChatUpdated)]
+    assert 100 in told  # people see it grow
 
 
 @pytest.mark.usefixtures("chatloops")

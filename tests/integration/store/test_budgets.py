@@ -22,7 +22,7 @@ from steersman_contracts.chats import Chat, Role, Status, Usage
 from steersman_contracts.ids import ChatId, ModelName, RunnerId
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.rpc import agents as rpc
-from steersman_contracts.rpc import steering
+from steersman_contracts.rpc import attempts, steering, usage
 from steersman_contracts.rpc import worker as work
 from steersman_contracts.terms import LimitReached, TurnLimits
 from steersman_runtime.nats_client import NatsClient
@@ -231,3 +231,27 @@ async def test_what_many_agents_use_at_the_same_time_is_counted_to_the_last_toke
     owned = (await store.acquire(family.parent.id, RUNNER)).chat
     assert owned.terms.reached == LimitReached("cost_micros", total, total)
     assert (await store.chat(family.parent.id)).tree_cost_micros == total
+
+
+async def test_attempts_that_came_to_nothing_count_once_for_the_whole_tree(
+    store: StoreDriver, database: asyncpg.Connection
+) -> None:
+    family = await Family.begin(store)
+    root = family.parent.id
+    await store.set_limits(root, tokens=100)
+    agent = await family.spawn()
+    version = (await store.acquire(agent, HELPER)).chat.history_version
+    model, used = ModelName("demo/echo"), Usage(input_tokens=50, output_tokens=5)
+    for attempt in (1, 1, 2):  # the first one is told twice: its answer was lost
+        lost = attempts.CountAttempt(agent, version, attempt, "summary", model, used)
+        await store.rpc.call(attempts.COUNT_ATTEMPT, lost)
+    await store.log.until(agent, events.ChatUpdated)
+
+    assert [(await store.chat(one)).tree_cost_micros for one in (agent, root)] == [110, 110]
+    assert await step(store, agent, 5) == LimitReached("tokens", 100, 115, root)
+    report = await store.rpc.call(usage.GET_USAGE, usage.GetUsage(store.actor, chat_id=root))
+    assert (report.total.steps, report.total.cost_micros) == (1, 115)
+    await store.delete(root)
+    late = attempts.CountAttempt(agent, version, 3, "attempt", model, used)
+    await store.rpc.call(attempts.COUNT_ATTEMPT, late)  # of a chat that is gone
+    assert await database.fetchval("SELECT count(*) FROM side_usage") == 2

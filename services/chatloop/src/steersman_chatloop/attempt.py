@@ -12,8 +12,11 @@ from steersman_chatloop.providers.base import (
     StepNamed,
     name_of,
 )
-from steersman_contracts.chats import ChatError
+from steersman_contracts.chats import ChatError, Usage
 from steersman_contracts.deltas import PartsBuilder
+from steersman_contracts.ids import ModelName
+from steersman_contracts.rpc.attempts import CountAttempt, Purpose
+from steersman_contracts.rpc.worker import OwnedChat
 
 MOST: Final = 16 * 2**20
 """Characters and events of one attempt, together: far beyond what any model says, or can be
@@ -33,6 +36,8 @@ class Attempt:
         """What the provider calls the answer, if it has said so by now."""
         self.ended: StepEnded | None = None
         self.failed: ProviderFailed | None = None
+        self.counted = False
+        """What it has used is booked: no message says so once more."""
         self._left = MOST
 
     def take(self, event: StepEvent) -> None:
@@ -53,6 +58,27 @@ class Attempt:
         self._left -= 1 + len(getattr(event, "text", ""))
         if self._left < 0:
             raise ProviderFailed(_ENDLESS)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has counted, also of an answer that was of no use."""
+        if self.ended is not None:
+            return self.ended.usage
+        return None if self.failed is None else self.failed.usage
+
+    def to_count(self, chat: OwnedChat, purpose: Purpose, model: ModelName) -> CountAttempt | None:
+        """What is to be booked of it, as nothing will be stored that says so; once at most.
+
+        Args:
+            chat: As it was when the attempt was made.
+            purpose: What it was for.
+            model: Who was asked.
+        """
+        usage = None if self.counted else self.usage
+        if usage is None:
+            return None
+        self.counted = True
+        return CountAttempt(chat.chat_id, chat.history_version, self.number, purpose, model, usage)
 
     async def flush(self) -> None:
         """Wait until the event log has all deltas of the attempt, or never will."""

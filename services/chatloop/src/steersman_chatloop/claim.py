@@ -37,6 +37,7 @@ from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
 from steersman_contracts.rpc import worker as rpc
+from steersman_contracts.rpc.attempts import COUNT_ATTEMPT, CountAttempt
 from steersman_contracts.rpc.steering import PAUSE_TURN, PauseTurn
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_contracts.terms import LimitReached
@@ -97,6 +98,10 @@ class Claim:
                 rpc.RECORD_RETRY, rpc.RecordRetry(self._fence(), attempt, delay_ms, error)
             )
 
+    async def count(self, attempt: CountAttempt) -> None:
+        """Book what an attempt has used of which nothing is stored."""
+        await self._ask(COUNT_ATTEMPT, attempt)
+
     async def commit_step(self, messages: NewMessages, *, begin: bool) -> None:
         """Append what a step produced; with `begin`, the model's next episode is open after it."""
         await self._commit(rpc.COMMIT_STEP, messages, lambda f, m: rpc.CommitStep(f, m, begin))
@@ -107,10 +112,14 @@ class Claim:
         self.chat = msgspec.structs.replace(self.chat, attempt_started_at=None, begun=False)
         return reply.attempt
 
-    async def commit_compaction(self, messages: NewMessages, *, at_rest: bool) -> None:
-        """Put a summary in place of what was before it; the model goes on unless `at_rest`."""
+    async def commit_compaction(self, messages: NewMessages, *, at_rest: bool) -> bool:
+        """Put a summary in place of what was before it; the model goes on unless `at_rest`.
+
+        Returns:
+            Whether it is stored: an interrupt may have been faster.
+        """
         boundary = "summary-at-rest" if at_rest else "summary"
-        await self._commit(
+        return await self._commit(
             rpc.COMMIT_COMPACTION,
             messages,
             lambda f, m: rpc.CommitCompaction(f, boundary, m, begin=not at_rest),
@@ -253,16 +262,19 @@ class Claim:
         *,
         ends: Outcome | None = None,
         keeps: bool = True,
-    ) -> None:
+    ) -> bool:
         """Write what was produced; the reply is the chat as it is now.
 
         With `keeps`, an interrupt that came first ends the turn with the same messages.
+
+        Returns:
+            Whether it was this that was written.
         """
         try:
             committed = await self._write(method, messages, request)
         except StaleFence as stale:
             await self.settle(stale, messages if keeps else ())
-            return
+            return False
         self.chat, self.told_at = committed.chat, time.monotonic()
         self.history.apply(committed.messages)
         self.released = committed.released
@@ -270,6 +282,7 @@ class Claim:
             self.turns_ended += 1
             TURNS.labels(ends).inc()
             log.info("turn.finished", outcome=ends, steps=committed.chat.steps)
+        return True
 
     async def _write(
         self, method: Method[Any, rpc.Committed], messages: NewMessages, request: Request

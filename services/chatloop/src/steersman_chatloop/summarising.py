@@ -70,6 +70,7 @@ class Summariser:
         restate: Callable[[], Awaitable[str]],
     ) -> None:
         self._claim = claim
+        self._chat = claim.chat
         self._wanted = wanted
         self._history = history
         self._writer = writer
@@ -101,7 +102,10 @@ class Summariser:
                 self.text = "".join(p.text for p in parts if isinstance(p, TextPart)).strip()
                 self.error = EMPTY
                 self._state = await self._restate() if self.text else ""
+                if not self.text:
+                    await self.count()
                 return
+            await self.count()
             self.error = failed.error
             log.info("compaction.attempt_failed", kind=failed.error.kind)
             if failed.error.kind == "context_overflow":
@@ -110,6 +114,11 @@ class Summariser:
                 await asyncio.sleep(delay_s(failures, failed.retry_after_s))
             else:
                 return
+
+    async def count(self) -> None:
+        """Book what the newest attempt has used: no summary that is stored says so."""
+        if (used := self.attempt.to_count(self._chat, "summary", self._writer)) is not None:
+            await self._claim.count(used)
 
     async def _begin(self) -> int:
         return await self._claim.begin_compaction(self._wanted.source)
@@ -146,4 +155,5 @@ class Summariser:
         )
         COMPACTIONS.labels("written").inc()
         log.info("compaction.written", source=self._wanted.source, carried=len(carried))
-        await self._claim.commit_compaction(messages, at_rest=self._wanted.at_rest)
+        if not await self._claim.commit_compaction(messages, at_rest=self._wanted.at_rest):
+            await self.count()

@@ -120,6 +120,11 @@ class Titles:
                     title, usage = await self._ask(chat_id, model, task.text)
             except (ProviderFailed, TimeoutError) as error:
                 log.info("title.failed", model=model.name, error=type(error).__name__)
+                if isinstance(error, ProviderFailed) and error.usage is not None:
+                    lost = rpc.SetGeneratedTitle(
+                        chat_id, "", model.name, task.replaces, error.usage
+                    )
+                    await self._rpc.call(rpc.SET_GENERATED_TITLE, lost)
                 continue
             request = rpc.SetGeneratedTitle(chat_id, title, model.name, task.replaces, usage)
             reply = await self._rpc.call(rpc.SET_GENERATED_TITLE, request)

@@ -79,6 +79,7 @@ from steersman_contracts.chats import (
 )
 from steersman_contracts.deltas import PartClosed
 from steersman_contracts.errors import StaleFence, SteersmanError
+from steersman_contracts.ids import ModelName
 from steersman_contracts.parts import JsonObject, Parts, TextPart, ToolCallPart
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.worker import ModelAccess
@@ -270,7 +271,7 @@ class ChatRun:
                 await self._commit_step(attempt)
                 return
             failures += 1
-            failed, wait = attempt.failed, 0.0
+            asked, failed, wait = self._answering.model.name, attempt.failed, 0.0
             if failed.once and not repeated:
                 repeated = True
                 RETRIES.labels(failed.error.kind).inc()
@@ -287,6 +288,7 @@ class ChatRun:
                     kind=failed.error.kind,
                     retry_in_s=wait,
                 )
+            await self._count(attempt, asked)
             await self._claim.record_retry(attempt.number, failed.error, wait)
             if wait:
                 if not await self._interruptible(asyncio.sleep(wait)):
@@ -303,11 +305,17 @@ class ChatRun:
             if holds_only_a_summary(self._for_model()):  # another one would be as long
                 await self._finish_error(NO_ROOM, attempt)
             else:
+                await self._count(attempt, self._answering.model.name)
                 await self._compact(Compact("automatic"), overflow=attempt)
             return True
         if not helps:
             await self._finish_error(error, attempt)
         return not helps
+
+    async def _count(self, attempt: Attempt, asked: ModelName) -> None:
+        """Book what a failed attempt has used: no message will say so."""
+        if (used := attempt.to_count(self.chat, "attempt", asked)) is not None:
+            await self._claim.count(used)
 
     async def _ask_ahead(self, attempt: Attempt, results: NewMessages) -> bool | None:
         """Store the results of tools, and ask the model about them meanwhile.
@@ -430,12 +438,12 @@ class ChatRun:
     def _assistant(
         self, parts: Parts, stop: StopReason, attempt: Attempt | None = None
     ) -> rpc.NewMessage:
-        ended = attempt.ended if attempt is not None else None
+        used = None if attempt is None or attempt.counted else attempt.usage
         return rpc.NewMessage(
             Role.ASSISTANT,
             parts,
             model=self._answering.model.name,
-            usage=ended.usage if ended is not None else None,
+            usage=used,
             stop=stop,
             response_id=attempt.response_id if attempt is not None else None,
         )
@@ -484,6 +492,7 @@ class ChatRun:
         await summariser.attempt.flush()
         if not done:
             if not self.steering.lost and self.steering.take_interrupt():
+                await summariser.count()
                 await self._claim.finish_interruption(())
             return
         if summariser.text:
@@ -604,6 +613,8 @@ class ChatRun:
         if attempt is not None:
             await attempt.flush()
             messages = self._partial(attempt, "unknown")
+            if not messages:
+                await self._count(attempt, self._answering.model.name)
         await self._claim.finish_error(error, messages)
 
     async def _interruptible(self, work: Coroutine[Any, Any, object]) -> bool:

@@ -17,6 +17,7 @@ from steersman_runtime.tasks import TaskGroup, running
 from steersman_store.agent_recordings import AgentRecordings
 from steersman_store.agents import Agents
 from steersman_store.announce import Announcer
+from steersman_store.attempts import Attempts
 from steersman_store.chats import Chats
 from steersman_store.database import open_database
 from steersman_store.decisions import Decisions
@@ -120,6 +121,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 database, announcer, vault, families, max_agent_depth=settings.max_agent_depth
             )
             worker.serve(server)
+            Attempts(database, announcer).serve(server)
             Agents(database, announcer, families, settings).serve(server)
             Titles(database, announcer, worker).serve(server)
             Prompts(database, worker).serve(server)

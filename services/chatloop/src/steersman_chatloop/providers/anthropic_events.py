@@ -268,6 +268,9 @@ class Translator:
             return (ended,)
         return (self._closing, ended)
 
+    def used(self) -> Usage | None:
+        return _usage(self._usage) if self._usage else None
+
 
 def _arguments(block: _Block) -> Sequence[StepEvent]:
     """The arguments of a call of the computer toolset: the member is the action."""

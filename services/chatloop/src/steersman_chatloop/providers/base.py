@@ -70,6 +70,7 @@ class ProviderFailed(Exception):
         retry_after_s: Seconds that the provider asks to wait, if it said so.
         once: One more attempt may go better, but never a third one, though the error as such is
             not one that passes.
+        usage: What the provider had counted by then: it is paid for, whatever became of it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ProviderFailed(Exception):
     ) -> None:
         super().__init__(error.message)
         self.once = once
+        self.usage: Usage | None = None
         self.error = error
         self.retry_after_s = retry_after_s
 

@@ -360,10 +360,12 @@ class Translator:
         self._close(out)
         sources = self._sources.parts("".join(self._said))
         out.extend(PartAdded(*one) for one in places(sources, self._rooms or [], self._next))
-        counted = self._usage is not None or self._counted != Usage()
-        usage = _added(self._counted, self._usage) if counted else None
-        out.append(StepEnded(stop, usage, self.response_id))
+        out.append(StepEnded(stop, self.used(), self.response_id))
         return out
+
+    def used(self) -> Usage | None:
+        counted = self._usage is not None or self._counted != Usage()
+        return _added(self._counted, self._usage) if counted else None
 
 
 def readable(content: Any) -> Any:

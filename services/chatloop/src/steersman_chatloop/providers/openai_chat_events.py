@@ -203,8 +203,11 @@ class Translator:
         if self._refused and stop == "end":
             stop = "refusal"
         answered(stop, has_text=self._answered, has_calls=bool(self._calls))
-        out.append(StepEnded(stop, usage_of(self._usage), self.response_id))
+        out.append(StepEnded(stop, self.used(), self.response_id))
         return out
+
+    def used(self) -> Usage | None:
+        return usage_of(self._usage)
 
 
 NO_OBJECT: Final[JsonObject] = {}

@@ -247,7 +247,8 @@ class Translator:
         return NONE
 
     def _failed(self, event: JsonObject) -> Sequence[StepEvent]:
-        error: JsonObject = event["response"].get("error") or _NO_OBJECT
+        self._response = event["response"]  # what it has used is paid for
+        error: JsonObject = self._response.get("error") or _NO_OBJECT
         raise StreamFault(error.get("code") or "server_error", error.get("message") or "")
 
     def _error(self, event: JsonObject) -> Sequence[StepEvent]:
@@ -269,7 +270,7 @@ class Translator:
             stop = "refusal"
         answered(stop, has_text=self._has_text, has_calls=self._has_calls)
         response_id: str = response.get("id") or ""  # what a later request can build on
-        ended = StepEnded(stop, _usage(response.get("usage")), self.response_id)
+        ended = StepEnded(stop, self.used(), self.response_id)
         if not (self._prefix and response_id and self._last and stop in ("end", "tool-calls")):
             return (ended,)
         # Said once more of the last part: the whole message is this response.
@@ -277,6 +278,9 @@ class Translator:
         native = kept.native if kept is not None else None
         metadata = self._origin.keep(native, response_id=response_id, prefix=self._prefix)
         return (PartClosed(self._last.index, metadata), ended)
+
+    def used(self) -> Usage | None:
+        return _usage(self._response.get("usage"))
 
 
 _CALL_EXTRAS: Final = frozenset({"namespace", "caller", "async"})

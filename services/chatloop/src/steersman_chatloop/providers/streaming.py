@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from steersman_chatloop.providers.base import StepEvent, StepNamed
+from steersman_chatloop.providers.base import ProviderFailed, StepEvent, StepNamed
 from steersman_chatloop.providers.classify import classify
 from steersman_chatloop.providers.signals import StreamFault
-from steersman_contracts.chats import StopReason
+from steersman_contracts.chats import StopReason, Usage
 from steersman_contracts.deltas import (
     PartAdded,
     ReasoningDelta,
@@ -73,6 +73,10 @@ class Translator(Protocol[E_contra]):
         """
         ...
 
+    def used(self) -> Usage | None:
+        """What the provider has counted so far; None if it has not said so."""
+        ...
+
 
 async def run(
     source: AsyncGenerator[Sequence[E]],
@@ -113,17 +117,24 @@ async def run(
                 watchdog.limit_s = TAIL_S if translator.finished else limits.idle_s
         except Exception as error:  # SDKs let through whatever their transport raises
             if not translator.finished:
-                raise classify(error, access) from error
+                raise _failed(error, translator, access) from error
         finally:
             watchdog.stop()
         try:
             closing = list(_translated(lambda _: translator.end(), (None,)))
         except StreamFault as fault:
-            raise classify(fault, access) from fault
+            raise _failed(fault, translator, access) from fault
         for step_event in closing:
             yield step_event
         if translator.complete:
             await _drain(source)
+
+
+def _failed(error: Exception, translator: Translator[Any], access: ModelAccess) -> ProviderFailed:
+    failed = classify(error, access)
+    with suppress(*_MISSHAPEN):
+        failed.usage = translator.used()
+    return failed
 
 
 def _translated(
