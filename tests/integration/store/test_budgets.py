@@ -183,6 +183,28 @@ async def test_who_waits_at_a_limit_goes_on_with_its_rise_whichever_came_first(
             assert (late.chat.status, late.released) == (Status.RUNNING, False)
             assert late.chat.terms.reached is None
 
+        # Another turn of the chat has all of its limits again, however it begins.
+        async def uses_it_up() -> None:
+            await store.acquire(one, HELPER)
+            await pause(store, one, await step(store, one, 100))
+
+        async def ends() -> None:
+            await store.acquire(root, RUNNER)
+            await store.finish(await store.fence(root, RUNNER), assistant("done"))
+
+        await uses_it_up()
+        await store.send(root, "queued")
+        await ends()  # and the next of the queue is promoted
+        await goes_on(store, one)
+        await ends()
+        await uses_it_up()
+        await store.send(root, "sent")
+        await goes_on(store, one)
+        await uses_it_up()
+        sent = (await store.messages(root))[-1]
+        await store.edit(root, sent.id, "edited")
+        await goes_on(store, one)
+
 
 async def test_every_chat_above_has_a_say_and_deleted_ones_leave_nothing(
     nats: NatsServer, database_url: str, client: NatsClient, database: asyncpg.Connection

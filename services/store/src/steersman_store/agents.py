@@ -104,7 +104,10 @@ class Agents:
 
     def _tell(self, agent_id: ChatId, row: asyncpg.Record | None, *, stops: bool) -> None:
         assert row is not None  # a function call always has a row
-        announce(self._announcer, agent_id, announcement_of(row))
+        what = announcement_of(row)
+        announce(self._announcer, agent_id, what)
+        if what.hint:
+            self._families.begun(agent_id, row["reply"])
         if stops:
             self._families.stopped(agent_id)
 

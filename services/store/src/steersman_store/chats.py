@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -499,5 +498,7 @@ class Chats:
         assert row is not None  # a function call always has a row
         what = Announcement(bool(row["hint"]), row["runner_id"], row["control"], row["others"])
         announce(self._announcer, chat_id, what)
-        reply: Any = row["reply"]
+        reply: str = row["reply"]
+        if what.hint:
+            self._families.begun(chat_id, reply)
         return msgspec.Raw(reply.encode())

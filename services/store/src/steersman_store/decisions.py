@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -115,5 +115,7 @@ class Decisions:
         assert row is not None  # a function call always has a row
         what = Announcement(bool(row["hint"]), row["runner_id"], row["control"])
         announce(self._announcer, chat_id, what)
-        reply: Any = row["reply"]
+        reply: str = row["reply"]
+        if what.hint:
+            self._families.begun(chat_id, reply)
         return msgspec.Raw(reply.encode())

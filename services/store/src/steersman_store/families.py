@@ -35,6 +35,17 @@ RESOLVED: Final = Counter("steersman_agent_waits", "Waits for agents that ended"
 REACHED: Final = Counter("steersman_agents_reached", "Agents that shared the fate of their parent")
 
 
+class _Limited(msgspec.Struct):
+    limits: dict[str, int] | None = None
+
+
+class _Begun(msgspec.Struct):
+    chat: _Limited = msgspec.field(default_factory=_Limited)
+
+
+_decode_begun = msgspec.json.Decoder(_Begun).decode
+
+
 class Families:
     """Follows changes up and down the trees of chats."""
 
@@ -62,8 +73,18 @@ class Families:
         self._start(self._after_rest(chat_id))
 
     def limited_anew(self, chat_id: ChatId) -> None:
-        """The limits of a chat were changed: agents that wait at them may go on."""
+        """The limits of a chat were changed, or are whole: agents that wait at them may go on."""
         self._start(self._after_new_limits(chat_id))
+
+    def begun(self, chat_id: ChatId, reply: str) -> None:
+        """A turn may have begun: its limits are whole again, also for agents that wait at them.
+
+        Args:
+            chat_id: The chat.
+            reply: What was answered, with the chat as it is now.
+        """
+        if _decode_begun(reply).chat.limits is not None:  # hardly any chat has some
+            self.limited_anew(chat_id)
 
     def gone(self) -> None:
         """A chat was deleted: whoever waited for it need not wait any longer."""

@@ -90,6 +90,7 @@ class Sweep:
             self._announcer.changed(chat_id)
             if row["runnable"]:
                 self._announcer.runnable(chat_id)
+                self._families.limited_anew(chat_id)  # the next of its queue begins a turn
             self._families.rested(chat_id)
 
 

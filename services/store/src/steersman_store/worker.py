@@ -261,6 +261,7 @@ class Worker:
             _columns(request.messages),
             request.outcome,
             request.begin,
+            ends=True,
         )
 
     async def finish_interruption(self, request: rpc.FinishInterruption) -> msgspec.Raw:
@@ -269,6 +270,7 @@ class Worker:
             "end_turn($1, $2, $3, $4, $5, 'finish_interruption', 'interrupted', false)",
             request.fence,
             _columns(request.messages),
+            ends=True,
         )
 
     async def finish_error(self, request: rpc.FinishError) -> msgspec.Raw:
@@ -307,12 +309,16 @@ class Worker:
             await self._row(f"SELECT {_CHAT} FROM access_for($1, $2)", chat_id, model)
         )
 
-    async def _commit(self, query: str, fence: rpc.Fence, *arguments: object) -> msgspec.Raw:
+    async def _commit(
+        self, query: str, fence: rpc.Fence, *arguments: object, ends: bool = False
+    ) -> msgspec.Raw:
         row = await self._row(query, *_fence(fence), *arguments)
         self._announcer.changed(fence.chat_id)
         chat = self._owned(row)
         if row["released"] and chat.parent_id is not None:
             self._families.rested(chat.chat_id)
+        if ends and not row["released"] and chat.terms.limited:
+            self._families.limited_anew(chat.chat_id)  # the next of its queue begins a turn
         committed = _RawCommitted(chat, msgspec.Raw(row["messages"].encode()), row["released"])
         return msgspec.Raw(_encode(committed))
 
