@@ -8,11 +8,14 @@ import asyncpg
 import pytest
 from fakes import FakeProviders, Text, ToolCall, Turn
 from fakes.faults import HttpError
-from fakes.script import RequestView
+from fakes.script import Pause, RequestView
 from integration.chatloop.test_compaction import FULL, LIMIT, SMALL, answering, reports, said_to
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
+from support.services import running_chatloop
+from support.waiting import until
 
+from steersman.embedded.nats import NatsServer
 from steersman_chatloop.compaction import INSTRUCTION, NO_ROOM
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, ClientTool, Message, Status
@@ -232,6 +235,74 @@ async def test_what_is_edited_taken_back_or_cleared_decides_what_the_model_still
         ("user", "<summary>"),
         ("user", "fourth"),
     ]
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_summary_that_an_interrupt_throws_away_is_paid_for(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    database_url: str,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def processes(_: CallTool) -> CallResult:
+        await go_on.wait()
+        return said("none")
+
+    connection = await asyncpg.connect(database_url)
+    tool_host.tools["process_list"] = processes  # asked once a summary is written
+    for number, told in enumerate((True, False)):
+        fakes.script(f"m{number}", answering(*steps("one")))
+        chat = await store.create("first", model=await models.add("chat", f"m{number}"))
+        await store.at_rest(chat.id)
+        await store.compact(chat.id)
+        async with asyncio.timeout(40):
+            await tool_host.called.get()
+        if told:
+            await store.interrupt(chat.id)
+        else:  # the worker does not hear of it, and finds that it comes too late
+            await connection.execute("SELECT interrupt_chat($1, $2)", store.actor.user_id, chat.id)
+            go_on.set()
+        rested = await store.at_rest(chat.id)
+
+        assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
+        assert words(await store.messages(chat.id)) == ["first", "one"]
+
+        async def is_counted(chat: Chat = chat) -> bool:
+            count = "SELECT count(*) FROM side_usage WHERE chat_id = $1 AND purpose = 'summary'"
+            return await connection.fetchval(count, chat.id) == 1
+
+        await until(is_counted)
+    await connection.close()
+
+
+async def test_a_summary_that_takes_too_long_is_given_up_and_the_turn_goes_on(
+    nats: NatsServer,
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+) -> None:
+    tool_host.tools["drop"] = echo
+
+    def answer(view: RequestView) -> Turn:
+        if INSTRUCTION in view.last_user_text:
+            return Turn([Text("THE"), Pause(600), Text(" SUMMARY")])
+        return Turn([Text("done"), SMALL] if view.step_index else [ToolCall("drop"), FULL])
+
+    fakes.script("m", answer)
+    async with running_chatloop(nats.url(), compaction_timeout_s=0.5):
+        name = await models.add("chat", "m", context_limit=LIMIT)
+        chat = await store.create("find it", model=name)
+        failed = await store.log.until(chat.id, events.CompactionFinished)
+        rested = await store.at_rest(chat.id)
+
+    assert isinstance(failed, events.CompactionFinished)
+    assert (failed.succeeded, failed.error and failed.error.kind) == (False, "timeout")
+    assert (rested.last_outcome, reports(await store.messages(chat.id))) == ("completed", [])
+    assert words(await store.messages(chat.id)) == ["find it", "done"]
 
 
 @pytest.mark.usefixtures("chatloops")

@@ -121,11 +121,24 @@ async def test_only_the_worker_of_a_running_chat_spawns_within_the_limits(
     await store.acquire(agent, "runner-2")
     with pytest.raises(Conflict, match="agents go 1 deep at most"):
         await family.spawn(caller=rpc.Caller(agent, RunnerId("runner-2")))
-    for number in range(2, 65):
-        await family.spawn(f"s-{number}")
-    with pytest.raises(Conflict, match="64 agents of this chat are at work"):
-        await family.spawn("s-65")
-    assert await family.spawn("s-64") == (await family.look()).agents[-1].agent_id
+    before = {agent, *[await family.spawn(f"s-{number}") for number in range(2, 61)]}
+    # Two stores answer, all at once, and each call is made twice: four more, and not one beyond.
+    wanted = [f"s-{number}" for number in range(61, 69)]
+    found = await asyncio.gather(*map(family.spawn, wanted * 2), return_exceptions=True)
+    refused = [one for one in found if isinstance(one, BaseException)]
+    assert {type(one) for one in refused} == {Conflict}
+    assert {str(one) for one in refused} == {
+        "64 agents of this chat are at work, and no more may be: wait for one of them, or "
+        "interrupt one"
+    }
+    spawned = {one for one in found if not isinstance(one, BaseException)}
+    listed = {state.agent_id for state in (await family.look()).agents}
+    assert (len(spawned), len(listed)) == (4, 64)
+    assert listed == before | spawned
+    # What was spawned stays so, however full it is by now.
+    calls = dict(zip(wanted * 2, found, strict=True))
+    there = next(call for call, one in calls.items() if not isinstance(one, BaseException))
+    assert await family.spawn(there) == calls[there]
 
     await store.interrupt(family.parent.id)
     with pytest.raises(StaleFence):

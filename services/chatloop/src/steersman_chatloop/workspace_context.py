@@ -36,9 +36,19 @@ _FRESH_S: Final = 600.0
 
 
 class WorkspaceContexts:
-    """Reads them, and remembers the last ones for when they cannot be read."""
+    """Reads them, and remembers the last ones for when they cannot be read.
 
-    def __init__(self, client: NatsClient) -> None:
+    Args:
+        client: The tools service is asked through it.
+        budget_s: How long a turn waits for an answer.
+        quiet_s: How long nobody is asked after that.
+    """
+
+    def __init__(
+        self, client: NatsClient, *, budget_s: float = BUDGET_S, quiet_s: float = _QUIET_S
+    ) -> None:
+        self._budget_s = budget_s
+        self._quiet_s = quiet_s
         # Who has no tools service at all does not wait for one.
         self._rpc = RpcClient(client, wait_for_service_s=0)
         self._known: OrderedDict[ChatId, tuple[WorkspaceContext, float]] = OrderedDict()
@@ -85,11 +95,13 @@ class WorkspaceContexts:
     async def _read(self, chat_id: ChatId) -> WorkspaceContext:
         now = time.monotonic()
         try:
-            found = await self._rpc.call(READ_CONTEXT, ReadContext(chat_id), deadline_s=BUDGET_S)
+            found = await self._rpc.call(
+                READ_CONTEXT, ReadContext(chat_id), deadline_s=self._budget_s
+            )
         except SteersmanError as error:
             log.warning("context.not_read", error_code=error.code)
             if isinstance(error, DeadlineExceeded):
-                self._quiet_until[chat_id] = time.monotonic() + _QUIET_S
+                self._quiet_until[chat_id] = time.monotonic() + self._quiet_s
             return self._last(chat_id)
         self._quiet_until.pop(chat_id, None)
         self._known[chat_id] = found, now
@@ -106,13 +118,13 @@ class WorkspaceContexts:
             SteersmanError: It cannot be asked for.
         """
         request = ReadSkill(chat_id, name, path)
-        return await self._rpc.call(READ_SKILL, request, deadline_s=BUDGET_S)
+        return await self._rpc.call(READ_SKILL, request, deadline_s=self._budget_s)
 
     async def desktop(self, chat_id: ChatId, owner_id: UserId) -> Desktop | None:
         """The desktop of a chat; None when nobody can say."""
         try:
             request = GetDesktop(Actor(owner_id), chat_id)
-            return await self._rpc.call(GET_DESKTOP, request, deadline_s=BUDGET_S)
+            return await self._rpc.call(GET_DESKTOP, request, deadline_s=self._budget_s)
         except SteersmanError as error:
             log.info("desktop.not_known", error_code=error.code)
             return None
