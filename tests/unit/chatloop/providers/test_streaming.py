@@ -12,6 +12,7 @@ from steersman_chatloop.providers.base import ProviderFailed, StepEnded, StepEve
 from steersman_chatloop.providers.clients import ClientPool
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_chatloop.providers.streaming import Limits, run
+from steersman_contracts.chats import Usage
 from steersman_contracts.deltas import TextDelta
 from steersman_contracts.ids import ModelName
 from steersman_contracts.rpc.worker import ModelAccess
@@ -36,6 +37,9 @@ class Words:
         if not self.finished:
             raise StreamFault("truncated")
         return (StepEnded("end"),)
+
+    def used(self) -> Usage | None:
+        return None
 
 
 class Source:
