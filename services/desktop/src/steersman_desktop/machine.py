@@ -226,6 +226,9 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
         # Without this it would listen on all addresses besides.
         *("-rfbport", "-1"),
         *("-SecurityTypes", "None", "-auth", str(authority), "-nolisten", "tcp"),
+        # It would lock everybody out, us too, when a few viewers come at once or leave at its first
+        # word: all come from one socket. There is no password to guess.
+        "-UseBlacklist=0",
         # Viewers do not get to ask for another size, see `viewing.py`; we do.
         *("-AlwaysShared", "-noreset"),
         *("-geometry", f"{size[0]}x{size[1]}", "-depth", "24", "-desktop", "Steersman"),
