@@ -128,6 +128,14 @@ class Api:
         Raises:
             Wrong: It is not a success.
         """
+        return msgspec.json.decode(await self.raw(method, path, body), type=kind)
+
+    async def raw(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
+        """Ask; gives the answer as it came.
+
+        Raises:
+            Wrong: It is not a success.
+        """
         data = b"" if body is None else msgspec.json.encode(body)
         await self.ready()
         connection = self._connection
@@ -139,7 +147,7 @@ class Api:
         self._used_at = time.monotonic()
         if not 200 <= status < 300:
             raise Wrong(f"{method} {path} answered {status}: {answer[:300].decode()}")
-        return msgspec.json.decode(answer, type=kind)
+        return answer
 
     def close(self) -> None:
         if self._connection is not None:

@@ -37,6 +37,7 @@ _SCREENS: Final = 12
 _TRIPS: Final = 200
 _TAKES: Final = 20
 _AT_ONCE: Final = 8
+_STARTS: Final = 7
 _PERSON: Final = UserId("bench")
 
 
@@ -45,11 +46,19 @@ async def measure(bench: Bench) -> list[Row]:
     if missing_programs():
         return []
     address = await bench.address()
+    firsts = await _first_pictures(address)
     speed, trips = await _view(address)
     places = Places("", _AT_ONCE + 4, 61_300)
     takes = await _take_over(places)
     started, looks = await _together(places)
     return [
+        _row(
+            "desktop over REST: start to first picture, p50",
+            "ms",
+            over_rounds([percentile(firsts, 0.5)]),
+            Budget(230, "ms"),
+            len(firsts),
+        ),
         _row(
             "live view through the gateway: whole screens",
             "MB/s",
@@ -98,6 +107,27 @@ def _row(what: str, unit: str, measured: Figure, budget: Budget | None, samples:
         samples=samples,
         rounds=1,
     )
+
+
+# -- the first picture ----------------------------------------------------------------------------
+
+
+async def _first_pictures(address: Address) -> list[float]:
+    """What a person waits for: of a chat without a desktop, all the way through the gateway."""
+    api = Api(address)
+    chat = (await api.call("POST", "/chats", SendReply, {"model": _MODEL})).chat.id
+    path = f"/chats/{chat}/desktop"
+    took: list[float] = []
+    for _ in range(_STARTS):
+        await api.ready()
+        began = time.perf_counter()
+        await api.call("PUT", path, Desktop, {"width": _SIZE[0], "height": _SIZE[1]})
+        picture = await api.raw("GET", f"{path}/screenshot")
+        took.append((time.perf_counter() - began) * 1000)
+        expect(picture.startswith(b"\x89PNG"), "the first picture is none")
+        await api.raw("DELETE", path)
+    api.close()
+    return took
 
 
 # -- the live view --------------------------------------------------------------------------------

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from integration.desktop.harness import Caller, RunningDesktop, calling, running_desktop
+from integration.desktop.harness import (
+    MANY_VIEWERS,
+    Caller,
+    RunningDesktop,
+    calling,
+    running_desktop,
+)
 from pytest_asyncio import is_async_test
 
 from steersman.embedded.nats import NatsServer
@@ -86,6 +92,7 @@ async def desktop(
         run_dir=str(shared_dir),
         uid_base=uid_base,
         agent_idle_s=3600,  # no test is to depend on how fast the machine is
+        max_viewers=MANY_VIEWERS,
     ) as service:
         yield service
 

@@ -10,17 +10,20 @@ import pytest
 from integration.desktop.harness import (
     ANN,
     BEN,
-    LOOK,
     PATIENCE_S,
     Caller,
     RunningDesktop,
+    acting,
     needs_xvnc,
     until,
 )
 
 from steersman_contracts import desktop as actions
 from steersman_contracts.errors import Forbidden, InvalidRequest, NotFound
+from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import desktop as rpc
+from steersman_desktop.acting import CANCELLED
+from steersman_desktop.control import USED_SINCE
 from steersman_desktop.machine import LocalMachine
 from steersman_desktop.processes import start
 
@@ -87,22 +90,47 @@ async def test_too_much_is_refused(caller: Caller) -> None:
         await copy(caller, "x" * ((256 << 10) + 1))
 
 
-async def test_a_desktop_takes_another_size_and_models_see_it(caller: Caller) -> None:
-    def to(width: int, height: int) -> rpc.ResizeDesktop:
-        return rpc.ResizeDesktop(ANN, caller.chat_id, width, height)
+async def test_who_has_control_gives_the_desktop_another_size_and_models_see_it(
+    desktop: RunningDesktop, caller: Caller
+) -> None:
+    async def resize(width: int, height: int, actor: Actor = ANN) -> rpc.Desktop:
+        request = rpc.ResizeDesktop(actor, caller.chat_id, width, height)
+        async with asyncio.timeout(PATIENCE_S):
+            return await caller.rpc.call(rpc.RESIZE_DESKTOP, request)
 
     with pytest.raises(NotFound):
-        await caller.rpc.call(rpc.RESIZE_DESKTOP, to(800, 600))
+        await resize(800, 600)
     await caller.start((640, 480))
+    await caller.act(actions.MouseMove((5, 5)))
     with pytest.raises(InvalidRequest, match="width is 801; it must be an even number"):
-        await caller.rpc.call(rpc.RESIZE_DESKTOP, to(801, 600))
+        await resize(801, 600)
+    # Not under the hands of the agent, whatever it is doing, and not by who only watches.
+    holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 300.0)))
+    await acting(desktop, caller)
+    with pytest.raises(Forbidden, match="take control of the desktop first"):
+        await resize(1920, 1080)
+    await caller.take(ANN)
+    assert (await holding).is_error
+    with pytest.raises(Forbidden, match="take control of the desktop first"):
+        await resize(1920, 1080, BEN)
+    # An agent that waits meanwhile, which it may, is in nobody's way.
+    waiting = asyncio.create_task(caller.act(actions.Wait(300.0), key="wait"))
+    await acting(desktop, caller)
 
-    larger = await caller.rpc.call(rpc.RESIZE_DESKTOP, to(1920, 1080))
-    seen = await caller.act(LOOK)
+    larger = await resize(1920, 1080)
+    async with asyncio.timeout(PATIENCE_S):
+        by_person = await caller.act(actions.MouseMove((1, 2)), actor=ANN)
+    await caller.cancel("wait")
+    ended = await waiting
+    await caller.give_back(ANN)
+    seen = await caller.act(actions.MouseMove((5, 5)))
     moved = await caller.act(actions.MouseMove((larger.declared_width - 1, 0)))
 
     assert (larger.width, larger.height, larger.generation) == (1920, 1080, 1)
     assert (larger.declared_width, larger.declared_height) == (1424, 801)
+    assert not by_person.is_error
+    assert (ended.is_error, ended.text) == (True, CANCELLED)
+    assert (seen.is_error, seen.text) == (True, USED_SINCE)
     assert seen.picture is not None
     assert (seen.picture.width, seen.picture.height) == (1424, 801)
     assert not moved.is_error

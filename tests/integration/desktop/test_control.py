@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -21,13 +24,23 @@ from integration.desktop.harness import (
 )
 from integration.gateway.stand_in import make_log
 from prometheus_client import REGISTRY
+from websockets.asyncio import client as websocket
+from websockets.typing import Subprotocol
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
 from steersman_contracts import subjects
 from steersman_contracts.errors import Conflict, Forbidden
 from steersman_contracts.events import DesktopControlChanged
+from steersman_contracts.rpc.desktop import (
+    MAKE_TICKET,
+    REDEEM_TICKET,
+    MakeTicket,
+    RedeemTicket,
+)
 from steersman_desktop.acting import CANCELLED, TAKEN
+from steersman_desktop.control import USED_SINCE
+from steersman_desktop.tickets import digest
 from steersman_runtime.jetstream import StoredMessage, read_subject
 from steersman_runtime.nats_client import close, connect
 
@@ -104,19 +117,52 @@ async def test_in_private_the_agent_does_not_see_the_screen(caller: Caller) -> N
     assert shown.picture is not None
 
 
-async def test_who_does_nothing_loses_control(
+@asynccontextmanager
+async def viewing(caller: Caller) -> AsyncGenerator[websocket.ClientConnection]:
+    """A person who may control, in the live view, as a gateway carries them."""
+    ticket = await caller.rpc.call(MAKE_TICKET, MakeTicket(ANN, caller.chat_id, "control"))
+    redeem = RedeemTicket(caller.chat_id, digest(ticket.ticket))
+    grant = await caller.rpc.call(REDEEM_TICKET, redeem)
+    async with websocket.connect(
+        f"ws://{grant.address}/view",
+        subprotocols=[Subprotocol("binary")],
+        additional_headers={"Authorization": f"Bearer {grant.key}"},
+        proxy=None,
+    ) as socket:
+        # All that this end says to get in; what the server answers is not looked at.
+        await socket.send(b"RFB 003.008\n" + b"\x01" + b"\x01")
+        yield socket
+
+
+async def test_who_does_nothing_loses_control_and_what_they_held(
     own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
+    name = "steersman_desktop_dropped_inputs_total"
     async with alone(own_nats.url(), run_dir, own_uid_base, control_idle_s=0.6) as (service, rpc):
         caller = Caller(rpc)
         await caller.start((640, 480))
-        await caller.take(ANN)
-
         session = service.service.sessions[caller.chat_id]
-        await until(lambda: session.lease.control.holder is None)
-        state = await caller.get()
+        async with viewing(caller) as socket, asyncio.timeout(PATIENCE_S):
+            while not session.pressed_by_people:  # on a slow machine it may end before they press
+                await caller.take(ANN)
+                await socket.send(struct.pack(">BBHH", 5, 1, 30, 40))
+                await caller.act(LOOK)
+            await until(lambda: session.lease.control.holder is None)
+            state = await caller.get()
+            held = session.pressed_by_people
+            dropped = REGISTRY.get_sample_value(name) or 0.0
+            await socket.send(struct.pack(">BBHH", 5, 1, 50, 60))
+            await until(lambda: (REGISTRY.get_sample_value(name) or 0.0) > dropped)
+            not_looked = await caller.act(actions.MouseMove((1, 2)))
+            where = await caller.act(actions.CursorPosition())
+            moved = await caller.act(actions.MouseMove((1, 2)))
 
-    assert state.control.reason == "timeout"
+    assert (state.control.holder, state.control.reason) == (None, "timeout")
+    assert not held
+    assert (not_looked.is_error, not_looked.text) == (True, USED_SINCE)
+    assert not_looked.picture is not None
+    assert where.text == "X=30,Y=40"
+    assert not moved.is_error
 
 
 async def test_every_change_of_control_is_in_the_log_of_the_chat(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import stat
 from pathlib import Path
@@ -22,6 +23,7 @@ from integration.desktop.harness import (
     until,
     until_gone,
 )
+from PIL import Image
 from prometheus_client import REGISTRY
 
 from steersman.embedded.nats import NatsServer
@@ -73,6 +75,13 @@ async def test_a_desktop_starts_once_and_leaves_nothing(
         assert first == second == again
         assert (first.state, first.width, first.height, first.generation) == ("ready", 1280, 800, 1)
         assert len(processes_of(run_dir)) == 2  # Xvnc and its window manager
+        # What is seen first is whole, and stays: the taskbar is there and nothing pops up on it.
+        seen = (await caller.act(LOOK)).picture
+        assert seen is not None
+        taskbar = Image.open(io.BytesIO(seen.data)).crop((400, 780, 900, 798))
+        colours = taskbar.getcolors() or []
+        assert len(colours) == 1
+        assert colours[0][1] != (0x30, 0x48, 0x60)
 
         assert (await caller.stop()).state == "gone"
         assert (await caller.stop()).state == "absent"

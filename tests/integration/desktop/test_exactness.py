@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from integration.desktop.harness import ANN, Caller, RunningDesktop, needs_xvnc
+from integration.desktop.harness import ANN, LOOK, Caller, RunningDesktop, needs_xvnc
 from integration.desktop.page import Events, Sink, browsing, needs_chromium
 
 from steersman_contracts import desktop as actions
@@ -76,8 +76,11 @@ class Stage:
         before = await self.caller.get()
         if (before.width, before.height) == size:
             return before
+        await self.caller.take(ANN)
         request = ResizeDesktop(ANN, self.caller.chat_id, *size)
         state = await self.caller.rpc.call(RESIZE_DESKTOP, request)
+        await self.caller.give_back(ANN)
+        await self.caller.act(LOOK)  # what has changed the agent has to see first
         # The window stays as it is, at the upper left: its pixels are those of the screen.
         await self.sink.until(lambda event: tuple(event.get("screen", ())) == size)
         return state

@@ -24,6 +24,7 @@ from steersman_contracts import desktop as actions
 from steersman_contracts.errors import Forbidden, InvalidRequest, TooManyRequests, Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Nothing
+from steersman_contracts.rpc.desktop import ActionReply, Desktop
 from steersman_contracts.rpc.desktop_chats import ServerSecret
 from steersman_contracts.rpc.desktop_files import LIST_FILES, ListFiles
 from steersman_contracts.rpc.desktop_servers import CHECK_SERVER, CheckServer
@@ -103,6 +104,28 @@ async def test_it_is_seen_and_used(own_nats: NatsServer, run_dir: Path, own_uid_
     assert not typed.is_error
     assert strange.is_error
     assert "cannot type so many different characters" in strange.text
+
+
+async def test_a_wrong_password_of_the_deployment_is_said_and_mended_by_the_right_one(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    url, chat_id = own_nats.url(), ChatId(str(uuid.uuid4()))
+
+    async def looks(address: str, password: str) -> tuple[ActionReply, Desktop]:
+        configured = {"vnc_address": address, "vnc_password": Secret(password)}
+        async with alone(url, run_dir, own_uid_base, **configured) as (_, client):
+            caller = Caller(client, chat_id)
+            return await caller.act(LOOK), await caller.get()
+
+    async with server(run_dir) as address:
+        refused, failed = await looks(address, "gu3ssed")
+        seen, ready = await looks(address, PASSWORD)
+
+    assert (refused.is_error, refused.picture) == (True, None)
+    assert refused.text.startswith("the VNC server refused: ")
+    assert (failed.state, failed.reason) == ("failed", refused.text)
+    assert "gu3ssed" not in refused.text
+    assert (seen.is_error, ready.state) == (False, "ready")
 
 
 async def test_a_chat_may_have_a_server_that_the_administrator_allows(

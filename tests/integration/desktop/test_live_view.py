@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,13 @@ import httpx2
 import pytest
 import pytest_asyncio
 import websockets
-from integration.desktop.harness import PATIENCE_S, RunningDesktop, needs_xvnc, until
+from integration.desktop.harness import (
+    MANY_VIEWERS,
+    PATIENCE_S,
+    RunningDesktop,
+    needs_xvnc,
+    until,
+)
 from integration.gateway.driver import RunningGateway, running_gateway
 from integration.gateway.stand_in import StandInStore, stand_in_store
 from prometheus_client import REGISTRY
@@ -133,10 +139,18 @@ class Bytes:
         await self.exactly(int.from_bytes(head[20:], "big"))
         return struct.unpack(">HH", head[:4])
 
-    async def pixels(self, width: int, height: int) -> bytes:
-        """The whole screen, raw."""
+    async def ask(self, width: int, height: int, *, incremental: bool = False) -> None:
+        """Ask for the screen from its upper left, raw."""
         await self.socket.send(struct.pack(">BxHi", 2, 1, 0))
-        await self.socket.send(struct.pack(">BBHHHH", 3, 0, 0, 0, width, height))
+        await self.socket.send(struct.pack(">BBHHHH", 3, incremental, 0, 0, width, height))
+
+    async def pixels(self, width: int, height: int) -> bytes:
+        """The screen from its upper left, as it is."""
+        await self.ask(width, height)
+        return await self.update(width, height)
+
+    async def update(self, width: int, height: int) -> bytes:
+        """An update that was asked for; black where nothing came."""
         screen = bytearray(width * height * 4)
         (count,) = struct.unpack(">xxH", await self.exactly(4))
         for _ in range(count):
@@ -192,6 +206,72 @@ async def test_a_ticket_is_good_once_over_all_gateways(site: Site) -> None:
                 async with watching(site, ticket, gateway):
                     pass
             assert refused.value.response.status_code == 404
+
+
+async def test_of_two_that_bring_a_ticket_at_once_one_gets_in(
+    site: Site, desktop: RunningDesktop
+) -> None:
+    session = desktop.service.sessions[site.chat_id]
+
+    async def enter(ticket: str, gateway: int) -> int:
+        try:
+            async with watching(site, ticket, gateway) as socket:
+                assert await Bytes(socket).exactly(12) == GREETING
+                return 101
+        except websockets.InvalidStatus as refused:
+            return refused.response.status_code
+
+    tickets = [await site.ticket() for _ in range(8)]
+    found = await asyncio.gather(
+        *(enter(ticket, gateway) for ticket in tickets for gateway in (0, 1, 0))
+    )
+
+    assert [sorted(found[at : at + 3]) for at in range(0, len(found), 3)] == [[101, 404, 404]] * 8
+    await until(lambda: len(session.views) == 0)
+
+
+async def test_hundreds_watch_over_two_gateways(site: Site, desktop: RunningDesktop) -> None:
+    session = desktop.service.sessions[site.chat_id]
+    corner = (16, 16)
+
+    async with AsyncExitStack() as views, asyncio.timeout(2 * PATIENCE_S):
+
+        async def enter(number: int) -> Bytes:
+            ticket = await site.ticket("control" if number == 0 else "view")
+            viewer = Bytes(await views.enter_async_context(watching(site, ticket, number % 2)))
+            assert await viewer.enter() == (640, 480)
+            return viewer
+
+        viewers: list[Bytes] = []
+        for start in range(0, MANY_VIEWERS, 20):
+            viewers += await asyncio.gather(*map(enter, range(start, start + 20)))
+        assert len(session.views) == MANY_VIEWERS
+        late = await views.enter_async_context(watching(site, await site.ticket()))
+        await late.wait_closed()
+
+        await site.ann.post(f"{site.path}/control", json={})
+        await viewers[0].socket.send(pointer(300, 300))
+        before = await asyncio.gather(*(viewer.pixels(*corner) for viewer in viewers))
+        for viewer in viewers:
+            await viewer.ask(*corner, incremental=True)
+        # One of them has all of the screen sent, and takes none of it: the others go on.
+        await viewers[1].ask(640, 480)
+        for viewer in viewers[1:]:
+            await viewer.socket.send(pointer(100, 100, 1))
+        await viewers[0].socket.send(pointer(8, 8))
+        told = viewers[:1] + viewers[2:]
+        await asyncio.gather(*(viewer.update(*corner) for viewer in told))
+        after = await asyncio.gather(*(viewer.pixels(*corner) for viewer in told))
+        where = await site.position()
+        # With what it has not taken it could not say goodbye.
+        viewers[1].socket.transport.abort()
+    await until(lambda: len(session.views) == 0)
+
+    assert (late.close_code, late.close_reason) == (4409, f"{MANY_VIEWERS} people watch already")
+    assert len(set(before)) == 1
+    assert len(set(after)) == 1
+    assert set(after) != set(before)
+    assert where == "X=8,Y=8"
 
 
 async def test_who_has_no_right_gets_in_nowhere(site: Site) -> None:

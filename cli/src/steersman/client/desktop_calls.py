@@ -47,7 +47,7 @@ class DesktopCalls:
         return await self._exchange.call("PUT", path, Desktop, body, repeatable=True)
 
     async def resize_desktop(self, chat_id: ChatId, width: int, height: int) -> Desktop:
-        """Give a desktop that runs another size."""
+        """Give a desktop that runs another size; for who has control of it."""
         body = ResizeDesktopBody(width, height)
         path = f"/chats/{chat_id}/desktop"
         return await self._exchange.call("PATCH", path, Desktop, body, repeatable=True)

@@ -78,7 +78,7 @@ class StartDesktop(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ResizeDesktop(msgspec.Struct, frozen=True):
-    """Give a desktop that runs another size, in native pixels."""
+    """Give a desktop that runs another size, in native pixels; for who has control."""
 
     actor: Actor
     chat_id: ChatId

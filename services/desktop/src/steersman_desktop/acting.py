@@ -73,6 +73,8 @@ class Acting:
         self._on_use = on_use
         self._tasks = TaskGroup("acting")
         self._acting: asyncio.Task[ActionReply] | None = None
+        self._resting: set[asyncio.Task[ActionReply]] = set()
+        """Of agents that let time pass, which nobody else has to wait for."""
         self._replies: OrderedDict[str, asyncio.Task[ActionReply]] = OrderedDict()
         self._stop_reasons: dict[asyncio.Task[ActionReply], str] = {}
         self.turn = asyncio.Lock()
@@ -85,7 +87,7 @@ class Acting:
     @property
     def busy(self) -> bool:
         """Whether an agent is in the middle of an action."""
-        return self._acting is not None
+        return self._acting is not None or bool(self._resting)
 
     async def close(self) -> None:
         """End all actions."""
@@ -122,10 +124,10 @@ class Acting:
 
     def end(self, reason: str) -> None:
         """End what an agent is doing."""
-        task = self._acting
-        if task is not None and not task.done():
-            self._stop_reasons[task] = reason
-            task.cancel()
+        for task in {self._acting, *self._resting}:
+            if task is not None and not task.done():
+                self._stop_reasons[task] = reason
+                task.cancel()
 
     def _overrule(self, request: PerformAction) -> str | None:
         """Before it waits for its turn: an agent ends what one below it does, or hears why not."""
@@ -149,6 +151,8 @@ class Acting:
         self.waiting += 1
         me = asyncio.current_task()
         try:
+            if isinstance(request.action, Wait):
+                await self._rest(request.action, self._agent(request), person)
             async with self.turn:
                 self._on_use()
                 if person is None:
@@ -208,6 +212,20 @@ class Acting:
             text = f"{outcome.text} The screen looks as before."
             return ActionReply(text, picture=None, unchanged=True)
         return ActionReply(outcome.text, picture=picture)
+
+    async def _rest(self, action: Wait, agent: Agent, person: UserId | None) -> None:
+        """Let the time pass, outside of any turn: a person does not wait for an agent's pause."""
+        operator = await self._display.ready()
+        if self._refusal(action, agent, person) is not None:
+            return  # which is said in its turn
+        operator.prepare(action)
+        me = asyncio.current_task()
+        if person is None and me is not None:
+            self._resting.add(me)
+        try:
+            await asyncio.sleep(action.duration_s)
+        finally:
+            self._resting.discard(me)
 
     async def _refused(self, operator: Operator, agent: Agent, why: str) -> ActionReply:
         """Tell an agent why not; one that only has to look is shown the screen at once."""

@@ -124,7 +124,7 @@ class Answers:
     async def _resize(self, request: rpc.ResizeDesktop) -> rpc.Desktop:
         size = _checked((request.width, request.height))
         session = self._desktops.known(request.chat_id)
-        await session.resize(size)
+        await session.resize(request.actor.user_id, size)
         return session.describe()
 
     async def _list_files(self, request: files.ListFiles) -> files.FileList:

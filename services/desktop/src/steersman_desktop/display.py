@@ -152,7 +152,6 @@ class Display:
         try:
             machine = await self._open(self._size)
             operator = Operator(machine.rfb, machine.x)
-            await operator.settle()  # the first picture is to show more than half a taskbar
         except (SteersmanError, OSError) as error:
             log.warning("desktop.not_started", error=str(error), **_details(error))
             self.go("fail", _told(error))

@@ -18,6 +18,7 @@ TaskBarShowAPMStatus=0
 TaskBarShowMailboxStatus=0
 TaskBarShowWorkspaces=0
 TaskBarFullscreenAutoShow=0
+ShowWorkspaceStatus=0
 ShowLogoutMenu=0
 ShowSettingsMenu=0
 ShowHelp=0

@@ -15,12 +15,13 @@ from typing import Final, Protocol
 import structlog
 
 from steersman_contracts.errors import Unavailable
-from steersman_desktop import exchange, look
+from steersman_desktop import exchange, look, screens
+from steersman_desktop.furnishing import furnished
 from steersman_desktop.keys import SHIFT
 from steersman_desktop.measures import RESTARTS
 from steersman_desktop.places import MARK, Place
 from steersman_desktop.processes import Process, start
-from steersman_desktop.programs import WINDOW_MANAGERS, first_of
+from steersman_desktop.programs import TASKBAR, WINDOW_MANAGERS, first_of
 from steersman_desktop.rfb import RfbClient, RfbError, dial
 from steersman_desktop.x11 import XClient
 
@@ -145,6 +146,7 @@ class LocalMachine:
             manager = first_of(WINDOW_MANAGERS)
             for path, text in look.files(self.place.folder / "home", sandbox=sandbox).items():
                 _write(path, text.encode(), self.place)
+            await asyncio.to_thread(screens.load)
             text = await _line(number)
         finally:
             os.close(number)
@@ -166,12 +168,14 @@ class LocalMachine:
         # At its first key the server exchanges keyboards, and forgets what it has just lent to it.
         for down in (True, False):
             self._rfb.key(SHIFT, down=down)
+        taskbar = manager is not None and Path(manager).name == TASKBAR
         while manager is not None and not await self.x.has_window_manager():
             if not self.processes[-1].running:
                 log.warning("window_manager.ended", log=_tail(self.place))
+                taskbar = False
                 break
             await asyncio.sleep(_LOOK_S)
-        await self.rfb.refresh()
+        await furnished(self.rfb, self.x, taskbar=taskbar)
         if manager is not None:
             self._keeping = asyncio.create_task(self._keep(manager), name="window manager")
 
@@ -222,6 +226,9 @@ def _xvnc(place: Place, size: Size, authority: Path, display_fd: int) -> list[st
         # Without this it would listen on all addresses besides.
         *("-rfbport", "-1"),
         *("-SecurityTypes", "None", "-auth", str(authority), "-nolisten", "tcp"),
+        # It would lock everybody out, us too, when a few viewers come at once or leave at its first
+        # word: all come from one socket. There is no password to guess.
+        "-UseBlacklist=0",
         # Viewers do not get to ask for another size, see `viewing.py`; we do.
         *("-AlwaysShared", "-noreset"),
         *("-geometry", f"{size[0]}x{size[1]}", "-depth", "24", "-desktop", "Steersman"),

@@ -115,8 +115,7 @@ class Operator:
             case actions.CursorPosition():
                 x, y = scaled(await self.hands.position(), self.native, self.declared)
                 return Outcome(f"X={x},Y={y}", looks=False)
-            case actions.Wait(duration_s=duration):
-                await asyncio.sleep(duration)
+            case actions.Wait(duration_s=duration):  # it has been waited, see `acting.py`
                 return Outcome(f"Waited {duration:g} s.")
             case actions.TypeText() | actions.PressKeys() | actions.HoldKeys():
                 return await self._keyboard(action)

@@ -12,6 +12,8 @@ PACKAGES: Final = {"Xvnc": "tigervnc-standalone-server", "setpriv": "util-linux"
 """Program and the Debian package that has it."""
 WINDOW_MANAGERS: Final = ("icewm", "openbox")
 """The first that is there is used; icewm costs least and keeps the screen still."""
+TASKBAR: Final = "icewm"
+"""The one that has a taskbar, which belongs to the first picture."""
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 TERMINALS: Final = ("xterm",)
 

@@ -7,6 +7,7 @@ them. The pointer is drawn into the picture by the server, as long as nobody ask
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -371,11 +372,32 @@ async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
     try:
         async with asyncio.timeout(10):
             if address.startswith("unix:"):
-                return await asyncio.open_unix_connection(address[5:], limit=_BUFFER)
+                ours = await _unix(address[5:])
+                return await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
             host, _, port = address.rpartition(":")
             return await asyncio.open_connection(host.strip("[]"), int(port), limit=_BUFFER)
     except (OSError, TimeoutError, ValueError) as error:
         raise RfbError(f"no VNC server answers at {address!r}") from error
 
 
+async def _unix(path: str) -> socket.socket:
+    """A connection to a Unix socket, also while its queue is full: that of Xvnc holds six.
+
+    The kernel then refuses at once, which asyncio takes for a connection that is on its way.
+    """
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while True:
+            try:
+                ours.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(_FULL_S)
+            else:
+                return ours
+    except BaseException:
+        ours.close()
+        raise
+
+
+_FULL_S: Final = 0.005
 _BUFFER: Final = 1 << 20

@@ -17,6 +17,11 @@ MAX_PNG: Final = 700 << 10
 JPEG_QUALITY: Final = 85
 
 
+def load() -> None:
+    """Load what pictures are written with: else the first picture of a service waits for it."""
+    Image.preinit()
+
+
 def whole(pixels: bytes, size: tuple[int, int], declared: tuple[int, int], unlike: str) -> Picture:
     """A picture of the screen in its declared size.
 

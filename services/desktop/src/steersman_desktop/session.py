@@ -221,14 +221,22 @@ class Session:
         self._display.rfb().copy(text)
         self.person_acted(person)
 
-    async def resize(self, size: Size) -> None:
-        """Give the screen another size; windows stay, and models see it on the next screenshot.
+    async def resize(self, person: UserId, size: Size) -> None:
+        """Give the screen another size; windows stay.
+
+        It is input as every other: it moves what an agent aims at. The agent looks before it goes
+        on, because a person had control.
 
         Raises:
+            Forbidden: The person has no control.
             Unavailable: The server does not do that.
         """
+        await self.ready()
+        self._holding.demand(person)
         async with self._acting.turn:
+            self._holding.demand(person)  # it may have ended while something else was done
             await self._display.resize(size)
+            self.person_acted(person)
             self._touch()
 
     def folder(self) -> Path:

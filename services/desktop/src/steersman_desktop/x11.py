@@ -173,6 +173,10 @@ class XClient:
         """Whether somebody manages the windows."""
         return bool(await self._property(self.root, "_NET_SUPPORTING_WM_CHECK"))
 
+    async def work_area(self) -> list[int]:
+        """What the window manager leaves to windows: left, top, width, height; empty before."""
+        return (await self._property(self.root, "_NET_WORKAREA"))[:4]
+
     async def ping_active_window(self, timeout_s: float) -> bool:
         """Wait until the active window has worked off its events.
 

@@ -51,7 +51,7 @@ class DesktopController(Controller):
     async def resize(
         self, desktop: DesktopOfChat, data: JSONBody[ResizeDesktopBody]
     ) -> rpc.Desktop:
-        """Give a desktop that runs another size. Its windows stay."""
+        """Give a desktop that runs another size. Its windows stay. For who has control."""
         request = rpc.ResizeDesktop(*desktop.ids, data.width, data.height)
         return await desktop.change(rpc.RESIZE_DESKTOP, request)
 
