@@ -23,6 +23,7 @@ from steersman_contracts.model_options import (
     Options,
 )
 from steersman_contracts.parts import JsonObject
+from steersman_contracts.refused_options import why_not
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -79,6 +80,10 @@ def parse_options(provider_type: str, options: JsonObject) -> Options:
     Raises:
         InvalidRequest: A key is unknown, or a value is not allowed; it names the field.
     """
+    for name in options:
+        if (reason := why_not(provider_type, name)) is not None:
+            field = f"settings.options.{name}"
+            raise InvalidRequest(f"{field}: it is no option: {reason}", field=field)
     parsed = _parse(OPTIONS[provider_type], options, "settings.options")
     problem = next(_problems(provider_type, parsed), None)
     if problem is not None:

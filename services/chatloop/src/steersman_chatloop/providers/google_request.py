@@ -52,12 +52,7 @@ def to_request(request: StepRequest) -> JsonObject:
     }
     if options.safety_settings:
         body["safetySettings"] = [msgspec.to_builtins(one) for one in options.safety_settings]
-    if options.service_tier is not None:
-        body["serviceTier"] = options.service_tier
-    if options.labels is not None:
-        body["labels"] = options.labels
-    if options.store is not None:
-        body["store"] = options.store
+    body |= _plain(options)
     if options.cached_content is not None:
         # Holds the system prompt and the tools: neither may be sent beside it.
         return body | {"cachedContent": options.cached_content}
@@ -89,6 +84,16 @@ def to_request(request: StepRequest) -> JsonObject:
         config = body.setdefault("toolConfig", {})
         config["functionCallingConfig"] = {"mode": "NONE"}
     return body
+
+
+def _plain(options: GoogleOptions) -> JsonObject:
+    """The options that are fields of the request, as they are."""
+    found = {
+        "serviceTier": options.service_tier,
+        "labels": options.labels,
+        "store": options.store,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def computer_environment(request: StepRequest) -> computer.Environment | None:
