@@ -100,9 +100,10 @@ def check_options(body: object) -> None:
                 code="string_above_max_length",
             )
     tier = getattr(body, "service_tier", None)
-    if tier not in (None, *_TIERS):
+    tiers = _TIERS | {"ultrafast"} if hasattr(body, "input") else _TIERS
+    if tier not in (None, *tiers):
         raise Refused(
-            f"Invalid value: '{tier}'. Supported values are: {sorted(_TIERS)}.",
+            f"Invalid value: '{tier}'. Supported values are: {sorted(tiers)}.",
             field="service_tier",
             code="invalid_value",
         )

@@ -304,6 +304,8 @@ class Preview(msgspec.Struct, frozen=True, omit_defaults=True):
     indexes: tuple[int, ...] = ()
     """The index of each part in the episode, which later deltas name: parts that are still empty
     are left out, so the numbers may have holes. Empty means 0, 1, 2 …"""
+    response_id: ResponseId | None = None
+    """What the provider calls this answer, if it has said so by now."""
 
 
 class PendingRetry(msgspec.Struct, frozen=True, omit_defaults=True):

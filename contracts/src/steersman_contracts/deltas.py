@@ -220,7 +220,9 @@ class PartsBuilder:
         )
         return [(index, part) for index, part in built if not _is_empty(part)]
 
-    def preview(self, *, history_version: int, attempt: int, seq: int) -> Preview:
+    def preview(
+        self, *, history_version: int, attempt: int, seq: int, response_id: str | None = None
+    ) -> Preview:
         """What the episode shows so far, with what a reader needs to go on from it."""
         indexed = self.indexed()
         return Preview(
@@ -229,6 +231,7 @@ class PartsBuilder:
             seq,
             tuple(part for _, part in indexed),
             tuple(index for index, _ in indexed),
+            response_id,
         )
 
     def unclosed_calls(self) -> frozenset[str]:

@@ -23,6 +23,7 @@ from steersman_contracts.chats import (
     Outcome,
     PendingAction,
     QueuedMessage,
+    ResponseId,
     Status,
     Usage,
 )
@@ -171,6 +172,9 @@ class PartDelta(Event, frozen=True, kw_only=True):
     attempt: int
     seq: int
     deltas: tuple[Delta, ...]
+    response_id: ResponseId | None = None
+    """What the provider calls the answer: in the first event of the episode that knows it, so that
+    the message has it as well if nobody is left who streams."""
 
 
 class PreviewReset(Event, frozen=True, kw_only=True):

@@ -86,21 +86,51 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """The options of the provider's wire format: see `OPTIONS`."""
 
 
+class UserLocation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Roughly where the people are for whom a provider searches."""
+
+    city: str | None = None
+    region: str | None = None
+    country: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2}$(?!\n)")] | None = None
+    """Two letters of ISO 3166-1."""
+    timezone: str | None = None
+    """A name of the time zone database."""
+
+
+StopSequence: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+"""Text at which the model stops; it is not a part of the answer."""
+
+
 class AnthropicOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Anthropic Messages."""
 
     web_search_enabled: bool = False
     allowed_domains: Domains = ()
     blocked_domains: Domains = ()
+    search_max_uses: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Searches in one request."""
+    user_location: UserLocation | None = None
+    """For searches."""
     send_reasoning: bool = True
     """False: reasoning is not sent back; only for models that accept that."""
-    thinking: Literal["adaptive", "enabled", "disabled"] | None = None
+    thinking: Literal["adaptive", "enabled", "between_tools", "disabled"] | None = None
     thinking_budget_tokens: Annotated[int, msgspec.Meta(ge=1024)] | None = None
     """With `thinking: enabled`; below `max_output_tokens`."""
     thinking_display: Literal["summarized", "omitted"] | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     """Sent as it is; wins over `ModelSettings.reasoning_effort`."""
     disable_parallel_tool_use: bool = False
+    cache_ttl: Literal["5m", "1h"] | None = None
+    """How long a prefix is kept; an hour costs more to write: set `prices.cache_write` as well."""
+    stop_sequences: Annotated[tuple[StopSequence, ...], msgspec.Meta(max_length=100)] = ()
+    service_tier: Literal["auto", "standard_only"] | None = None
+    """Anthropic itself alone, as are the next two."""
+    inference_geo: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    """Where in the world the model runs."""
+    speed: Literal["standard", "fast"] | None = None
+    """Some models want a beta header for it."""
+    user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    """`metadata.user_id`, by which Anthropic tells abusers apart; nothing that names a person."""
     computer_use: ComputerForm | None = None
     """None: native where Anthropic itself is known to take it from the model."""
     beta_headers: Annotated[tuple[BetaHeader, ...], msgspec.Meta(max_length=20)] = ()
@@ -114,6 +144,14 @@ LogitBias: TypeAlias = dict[
 Verbosity: TypeAlias = Literal["low", "medium", "high"]
 TokenLimit: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 LogprobCount: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=20)]
+
+
+Seed: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Equal requests with an equal seed are answered alike, as far as the provider can."""
+CacheTtl: TypeAlias = Literal["30m", "12h"]
+"""How long a prefix is kept at least, by models that know it."""
+CacheRetention: TypeAlias = Literal["in_memory", "24h"]
+"""How long a prefix is kept at most, by models from before `CacheTtl`."""
 
 
 class PredictedText(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -141,6 +179,10 @@ class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     search_context_size: Literal["low", "medium", "high"] | None = None
     allowed_domains: Domains = ()
     """The Responses API alone."""
+    user_location: UserLocation | None = None
+    """For searches."""
+    external_web_access: bool | None = None
+    """False: searches find what OpenAI has read before. The Responses API alone."""
     include: Annotated[tuple[str, ...], msgspec.Meta(max_length=20)] = ()
     """The Responses API alone."""
     instructions: str | None = None
@@ -156,7 +198,10 @@ class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning_effort: Effort | None = None
     """Sent as it is; wins over `ModelSettings.reasoning_effort`."""
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
-    """The Responses API alone."""
+    """The Responses API alone, as are the next two."""
+    reasoning_mode: Literal["standard", "pro"] | None = None
+    reasoning_context: Literal["auto", "current_turn", "all_turns"] | None = None
+    """Which of its earlier reasoning the model is shown again."""
     max_completion_tokens: TokenLimit | None = None
     """In place of `max_output_tokens` of the model."""
     text_verbosity: Verbosity | None = None
@@ -166,8 +211,16 @@ class OpenAIOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
     """None: the id of the chat."""
+    prompt_cache_ttl: CacheTtl | None = None
+    prompt_cache_retention: CacheRetention | None = None
     safety_identifier: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: (
+        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    ) = None
+    """`ultrafast`: the Responses API alone."""
+    seed: Seed | None = None
+    """Chat Completions alone, and so is `stop`."""
+    stop: Annotated[tuple[StopSequence, ...], msgspec.Meta(max_length=4)] = ()
     strict_json_schema: bool = False
     """Arguments are held to the schemas of tools that are fit for it."""
     computer_use: ComputerForm | None = None
@@ -241,8 +294,12 @@ class CompatibleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
     """None: the id of the chat for OpenAI itself, and nothing for others."""
+    prompt_cache_ttl: CacheTtl | None = None
+    prompt_cache_retention: CacheRetention | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
+    seed: Seed | None = None
+    stop: Annotated[tuple[StopSequence, ...], msgspec.Meta(max_length=16)] = ()
     strict_json_schema: bool = False
     """Arguments are held to the schemas of tools that are fit for it."""
     provider: Routing | None = None
@@ -277,6 +334,15 @@ class GoogleOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     computer_use: ComputerForm | None = None
     """None: native for the models that are known to have it."""
     safety_settings: Annotated[tuple[SafetySetting, ...], msgspec.Meta(max_length=20)] = ()
+    seed: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    stop_sequences: Annotated[tuple[StopSequence, ...], msgspec.Meta(max_length=5)] = ()
+    media_resolution: Literal["low", "medium", "high"] | None = None
+    """How many tokens an image or a page is worth."""
+    service_tier: Literal["flex", "standard", "priority"] | None = None
+    labels: dict[str, str] | None = None
+    """For the bill of the cloud."""
+    store: bool | None = None
+    """Whether Google may log the request. The Gemini API alone."""
 
 
 class NoOptions(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from steersman_contracts.model_options import (
     Options,
 )
 from steersman_contracts.parts import JsonObject
+from steersman_contracts.refused_options import why_not
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -32,12 +33,20 @@ ONLY_RESPONSES: Final = (
     "include",
     "max_tool_calls",
     "reasoning_summary",
+    "reasoning_mode",
+    "reasoning_context",
     "allowed_domains",
+    "external_web_access",
     "chain_responses",
 )
 """Options of OpenAI that Chat Completions has nothing like."""
-ONLY_CHAT: Final = ("logit_bias", "prediction")
+ONLY_CHAT: Final = ("logit_bias", "prediction", "seed", "stop")
 """Options of OpenAI that the Responses API has nothing like."""
+ONLY_ANTHROPIC_ITSELF: Final = ("service_tier", "inference_geo", "speed")
+"""Options of Anthropic that its models have nowhere else."""
+
+
+_PLAIN: Final = OpenAIOptions()
 
 
 class Problem(NamedTuple):
@@ -71,6 +80,10 @@ def parse_options(provider_type: str, options: JsonObject) -> Options:
     Raises:
         InvalidRequest: A key is unknown, or a value is not allowed; it names the field.
     """
+    for name in options:
+        if (reason := why_not(provider_type, name)) is not None:
+            field = f"settings.options.{name}"
+            raise InvalidRequest(f"{field}: it is no option: {reason}", field=field)
     parsed = _parse(OPTIONS[provider_type], options, "settings.options")
     problem = next(_problems(provider_type, parsed), None)
     if problem is not None:
@@ -127,18 +140,25 @@ def _anthropic(provider_type: str, options: AnthropicOptions) -> Iterator[Proble
         yield Problem("blocked_domains", "either allowed_domains or blocked_domains, not both")
     if options.thinking_budget_tokens is not None and options.thinking != "enabled":
         yield Problem("thinking_budget_tokens", "it needs thinking: enabled")
-    if options.thinking_display is not None and options.thinking == "disabled":
-        yield Problem("thinking_display", "there is nothing to display with thinking: disabled")
+    if options.thinking_display is not None and options.thinking in ("between_tools", "disabled"):
+        says = f"there is nothing to display with thinking: {options.thinking}"
+        yield Problem("thinking_display", says)
+    if provider_type != "anthropic":
+        for name in ONLY_ANTHROPIC_ITSELF:
+            if getattr(options, name) is not None:
+                yield Problem(name, "only Anthropic itself has it, its models in clouds have not")
 
 
 def _openai(options: OpenAIOptions) -> Iterator[Problem]:
     missing = ONLY_CHAT if options.use_responses_api else ONLY_RESPONSES
     needed = "false" if options.use_responses_api else "true"
     for name in missing:
-        if getattr(options, name) not in (None, (), False):
+        if getattr(options, name) != getattr(_PLAIN, name):
             yield Problem(name, f"it needs use_responses_api: {needed}")
     if options.computer_use == "native" and not options.use_responses_api:
         yield Problem("computer_use", "the native form needs use_responses_api: true")
+    if options.service_tier == "ultrafast" and not options.use_responses_api:
+        yield Problem("service_tier", "ultrafast needs use_responses_api: true")
     yield from _logprobs(options)
 
 
@@ -163,3 +183,5 @@ def _google(provider_type: str, options: GoogleOptions) -> Iterator[Problem]:
     for at, setting in enumerate(options.safety_settings):
         if setting.method is not None and provider_type == "google":
             yield Problem(f"safety_settings[{at}].method", "the Gemini API has none, Vertex has")
+    if options.store is not None and provider_type == "google-vertex":
+        yield Problem("store", "Vertex has none, the Gemini API has")

@@ -44,6 +44,7 @@ def fold_episode(
     """
     builder = PartsBuilder()
     seq = 0
+    response_id: str | None = None
     for event in deltas:
         if (event.history_version, event.attempt) != (history_version, attempt):
             continue
@@ -54,11 +55,14 @@ def fold_episode(
                 return None
             break
         seq = event.seq
+        response_id = event.response_id or response_id
         for delta in event.deltas:
             builder.apply(delta)
     if seq == 0:
         return None
-    return builder.preview(history_version=history_version, attempt=attempt, seq=seq)
+    return builder.preview(
+        history_version=history_version, attempt=attempt, seq=seq, response_id=response_id
+    )
 
 
 async def read_episode(

@@ -175,6 +175,9 @@ class Row(NamedTuple):
     changes: dict[str, JsonObject]
     beside: JsonObject = {}  # noqa: RUF012  # nobody changes it
 
+    def also(self, way: str, changes: JsonObject) -> Row:
+        return self._replace(changes=self.changes | {way: changes})
+
 
 def openai(option: str, value: Any, responses: JsonObject | None, chat: JsonObject | None) -> Row:
     changes: dict[str, JsonObject] = {}
@@ -224,6 +227,21 @@ def searching(**more: Any) -> JsonObject:
 
 def thinking(**config: Any) -> JsonObject:
     return {"generationConfig": {"maxOutputTokens": 4000, "thinkingConfig": config}}
+
+
+def generating(**config: Any) -> JsonObject:
+    return {
+        "generationConfig": {
+            "maxOutputTokens": 4000,
+            "thinkingConfig": {"includeThoughts": True},
+            **config,
+        }
+    }
+
+
+HERE: Final = {"city": "Bern", "region": "BE", "country": "CH", "timezone": "Europe/Zurich"}
+NEAR: Final = {"type": "approximate", **HERE}
+KEPT_AN_HOUR: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
 
 ROWS: Final[list[Row]] = [
@@ -285,11 +303,32 @@ ROWS: Final[list[Row]] = [
     ),
     openai("text_verbosity", "low", {"text": {"verbosity": "low"}}, {"verbosity": "low"}),
     openai("prediction", PREDICTED, None, {"prediction": PREDICTED}),
-    alike("store", True),
+    alike("store", True).also("gemini", {"store": True}),
     alike("metadata", {"a": "b"}),
     alike("prompt_cache_key", "mine"),
     alike("safety_identifier", "s"),
-    alike("service_tier", "flex"),
+    alike("service_tier", "flex").also("gemini", {"serviceTier": "flex"}),
+    Row(
+        "service_tier",
+        "ultrafast",
+        {way: {"service_tier": "ultrafast"} for way in ("responses", "chat", "router")},
+    ),
+    Row(
+        "service_tier",
+        "standard_only",
+        {way: {"service_tier": "standard_only"} for way in ("anthropic", "chat", "router")},
+    ),
+    alike("prompt_cache_retention", "24h"),
+    openai(
+        "prompt_cache_ttl",
+        "12h",
+        {"prompt_cache_options": {"ttl": "12h"}},
+        {"prompt_cache_options": {"ttl": "12h"}},
+    ),
+    openai("reasoning_mode", "pro", {"reasoning": {"mode": "pro"}}, None),
+    openai("reasoning_context", "all_turns", {"reasoning": {"context": "all_turns"}}, None),
+    openai("seed", 0, None, {"seed": 0}).also("gemini", generating(seed=0)),
+    openai("stop", ["END"], None, {"stop": ["END"]}),
     openai(
         "strict_json_schema",
         True,
@@ -335,6 +374,26 @@ ROWS: Final[list[Row]] = [
             },
         },
     ),
+    Row(
+        "user_location",
+        HERE,
+        {
+            "responses": searching(user_location=NEAR),
+            "completions": {
+                "web_search_options": {
+                    "user_location": {"type": "approximate", "approximate": HERE}
+                }
+            },
+            "anthropic": {"tools": [*ANTHROPIC_TOOLS, SEARCH_OF_CLAUDE | {"user_location": NEAR}]},
+        },
+        SEARCHING,
+    ),
+    Row(
+        "external_web_access",
+        False,
+        {"responses": searching(external_web_access=False)},
+        SEARCHING,
+    ),
     # The tool is not in these requests: see `test_computer`.
     Row(
         "computer_use",
@@ -379,6 +438,33 @@ ROWS: Final[list[Row]] = [
         True,
         {"anthropic": {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}},
     ),
+    Row(
+        "search_max_uses",
+        3,
+        {"anthropic": {"tools": [*ANTHROPIC_TOOLS, SEARCH_OF_CLAUDE | {"max_uses": 3}]}},
+        SEARCHING,
+    ),
+    Row("thinking", "between_tools", {"anthropic": {"thinking": {"type": "between_tools"}}}),
+    Row(
+        "cache_ttl",
+        "1h",
+        {
+            "anthropic": {
+                "system": [{"type": "text", "text": "Be brief.", **KEPT_AN_HOUR}],
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "hi", **KEPT_AN_HOUR}]}
+                ],
+            }
+        },
+    ),
+    Row(
+        "stop_sequences",
+        ["END"],
+        {"anthropic": {"stop_sequences": ["END"]}, "gemini": generating(stopSequences=["END"])},
+    ),
+    Row("inference_geo", "eu", {"anthropic": {"inference_geo": "eu"}}),
+    Row("speed", "fast", {"anthropic": {"speed": "fast"}}),
+    Row("user_id", "u-1", {"anthropic": {"metadata": {"user_id": "u-1"}}}),
     Row("beta_headers", ["b-1"], {"anthropic": {}}),  # a header, as it says
     # Google
     Row(
@@ -404,6 +490,12 @@ ROWS: Final[list[Row]] = [
         },
     ),
     Row("safety_settings", [SAFE], {"gemini": {"safetySettings": [SAFE]}}),
+    Row(
+        "media_resolution",
+        "low",
+        {"gemini": generating(mediaResolution="MEDIA_RESOLUTION_LOW")},
+    ),
+    Row("labels", {"team": "a"}, {"gemini": {"labels": {"team": "a"}}}),
     # Servers that are compatible with OpenAI
     Row("provider", ROUTING, {way: {"provider": ROUTING} for way in ("chat", "router")}),
     Row(
@@ -479,6 +571,8 @@ async def test_the_strict_servers_take_every_option(
     for row in (row for row in ROWS if name in row.changes):
         if row.option in ("extra_body", "provider", "reasoning") and name == "chat":
             continue  # OpenAI itself refuses what it does not know
+        if row.value in ("ultrafast", "standard_only") and name == "chat":
+            continue  # so it does here; other servers have words of their own
         model = model_of(way, row.beside | {row.option: row.value})
         # A model of OpenAI that takes the older name of the limit, which other hosts get.
         model_id = "gpt-4.1" if kind == "chat" and name != "router" else way.model

@@ -20,6 +20,7 @@ CHAT = ChatId("01a20790-c4a1-752e-9bd0-89178dd93b09")
 async def published(store: StoreDriver, client: NatsClient, deltas: list[Delta]) -> list[Delta]:
     """Send deltas through an episode; what the log holds afterwards."""
     episode = Episode(Publisher(client), CHAT, history_version=1, attempt=1, interval_s=0.005)
+    episode.name("msg_1")
     for delta in deltas:
         episode.add(delta)
     await episode.flush()
@@ -28,6 +29,7 @@ async def published(store: StoreDriver, client: NatsClient, deltas: list[Delta])
             await store.log.more(len(store.log.seen))
     seen = [event for event in store.log.of(CHAT) if isinstance(event, events.PartDelta)]
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
+    assert [event.response_id for event in seen] == ["msg_1", *[None] * (len(seen) - 1)]
     return [delta for event in seen for delta in event.deltas]
 
 

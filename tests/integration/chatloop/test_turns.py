@@ -45,11 +45,21 @@ WORDS = " ".join(f"word{number}" for number in range(60))
 
 
 async def stream_as(
-    client: NatsClient, chat_id: ChatId, deltas: list[Delta], *, seq: int = 1
+    client: NatsClient,
+    chat_id: ChatId,
+    deltas: list[Delta],
+    *,
+    seq: int = 1,
+    response_id: str | None = None,
 ) -> None:
     """Publish deltas as the worker of the first episode of a chat."""
     event = events.PartDelta(
-        chat_id=chat_id, history_version=1, attempt=1, seq=seq, deltas=tuple(deltas)
+        chat_id=chat_id,
+        history_version=1,
+        attempt=1,
+        seq=seq,
+        deltas=tuple(deltas),
+        response_id=response_id,
     )
     await Publisher(client).publish(
         subjects.chat_events(chat_id),
@@ -374,7 +384,8 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen_and_en
     await store.acquire(chat.id, "dead", lease_s=60)
     fence = await store.fence(chat.id, "dead")
     await store.begin(fence)
-    await stream_as(client, chat.id, [TextDelta(0, "one "), TextDelta(0, "two")])
+    words: list[Delta] = [TextDelta(0, "one "), TextDelta(0, "two")]
+    await stream_as(client, chat.id, words, response_id="msg_1")
     call = ToolCallStarted(1, "call-1", "read_file")
     await stream_as(client, chat.id, [call, ToolArgumentsDelta(1, '{"path"')], seq=2)
     # After a hole: NATS was away for a moment, and did not take what came between.
@@ -391,6 +402,7 @@ async def test_the_successor_of_a_dead_worker_saves_what_people_have_seen_and_en
     assert (rested.status, rested.last_outcome) == (Status.WAITING, "interrupted")
     _, partial, results = await store.messages(chat.id)
     assert (words_of(partial), partial.stop) == ("one two", "interrupted")
+    assert partial.response_id == "msg_1"
     assert [(p.call_id, p.is_error) for p in results.parts if isinstance(p, ToolResultPart)] == [
         ("call-1", True)
     ]

@@ -327,6 +327,19 @@ async def test_a_worker_reaches_another_model_only_for_a_chat_that_it_owns(
         await reach("runner-2", "lab/m")
 
 
+async def test_a_worker_learns_which_types_of_providers_can_be_called(
+    store: StoreDriver, admin: Admin
+) -> None:
+    async def types() -> tuple[str, ...]:
+        return (await store.rpc.call(work.PROVIDER_TYPES, work.ListProviderTypes())).types
+
+    before = await types()
+    await admin.provider()
+    assert await types() == before, "a provider without a model is not called"
+    await admin.model()
+    assert set(await types()) == {*before, "openai-chat"}
+
+
 async def test_a_preset_that_was_removed_stays_away(
     store: StoreDriver, admin: Admin, database_url: str
 ) -> None:

@@ -30,8 +30,17 @@ CHAT = Chat(
 )
 
 
-def event(seq: int, *deltas: Delta, version: int = 7, attempt: int = 2) -> bytes:
-    body = PartDelta(chat_id=ID, history_version=version, attempt=attempt, seq=seq, deltas=deltas)
+def event(
+    seq: int, *deltas: Delta, version: int = 7, attempt: int = 2, named: str | None = None
+) -> bytes:
+    body = PartDelta(
+        chat_id=ID,
+        history_version=version,
+        attempt=attempt,
+        seq=seq,
+        deltas=deltas,
+        response_id=named,
+    )
     return msgspec.json.encode(body)
 
 
@@ -40,15 +49,15 @@ def test_deltas_of_the_present_episode_add_up() -> None:
         CHAT,
         [
             event(1, TextDelta(0, "old"), version=6),
-            event(1, TextDelta(0, "failed"), attempt=1),
-            event(1, TextDelta(0, "The "), TextDelta(0, "sea")),
+            event(1, TextDelta(0, "failed"), attempt=1, named="msg_1"),
+            event(1, TextDelta(0, "The "), TextDelta(0, "sea"), named="msg_2"),
             event(2, ToolCallStarted(1, "c1", "look"), ToolArgumentsDelta(1, '{"a":')),
             event(3, ToolArgumentsDelta(1, "1}")),
         ],
     )
 
     parts = (TextPart("The sea"), ToolCallPart("c1", "look", {"a": 1}))
-    assert preview == Preview(7, 2, 3, parts, (0, 1))
+    assert preview == Preview(7, 2, 3, parts, (0, 1), "msg_2")
 
 
 def test_a_repeated_event_counts_once() -> None:

@@ -335,6 +335,17 @@ class Access(msgspec.Struct, frozen=True):
     model: ModelAccess
 
 
+class ListProviderTypes(msgspec.Struct, frozen=True):
+    """Ask which types of providers there are that can be called."""
+
+
+class ProviderTypes(msgspec.Struct, frozen=True):
+    """Those with a model that is enabled, and with a key where one is needed; ordered."""
+
+    types: tuple[str, ...]
+    """A newer store may know one that the caller does not."""
+
+
 ACQUIRE: Final = Method("store", "worker.acquire", Acquire, WorkContext)
 LOAD_HISTORY: Final = Method("store", "worker.load_history", LoadHistory, HistoryPage, safe=True)
 BEGIN_ATTEMPT: Final = Method("store", "worker.begin_attempt", BeginAttempt, AttemptBegun)
@@ -354,6 +365,9 @@ FINISH_ERROR: Final = Method("store", "worker.finish_error", FinishError, Commit
 ABANDON: Final = Method("store", "worker.abandon", Abandon, Nothing, safe=True)
 RENEW: Final = Method("store", "worker.renew", Renew, Renewed, safe=True)
 MODEL_ACCESS: Final = Method("store", "worker.model_access", GetModelAccess, Access, safe=True)
+PROVIDER_TYPES: Final = Method(
+    "store", "worker.provider_types", ListProviderTypes, ProviderTypes, safe=True
+)
 PROVIDER_ACCESS: Final = Method(
     "store", "worker.provider_access", GetProviderAccess, Access, safe=True
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from litestar import Litestar
 
@@ -16,6 +17,7 @@ from steersman_chatloop.settings import Settings
 from steersman_chatloop.surroundings import Surroundings
 from steersman_chatloop.titles import Titles
 from steersman_chatloop.toolbox import Toolbox
+from steersman_chatloop.warming import keep_warm
 from steersman_chatloop.worker import Worker
 from steersman_chatloop.workspace_context import WorkspaceContexts
 from steersman_contracts.ids import RunnerId
@@ -58,7 +60,9 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 runner_id=runner_id,
             )
             worker = Worker(client, around)
-            for work, name in ((worker.renew, "leases"), (worker.heed, "control")):
+            warming = partial(keep_warm, rpc, providers)
+            tasks = ((worker.renew, "leases"), (worker.heed, "control"), (warming, "warming"))
+            for work, name in tasks:
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))
             if settings.generate_titles:
                 titles = Titles(client, rpc, providers)

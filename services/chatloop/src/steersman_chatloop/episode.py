@@ -55,12 +55,17 @@ class Episode:
             f"ce-source: /chats/{chat_id}\r\nce-id: {history_version}.{attempt}."
         ).encode()
         self._seq = 0
+        self._response_id: str | None = None
         self._pending: list[Delta] = []
         self._pending_text = 0
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._unconfirmed: set[asyncio.Future[int]] = set()
         self._lost = 0
+
+    def name(self, response_id: str | None) -> None:
+        """Say what the provider calls the answer, with the next deltas."""
+        self._response_id = response_id
 
     def add(self, delta: Delta) -> None:
         """Publish a delta, now or with those that follow within the interval."""
@@ -93,7 +98,9 @@ class Episode:
             attempt=self._attempt,
             seq=self._seq,
             deltas=tuple(self._pending),
+            response_id=self._response_id,
         )
+        self._response_id = None
         self._pending = []
         self._pending_text = 0
         headers = b"%b%d\r\n\r\n" % (self._headers, self._seq)

@@ -370,7 +370,9 @@ class ChatRun:
                         attempt.number = await begun
                         attempt.episode = self._open_episode(attempt.number)
                     attempt.take(event)
-                    if not isinstance(event, PartClosed | StepNamed | StepEnded):
+                    if isinstance(event, StepNamed):
+                        attempt.episode.name(attempt.response_id)
+                    elif not isinstance(event, PartClosed | StepEnded):
                         attempt.episode.add(event)
             attempt.number = await begun
         except ProviderFailed as error:
@@ -575,7 +577,9 @@ class ChatRun:
         if preview is None:
             self._stop_calls()
             return open_calls(self._for_model())
-        return with_closed_calls(self._assistant(preview.parts, "interrupted"))
+        message = self._assistant(preview.parts, "interrupted")
+        message = msgspec.structs.replace(message, response_id=preview.response_id)
+        return with_closed_calls(message)
 
     def _stop_calls(self) -> None:
         """What a worker that is gone had begun may still run: only it would have ended that."""

@@ -118,6 +118,7 @@ class Worker:
         server.add(rpc.RENEW, self.renew)
         server.add(rpc.MODEL_ACCESS, self.model_access)
         server.add(rpc.PROVIDER_ACCESS, self.provider_access)
+        server.add(rpc.PROVIDER_TYPES, self.provider_types)
         server.add(PAUSE_TURN, self.pause_turn)
         server.add(PROPOSE_PLAN, self.propose_plan)
 
@@ -386,6 +387,13 @@ class Worker:
         if row is None:
             raise NotFound(f"no provider {request.provider_id!r}", provider_id=request.provider_id)
         return rpc.Access(self._access(row))
+
+    async def provider_types(self, _: rpc.ListProviderTypes) -> rpc.ProviderTypes:
+        rows = await self._database.rows(
+            "SELECT DISTINCT p.type FROM models m JOIN providers p ON p.id = m.provider_id "
+            "WHERE obstacle(m, p) IS NULL ORDER BY p.type",
+        )
+        return rpc.ProviderTypes(tuple(row["type"] for row in rows))
 
     def _access(self, row: asyncpg.Record) -> rpc.ModelAccess:
         if row["provider_type"] is None:  # removed since the chat chose it

@@ -33,7 +33,6 @@ from steersman_contracts.rpc.worker import ModelAccess
 
 FORMAT: Final = "anthropic"
 
-_CACHE: Final[JsonObject] = {"cache_control": {"type": "ephemeral"}}
 # claude-sonnet-4-5-20250929, claude-opus-4@20250514, claude-3-7-sonnet-latest: a date is no
 # version.
 _CLAUDE: Final = re.compile(
@@ -77,15 +76,16 @@ def to_request(request: StepRequest) -> JsonObject:
     form = computer_form(request)
     history = _ended(_messages(request, len(first), options, form))
     reasoning = _reasoning_of(request, options, history)
+    mark = _mark(options)
     body: JsonObject = {
         "model": access.model_id,
         "max_tokens": access.max_output_tokens,
-        "messages": _cached(history),
+        "messages": _cached(history, mark),
         "stream": True,
     }
     if system:
         blocks: list[JsonObject] = [{"type": "text", "text": text} for text in system]
-        blocks[-1] |= _CACHE
+        blocks[-1] |= mark
         body["system"] = blocks
     if tools := list(_tools(request, options, form)):
         body["tools"] = tools
@@ -93,6 +93,7 @@ def to_request(request: StepRequest) -> JsonObject:
             body["tool_choice"] = {"type": "none"}
         elif options.disable_parallel_tool_use:
             body["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
+    body |= _plain(options)
     if not is_anthropic(access):
         names = ["temperature", "top_p", "top_k"]
         # Reasoning leaves no choice of these, where they are taken at all.
@@ -104,6 +105,18 @@ def to_request(request: StepRequest) -> JsonObject:
             config: JsonObject = reasoning.get("output_config", {})
             reasoning["output_config"] = {**config, "format": form}
     return body | reasoning
+
+
+def _plain(options: AnthropicOptions) -> JsonObject:
+    """The options that are fields of the request, as they are."""
+    names = ("service_tier", "inference_geo", "speed")
+    found = ((name, getattr(options, name)) for name in names)
+    body: JsonObject = {name: value for name, value in found if value is not None}
+    if options.stop_sequences:
+        body["stop_sequences"] = list(options.stop_sequences)
+    if options.user_id is not None:
+        body["metadata"] = {"user_id": options.user_id}
+    return body
 
 
 def unsent(access: ModelAccess) -> Iterator[str]:
@@ -154,6 +167,10 @@ def _tools(
             search["allowed_domains"] = list(options.allowed_domains)
         elif options.blocked_domains:
             search["blocked_domains"] = list(options.blocked_domains)
+        if options.search_max_uses is not None:
+            search["max_uses"] = options.search_max_uses
+        if options.user_location is not None:
+            search["user_location"] = tuning.near(options.user_location)
         yield search
 
 
@@ -242,7 +259,15 @@ def _ended(messages: list[JsonObject]) -> list[JsonObject]:
     return messages
 
 
-def _cached(messages: list[JsonObject]) -> list[JsonObject]:
+def _mark(options: AnthropicOptions) -> JsonObject:
+    """What is put on a block up to which the request is to be kept."""
+    control = {"type": "ephemeral"}
+    if options.cache_ttl is not None:
+        control["ttl"] = options.cache_ttl
+    return {"cache_control": control}
+
+
+def _cached(messages: list[JsonObject], mark: JsonObject) -> list[JsonObject]:
     """Mark the last two messages: the next request finds the prefix at one of the marks."""
     for at in range(max(0, len(messages) - 2), len(messages)):
         content: list[JsonObject] = list(messages[at]["content"])
@@ -251,7 +276,7 @@ def _cached(messages: list[JsonObject]) -> list[JsonObject]:
             None,
         )
         if last is not None:
-            content[last] = content[last] | _CACHE
+            content[last] = content[last] | mark
             messages[at] = messages[at] | {"content": content}
     return messages
 

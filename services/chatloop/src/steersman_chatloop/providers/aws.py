@@ -21,8 +21,9 @@ from botocore.eventstream import EventStreamBuffer, ParserError
 
 from steersman_chatloop.providers.addresses import brings_its_own_key
 from steersman_chatloop.providers.clients import NO_KEY
+from steersman_chatloop.providers.halves import Halves
 from steersman_chatloop.providers.signals import ReportedFault, StreamFault
-from steersman_chatloop.providers.sse import MAX_EVENT, lenient
+from steersman_chatloop.providers.sse import MAX_EVENT, joined, lenient
 from steersman_contracts import cloud_keys
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.worker import ModelAccess
@@ -81,6 +82,7 @@ class EventReader:
     def __init__(self) -> None:
         self._buffer = cast("Any", EventStreamBuffer())
         self._waiting = 0
+        self._halves = Halves()
 
     def feed(self, chunk: bytes) -> list[JsonObject]:
         """Take in bytes and return the events that they complete.
@@ -97,14 +99,30 @@ class EventReader:
         try:
             for message in self._buffer:
                 self._waiting = 0
-                if event := _event(message.headers, message.payload):
-                    found.append(event)
+                data = _event(message.headers, message.payload)
+                if data is not None:
+                    found += self._decoded(data)
         except ParserError as error:
             raise StreamFault("malformed_event", "an event is not framed as AWS does") from error
         return found
 
+    def end(self) -> list[JsonObject]:
+        """What is left when the body ends."""
+        return list(self._halves.end())
 
-def _event(headers: Mapping[str, Any], payload: bytes) -> JsonObject | None:
+    def _decoded(self, data: bytes) -> list[JsonObject]:
+        try:
+            event = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return joined(self._halves, data)
+        if not isinstance(event, dict):
+            return []
+        found = cast("JsonObject", event)
+        return list(self._halves.take(found)) if self._halves.waits else [found]
+
+
+def _event(headers: Mapping[str, Any], payload: bytes) -> bytes | None:
+    """The JSON text that AWS has wrapped; None for what is nothing of the model's."""
     kind = headers.get(":message-type")
     body: Any = lenient(payload) if payload else {}
     if not isinstance(body, dict):
@@ -119,10 +137,9 @@ def _event(headers: Mapping[str, Any], payload: bytes) -> JsonObject | None:
     if not isinstance(wrapped, str):
         return None
     try:
-        event = msgspec.json.decode(base64.b64decode(wrapped, validate=True))
-    except (binascii.Error, msgspec.DecodeError, UnicodeError) as error:
+        return base64.b64decode(wrapped, validate=True)
+    except (binascii.Error, UnicodeError) as error:
         raise StreamFault("malformed_event", "an event is not JSON") from error
-    return cast("JsonObject", event) if isinstance(event, dict) else None
 
 
 async def events(response: httpx2.Response) -> AsyncGenerator[list[JsonObject]]:
@@ -138,6 +155,8 @@ async def events(response: httpx2.Response) -> AsyncGenerator[list[JsonObject]]:
     async for chunk in response.aiter_raw():
         if found := reader.feed(chunk):
             yield found
+    if found := reader.end():
+        yield found
 
 
 def named(response: httpx2.Response, body: Any) -> Any:

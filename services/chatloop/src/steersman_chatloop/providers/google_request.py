@@ -52,6 +52,7 @@ def to_request(request: StepRequest) -> JsonObject:
     }
     if options.safety_settings:
         body["safetySettings"] = [msgspec.to_builtins(one) for one in options.safety_settings]
+    body |= _plain(options)
     if options.cached_content is not None:
         # Holds the system prompt and the tools: neither may be sent beside it.
         return body | {"cachedContent": options.cached_content}
@@ -83,6 +84,16 @@ def to_request(request: StepRequest) -> JsonObject:
         config = body.setdefault("toolConfig", {})
         config["functionCallingConfig"] = {"mode": "NONE"}
     return body
+
+
+def _plain(options: GoogleOptions) -> JsonObject:
+    """The options that are fields of the request, as they are."""
+    found = {
+        "serviceTier": options.service_tier,
+        "labels": options.labels,
+        "store": options.store,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def computer_environment(request: StepRequest) -> computer.Environment | None:
@@ -118,6 +129,12 @@ def _config(request: StepRequest, options: GoogleOptions) -> JsonObject:
     config: JsonObject = {"maxOutputTokens": access.max_output_tokens}
     for name, value in tuning.sampling(access.settings, _SAMPLED).items():
         config[_SAMPLED[name]] = value
+    if options.seed is not None:
+        config["seed"] = options.seed
+    if options.stop_sequences:
+        config["stopSequences"] = list(options.stop_sequences)
+    if options.media_resolution is not None:
+        config["mediaResolution"] = f"MEDIA_RESOLUTION_{options.media_resolution.upper()}"
     if thinking := _thinking(request, options):
         config["thinkingConfig"] = thinking
     if request.response_schema is not None and not request.tools:

@@ -137,6 +137,8 @@ _FIELDS: Final = {
     "prompt_cache_key": "prompt_cache_key",
     "safety_identifier": "safety_identifier",
     "service_tier": "service_tier",
+    "prompt_cache_retention": "prompt_cache_retention",
+    "seed": "seed",
     "provider": "provider",
     "reasoning": "reasoning",
 }
@@ -150,6 +152,10 @@ def _plain(options: CompatibleOptions) -> JsonObject:
     }
     if options.top_logprobs is not None and options.logprobs is None:
         body["logprobs"] = True  # refused without it
+    if options.prompt_cache_ttl is not None:
+        body["prompt_cache_options"] = {"ttl": options.prompt_cache_ttl}
+    if options.stop:
+        body["stop"] = list(options.stop)
     return body
 
 
@@ -165,8 +171,13 @@ def _search(access: ModelAccess) -> JsonObject:
     options = tuning.options(access, OpenAIOptions)
     if not options.web_search_enabled:
         return {}
-    size = options.search_context_size
-    return {"web_search_options": {} if size is None else {"search_context_size": size}}
+    search: JsonObject = {}
+    if options.search_context_size is not None:
+        search["search_context_size"] = options.search_context_size
+    if options.user_location is not None:
+        place = msgspec.to_builtins(options.user_location)
+        search["user_location"] = {"type": "approximate", "approximate": place}
+    return {"web_search_options": search}
 
 
 def unsent(access: ModelAccess) -> Iterator[str]:

@@ -96,19 +96,28 @@ _SENT_AS_THEY_ARE: Final = (
     "metadata",
     "safety_identifier",
     "service_tier",
+    "prompt_cache_retention",
 )
 
 
 def _plain(options: OpenAIOptions) -> JsonObject:
     found = ((name, getattr(options, name)) for name in _SENT_AS_THEY_ARE)
-    return {name: value for name, value in found if value is not None}
+    body: JsonObject = {name: value for name, value in found if value is not None}
+    if options.prompt_cache_ttl is not None:
+        body["prompt_cache_options"] = {"ttl": options.prompt_cache_ttl}
+    return body
 
 
 def _reasoning(request: StepRequest, options: OpenAIOptions) -> JsonObject:
     effort = tuning.openai_effort(tuning.effort(request), request.model.model_id)
     if options.reasoning_effort is not None and request.effort is None:
         effort = options.reasoning_effort
-    found = {"effort": effort, "summary": options.reasoning_summary}
+    found = {
+        "effort": effort,
+        "summary": options.reasoning_summary,
+        "mode": options.reasoning_mode,
+        "context": options.reasoning_context,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -130,6 +139,10 @@ def _tools(request: StepRequest, options: OpenAIOptions) -> Iterator[JsonObject]
         search: JsonObject = {"type": "web_search"}
         if options.search_context_size is not None:
             search["search_context_size"] = options.search_context_size
+        if options.external_web_access is not None:
+            search["external_web_access"] = options.external_web_access
+        if options.user_location is not None:
+            search["user_location"] = tuning.near(options.user_location)
         if options.allowed_domains:
             search["filters"] = {"allowed_domains": list(options.allowed_domains)}
         yield search

@@ -1,4 +1,4 @@
-"""All wire formats behind one door. An SDK is imported when its format is first used.
+"""All wire formats behind one door. An SDK is imported when its format is known to be used.
 
 The SDKs cost seconds and tens of megabytes each; a deployment seldom uses all of them.
 """
@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
+
+import structlog
 
 from steersman_chatloop.providers import tuning
 from steersman_chatloop.providers.base import Provider, StepEvent, StepRequest
@@ -21,6 +23,8 @@ from steersman_contracts.model_options import OpenAIOptions
 from steersman_contracts.rpc.models import ProviderType
 from steersman_contracts.rpc.worker import ModelAccess
 from steersman_runtime import heap
+
+log = structlog.stdlib.get_logger()
 
 
 def _demo(_: Limits) -> Provider:
@@ -81,6 +85,8 @@ FACTORIES: Final[dict[ProviderType, Callable[[Limits], Provider]]] = {
     "google-vertex": _google_vertex,
 }
 
+_KINDS: Final[dict[str, ProviderType]] = {kind: kind for kind in FACTORIES}
+
 
 def _made(kind: ProviderType, limits: Limits) -> Provider:
     with heap.importing():
@@ -135,6 +141,24 @@ class Providers:
         async with aclosing(provider.stream(request)) as events:
             async for event in events:
                 yield event
+
+    @property
+    def warmed(self) -> frozenset[ProviderType]:
+        """The wire formats that can be used without an import."""
+        return frozenset(self._providers)
+
+    async def warm(self, provider_type: str) -> None:
+        """Import what calls to providers of a type need, if that is not done.
+
+        The first call would else wait for it, for seconds.
+        """
+        kind = _KINDS.get(provider_type)
+        if kind is None or kind in self._providers:
+            return
+        try:
+            await self._load(kind)
+        except Exception as error:  # whoever calls it hears of it; here it only saves time
+            log.warning("provider.not_imported", provider_type=kind, exc_info=error)
 
     async def _load(self, kind: ProviderType) -> Provider:
         """Import in a thread: the other chats of this process go on meanwhile."""

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import httpx2
 import msgspec
 
+from steersman_chatloop.providers.halves import Halves, whole
 from steersman_chatloop.providers.signals import StreamFault
 from steersman_contracts.parts import JsonObject
 
@@ -35,7 +36,7 @@ _decode = msgspec.json.Decoder().decode
 class Reader:
     """Splits bytes, cut anywhere, into events. Pure."""
 
-    __slots__ = ("_begun", "_data", "_left", "_limit", "_rest", "_size", "done")
+    __slots__ = ("_begun", "_data", "_halves", "_left", "_limit", "_rest", "_size", "done")
 
     def __init__(self, limit: int = MAX_EVENT, whole: int = MAX_ANSWER) -> None:
         """Begin a stream; `limit` is the most bytes of one event, `whole` of all of them."""
@@ -47,6 +48,7 @@ class Reader:
         self._data: list[bytes | bytearray] = []
         self._size = 0
         self._begun = False
+        self._halves = Halves()
 
     def feed(self, chunk: bytes) -> list[JsonObject]:
         """Take in bytes and return the events that they complete.
@@ -88,6 +90,7 @@ class Reader:
             self._take(rest[5:])
         if self._data:
             self._dispatch(events)
+        events.extend(self._halves.end())
         return events
 
     def _take(self, data: bytes | bytearray) -> None:
@@ -105,10 +108,15 @@ class Reader:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             if data.strip() == b"[DONE]":
                 self.done = True
+                events.extend(self._halves.end())
                 return
-            event = lenient(data)
+            events.extend(joined(self._halves, data))
+            return
         if isinstance(event, dict):
-            events.append(cast("JsonObject", event))
+            if self._halves.waits:
+                events.extend(self._halves.take(cast("JsonObject", event)))
+            else:
+                events.append(cast("JsonObject", event))
 
 
 def lenient(data: bytes | bytearray) -> Any:
@@ -118,19 +126,22 @@ def lenient(data: bytes | bytearray) -> Any:
         StreamFault: It is not JSON at all.
     """
     try:
-        return _whole(json.loads(data.decode("utf-8", "replace")))
+        return whole(json.loads(data.decode("utf-8", "replace")))
     except (ValueError, RecursionError) as error:
         raise StreamFault("malformed_event", "an event is not JSON") from error
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_whole(item) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {_whole(k): _whole(v) for k, v in cast("JsonObject", value).items()}
-    return value
+def joined(halves: Halves, data: bytes | bytearray) -> list[JsonObject]:
+    """The events that can be passed on after one in which a character was cut in two.
+
+    Raises:
+        StreamFault: It is not JSON at all.
+    """
+    try:
+        event = json.loads(data.decode("utf-8", "replace"))
+        return list(halves.take(cast("JsonObject", event))) if isinstance(event, dict) else []
+    except (ValueError, RecursionError) as error:
+        raise StreamFault("malformed_event", "an event is not JSON") from error
 
 
 async def events(response: httpx2.Response) -> AsyncGenerator[list[JsonObject]]:

@@ -10,7 +10,14 @@ import msgspec
 import structlog
 
 from steersman_chatloop.providers.base import StepRequest
-from steersman_contracts.model_options import EFFORTS, Effort, ModelSettings, Options, read_options
+from steersman_contracts.model_options import (
+    EFFORTS,
+    Effort,
+    ModelSettings,
+    Options,
+    UserLocation,
+    read_options,
+)
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.worker import ModelAccess
@@ -83,6 +90,11 @@ def sampling(settings: ModelSettings, names: Iterable[str]) -> JsonObject:
     """The settings of these names that are set."""
     found = ((name, getattr(settings, name)) for name in names)
     return {name: value for name, value in found if value is not None}
+
+
+def near(location: UserLocation) -> JsonObject:
+    """Where searches are made for. OpenAI takes nothing but the kind for an unknown place."""
+    return {"type": "approximate"} | msgspec.to_builtins(location)
 
 
 def offered(tools: Sequence[ToolSpec], hidden: Collection[str] = ()) -> list[ToolSpec]:
