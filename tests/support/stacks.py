@@ -48,12 +48,16 @@ class Stack:
     database: asyncpg.Connection[asyncpg.Record]
 
     async def settle(self) -> None:
-        """Delete what has not come to rest, as nobody is to work on it in the next test; and the
-        providers with their models, which are everybody's."""
+        """Delete what is not of one person alone, or would have its way in the next test.
+
+        That is chats that have not come to rest, workspaces, and providers with their models.
+        """
         await self.database.execute(
             "SELECT delete_chat(owner_id, id) FROM chats top WHERE (parent_id IS NULL OR detached) "
             "AND EXISTS (SELECT FROM attached(top.id) WHERE status NOT IN ('waiting', 'error'))"
         )
+        await self.database.execute("UPDATE chats SET workspace_id = NULL")
+        await self.database.execute("DELETE FROM workspaces")
         await self.database.execute("DELETE FROM providers WHERE NOT preset")
 
 
