@@ -26,6 +26,8 @@ from steersman_contracts.rpc.desktop_chats import FIND_DESKTOP, DesktopOf, FindD
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_contracts.terms import LimitReached, TurnLimits
 
+pytestmark = pytest.mark.one_stack
+
 AGENTS = 50
 PATIENCE_S = 100.0
 
@@ -127,6 +129,7 @@ async def chatloop_process(nats_url: str) -> AsyncGenerator[asyncio.subprocess.P
         await process.wait()
 
 
+@pytest.mark.own_stack  # a worker that is killed leaves what nobody gives back
 async def test_all_reports_of_fifty_agents_arrive_once_though_the_worker_is_killed(
     nats: NatsServer, store: StoreDriver, fakes: FakeProviders, models: ModelSetup
 ) -> None:

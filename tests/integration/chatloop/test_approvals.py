@@ -15,6 +15,8 @@ from steersman_contracts.chats import Chat
 from steersman_contracts.parts import TextPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
+pytestmark = pytest.mark.one_stack
+
 RULES = '[{"decision": "ask", "tool": "drop", "reason": "it deletes"}]'
 
 
@@ -28,7 +30,9 @@ async def asked(
     """A chat that waits for a decision about one of two calls."""
     host.tools |= {"look": echo, "drop": echo}
     connection = await asyncpg.connect(database_url)
-    await connection.execute("INSERT INTO policies (level, rules) VALUES ('system', $1)", RULES)
+    await connection.execute(
+        "INSERT INTO policies (level, rules) VALUES ('system', $1) ON CONFLICT DO NOTHING", RULES
+    )
     await connection.close()
     fakes.script("m", Script([Turn([ToolCall("look"), ToolCall("drop")]), Turn([Text("ok")])]))
     chat = await store.create("go", model=await models.add("chat", "m"))

@@ -23,6 +23,8 @@ from steersman_contracts.parts import TextPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_contracts.terms import TurnLimits
 
+pytestmark = pytest.mark.one_stack
+
 ONE_CALL = Script([Turn([ToolCall("look")]), Turn([Text("done with it")])], repeat=True)
 
 

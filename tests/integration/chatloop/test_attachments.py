@@ -22,6 +22,8 @@ from steersman_contracts.rpc import files as rpc
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
 
+pytestmark = pytest.mark.one_stack
+
 LARGE = PNG + bytes(rpc.CHUNK_BYTES)
 
 
@@ -57,6 +59,7 @@ async def test_an_image_reaches_the_model_in_every_turn_while_it_is_there(
     assert "is not available any more" in last
 
 
+@pytest.mark.own_stack  # it changes the database
 @pytest.mark.usefixtures("chatloops")
 async def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again(
     store: StoreDriver, fakes: FakeProviders, models: ModelSetup, database_url: str

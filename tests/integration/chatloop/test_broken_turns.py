@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from prometheus_client import REGISTRY
 from support.chat_driver import StoreDriver, assistant, new_actor, words_of
@@ -29,7 +30,7 @@ from steersman_runtime.nats_client import NatsClient
 WORDS = " ".join(f"word{number}" for number in range(60))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection[asyncpg.Record]]:
     connection = await asyncpg.connect(database_url)
     yield connection

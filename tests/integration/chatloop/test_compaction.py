@@ -27,6 +27,8 @@ from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import prompts
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
+pytestmark = pytest.mark.one_stack
+
 LIMIT = 1000
 FULL = Usage(input=700, output=5)
 SMALL = Usage(input=100, output=5)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
@@ -18,8 +19,10 @@ from steersman_contracts import events
 from steersman_contracts.chats import ClientTool, Status
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
+pytestmark = pytest.mark.one_stack
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def chatloop(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
     """One, whose lease outlives the test: nobody else takes over."""
     assert store.actor
@@ -27,7 +30,7 @@ async def chatloop(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]
         yield
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def database(database_url: str) -> AsyncGenerator[asyncpg.Connection[asyncpg.Record]]:
     connection = await asyncpg.connect(database_url)
     yield connection

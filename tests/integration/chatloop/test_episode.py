@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from support.chat_driver import StoreDriver
 
 from steersman_chatloop.episode import Episode
@@ -13,6 +14,8 @@ from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import ProviderMetadata, TextPart, ToolResultPart
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
+
+pytestmark = pytest.mark.one_stack
 
 CHAT = ChatId("01a20790-c4a1-752e-9bd0-89178dd93b09")
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import asyncpg
+import pytest
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
@@ -13,6 +14,8 @@ from support.services import running_chatloop, running_chatloops
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.rpc.tools import CallResult, CallTool
+
+pytestmark = pytest.mark.one_stack
 
 WORDS = " ".join(f"word{number}" for number in range(60))
 LEASE_S = 300.0
@@ -106,6 +109,7 @@ async def test_at_the_end_of_its_time_it_hands_over_at_once_and_stops_no_tool(
     assert tool_host.cancelled.empty()
 
 
+@pytest.mark.own_stack  # it counts the chats of each runner
 async def test_chats_that_wait_for_room_have_their_turn_before_the_next_of_busy_ones(
     store: StoreDriver,
     nats: NatsServer,

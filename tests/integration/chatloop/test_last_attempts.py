@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from fakes import FakeProviders, Fault, Hang, HttpError, Stall, StreamError, Text, Turn
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import KINDS, ModelSetup
@@ -13,6 +14,8 @@ from steersman.embedded.nats import NatsServer
 from steersman_contracts import events
 from steersman_contracts.chats import Chat, ChatError
 from steersman_contracts.ids import ChatId
+
+pytestmark = pytest.mark.one_stack
 
 WORDS = " ".join(f"word{number}" for number in range(20))
 

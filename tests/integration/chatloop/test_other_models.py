@@ -16,6 +16,8 @@ from steersman_contracts import events
 from steersman_contracts.chats import Status
 from steersman_contracts.parts import JsonPart, ToolResultPart
 
+pytestmark = pytest.mark.one_stack
+
 SMALL = Usage(input=10, output=5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from support.chat_driver import StoreDriver, words_of
 from support.chatloop import ModelSetup, ToolHost, said
@@ -28,7 +29,7 @@ from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcServer
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def workspace(client: NatsClient, tool_host: ToolHost) -> AsyncGenerator[None]:
     """A tool that acts on a workspace with an instruction file and a skill."""
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, Turn
 from support.chat_driver import StoreDriver
 from support.services import running_chatloops
@@ -23,6 +24,8 @@ from steersman_contracts.rpc.providers import (
     ServedModels,
 )
 
+pytestmark = pytest.mark.one_stack
+
 FORMATS: dict[ProviderType, str] = {
     "anthropic": "anthropic",
     "openai-responses": "responses",
@@ -31,7 +34,7 @@ FORMATS: dict[ProviderType, str] = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def admin(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[Actor]:
     async with running_chatloops(nats.url()):
         yield Actor(store.actor.user_id, "admin")

@@ -22,6 +22,8 @@ from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_contracts.terms import LimitReached, TurnLimits
 
+pytestmark = pytest.mark.one_stack
+
 QUESTION = {"question": "Which?", "options": [{"label": "red"}, {"label": "blue"}]}
 
 

@@ -16,6 +16,8 @@ from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.parts import JsonPart
 from steersman_contracts.rpc import chats as people
 
+pytestmark = pytest.mark.one_stack
+
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"height": {"type": "integer"}},

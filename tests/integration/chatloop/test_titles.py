@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, HttpError, Script, Text, Turn
 from support.chat_driver import StoreDriver, new_actor, words_of
 from support.chatloop import ModelSetup
@@ -22,10 +23,12 @@ from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import titles as rpc
 from steersman_contracts.rpc.usage import GET_USAGE, GetUsage
 
+pytestmark = pytest.mark.one_stack
+
 QUESTION = "Please tell me everything that there is to know about the tides of the North Sea"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def chatloop(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
     async with running_chatloops(nats.url(), generate_titles=True):
         yield
@@ -61,6 +64,7 @@ async def side_usage(database_url: str) -> list[tuple[str, str]]:
         await connection.close()
 
 
+@pytest.mark.own_stack  # it counts what was spent by anybody
 @pytest.mark.usefixtures("chatloop")
 async def test_a_cheap_model_names_a_chat_while_its_turn_is_still_running(
     store: StoreDriver, fakes: FakeProviders, models: ModelSetup, database_url: str

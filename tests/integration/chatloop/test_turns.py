@@ -41,6 +41,8 @@ from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.jetstream import Publisher, request
 from steersman_runtime.nats_client import NatsClient, encode_headers
 
+pytestmark = pytest.mark.one_stack
+
 WORDS = " ".join(f"word{number}" for number in range(60))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx2
 import msgspec
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, HttpError, Script, Text, Turn
 from fakes.script import Kind
 from integration.gateway.driver import EventStream, Received, watching
@@ -22,6 +23,8 @@ from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
 from steersman_runtime.nats_client import NatsClient
+
+pytestmark = pytest.mark.one_stack
 
 CHATS: Final = "/api/v1/chats"
 PROVIDERS: Final = "/api/v1/providers"
@@ -107,7 +110,7 @@ MISTAKES: Final = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fakes() -> AsyncGenerator[FakeProviders]:
     async with FakeProviders() as providers:
         for name in ("m", "busy"):
@@ -130,7 +133,7 @@ def closed() -> Generator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def mail() -> AsyncGenerator[str]:
     """The address of a server that speaks something else than HTTP."""
 
@@ -142,7 +145,7 @@ async def mail() -> AsyncGenerator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def admin(
     nats: NatsServer, client: NatsClient, alice_is_admin: None, alice: httpx2.AsyncClient
 ) -> AsyncGenerator[httpx2.AsyncClient]:

@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx2
-import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, Turn
 from fakes.script import Usage
 from support.chat_driver import StoreDriver
-from support.chatloop import KINDS, ModelSetup
+from support.chatloop import KINDS, ModelSetup, serving_tools
 from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
+from steersman_runtime.nats_client import NatsClient
 
 USED = Usage(input=1000, output=500, cache_read=200, reasoning=400)
 PRICES = {"input": 3_000_001, "output": 15_000_000, "cache_read": 300_000}
@@ -29,7 +30,7 @@ TOKENS = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fakes() -> AsyncGenerator[FakeProviders]:
     async with FakeProviders() as providers:
         providers.script("m", Script([Turn([Text("hello"), USED])], repeat=True))
@@ -47,6 +48,7 @@ async def test_every_wire_format_is_charged_alike_and_an_unknown_price_is_no_zer
     store: StoreDriver,
     fakes: FakeProviders,
     nats: NatsServer,
+    client: NatsClient,
 ) -> None:
     models = ModelSetup(store, fakes)
     priced = [await models.add(provider, "m", prices=PRICES) for provider in KINDS]
@@ -59,7 +61,7 @@ async def test_every_wire_format_is_charged_alike_and_an_unknown_price_is_no_zer
         await store.at_rest(chat_id)
         return chat_id
 
-    async with running_chatloop(nats.url()):
+    async with serving_tools(client), running_chatloop(nats.url()):
         chats = await asyncio.gather(*(answered(name) for name in names))
 
     for name, chat in zip(names, chats, strict=True):

@@ -9,8 +9,13 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import pytest
+from support.chat_driver import StoreDriver
 
+from steersman_contracts.ids import UserId
 from steersman_contracts.rpc.files import CHUNK_BYTES, MAX_FILE_BYTES
+
+pytestmark = pytest.mark.one_stack
 
 PNG = b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(CHUNK_BYTES * 2)
 
@@ -26,10 +31,10 @@ async def upload(client: httpx2.AsyncClient, content: bytes, name: str = "") -> 
     return reply.json()
 
 
-async def count(database_url: str, table: str) -> int:
+async def count_files(database_url: str, owner: UserId) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        return await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608, RUF100  # a constant
+        return await connection.fetchval("SELECT count(*) FROM files WHERE owner_id = $1", owner)
     finally:
         await connection.close()
 
@@ -110,7 +115,7 @@ async def test_a_part_of_a_file_can_be_asked_for(alice: httpx2.AsyncClient) -> N
 
 
 async def test_a_file_may_have_ten_megabytes_and_no_more(
-    alice: httpx2.AsyncClient, database_url: str
+    alice: httpx2.AsyncClient, store: StoreDriver, database_url: str
 ) -> None:
     largest = b"%PDF-" + bytes(MAX_FILE_BYTES - 5)
 
@@ -124,7 +129,9 @@ async def test_a_file_may_have_ten_megabytes_and_no_more(
         assert refused.status_code == 413
         assert refused.json()["details"] == {"limit": MAX_FILE_BYTES}
         assert "10 MB" in refused.json()["detail"]
-    assert await count(database_url, "files") == 1, "what was refused leaves nothing behind"
+    assert await count_files(database_url, store.actor.user_id) == 1, (
+        "what was refused leaves nothing behind"
+    )
 
 
 NO_FILES: list[tuple[bytes, str, int, str, str | None]] = [
@@ -141,13 +148,15 @@ NO_FILES: list[tuple[bytes, str, int, str, str | None]] = [
 ]
 
 
-async def test_what_is_no_file_is_refused(alice: httpx2.AsyncClient, database_url: str) -> None:
+async def test_what_is_no_file_is_refused(
+    alice: httpx2.AsyncClient, store: StoreDriver, database_url: str
+) -> None:
     for content, media_type, status, code, field in NO_FILES:
         headers = {"Content-Type": media_type}
         reply = await alice.post("/api/v1/files", content=content, headers=headers)
         body = reply.json()
         assert (reply.status_code, body["code"], body.get("field")) == (status, code, field)
-    assert await count(database_url, "files") == 0
+    assert await count_files(database_url, store.actor.user_id) == 0
 
 
 async def test_messages_refer_to_files_and_chats_list_them(alice: httpx2.AsyncClient) -> None:

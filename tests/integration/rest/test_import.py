@@ -12,14 +12,15 @@ import asyncpg
 import httpx2
 import pytest
 from click.testing import CliRunner
-from integration.gateway.driver import RunningGateway
-from integration.rest.conftest import ALICE
+from integration.gateway.driver import RunningGateways
 from support.chat_driver import StoreDriver, assistant, text, words_of
 
 from steersman.exports import LineError, read_export
 from steersman.imports import import_
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import chats as people
+
+pytestmark = pytest.mark.one_stack
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -128,11 +129,11 @@ EXPORT = (
 
 
 async def test_the_command_imports_what_is_whole_and_names_the_lines_of_the_rest(
-    gateway: RunningGateway, alice: httpx2.AsyncClient, tmp_path: Path
+    gateway: RunningGateways, alice: httpx2.AsyncClient, alice_token: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "export.jsonl"
     path.write_bytes(EXPORT)
-    access = ["--url", gateway.address, "--token", ALICE]
+    access = ["--url", gateway.address, "--token", alice_token]
 
     async def run(*options: str) -> tuple[int, str]:
         result = await asyncio.to_thread(CliRunner().invoke, import_, [str(path), *options])
@@ -202,7 +203,9 @@ async def test_a_nul_survives_rpc_and_postgresql(
     assert [one["id"] for one in found.json()["chats"]] == [chat.id]
     connection = await asyncpg.connect(database_url)
     try:
-        stored = await connection.fetchval("SELECT min(content::text) FROM messages")
+        stored = await connection.fetchval(
+            "SELECT min(content::text) FROM messages WHERE chat_id = $1", chat.id
+        )
     finally:
         await connection.close()
     assert "\\u0000" in stored
@@ -235,12 +238,12 @@ STORY = [
 
 
 async def test_a_chat_larger_than_a_request_arrives_at_once(
-    gateway: RunningGateway, alice: httpx2.AsyncClient, tmp_path: Path
+    gateway: RunningGateways, alice: httpx2.AsyncClient, alice_token: str, tmp_path: Path
 ) -> None:
     export = lines({"type": "chat", "id": "long"}, *({"type": "message"} | m for m in STORY))
     assert len(export) > 3_000_000
     (tmp_path / "x.jsonl").write_bytes(export)
-    arguments = [str(tmp_path / "x.jsonl"), "--url", gateway.address, "--token", ALICE]
+    arguments = [str(tmp_path / "x.jsonl"), "--url", gateway.address, "--token", alice_token]
 
     for summary in ("1 imported, 0 imported before", "0 imported, 1 imported before"):
         done = await asyncio.to_thread(CliRunner().invoke, import_, arguments)

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
+import pytest_asyncio
 from integration.gateway.driver import watching
 from integration.rest.conftest import ALICE
 from integration.rest.stories import (
@@ -324,7 +325,7 @@ class Wiretap:
             client.listen(subject, lambda _, __, headers, body: self.heard.append(headers + body))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def admin(alice: httpx2.AsyncClient, store: StoreDriver, database_url: str) -> None:
     """Alice, with a provider whose key is a secret."""
     del alice

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Reasoning, Script, Text, Turn
 from integration.desktop.harness import needs_xvnc, running_desktop
 from integration.rest.stories import (
@@ -104,7 +105,7 @@ async def _signed_in(url: str) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(answer.headers["location"]).query))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fakes() -> AsyncGenerator[FakeProviders]:
     async with FakeProviders() as providers:
         turn = Turn([Reasoning("Let me see."), Text("I see the sea.")])
@@ -112,7 +113,7 @@ async def fakes() -> AsyncGenerator[FakeProviders]:
         yield providers
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def walker(
     alice_is_admin: None, alice: httpx2.AsyncClient, store: StoreDriver, fakes: FakeProviders
 ) -> Walker:

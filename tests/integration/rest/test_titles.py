@@ -7,13 +7,15 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from fakes import Answer, FakeProviders, HttpError, RequestView, Text, Turn
 from integration.gateway.driver import watching_chats
 from support.chat_driver import StoreDriver
-from support.chatloop import ModelSetup
+from support.chatloop import ModelSetup, serving_tools
 from support.services import running_chatloop
 
 from steersman.embedded.nats import NatsServer
+from steersman_runtime.nats_client import NatsClient
 
 CHATS = "/api/v1/chats"
 QUESTION = "Please tell me everything that there is to know about the tides of the North Sea"
@@ -21,16 +23,18 @@ RAMBLE = "**Title:** The Tides of the North Sea and What They Do to Ships"
 SECOND = "And what about the Baltic?"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fakes() -> AsyncGenerator[FakeProviders]:
     async with FakeProviders() as providers:
         yield providers
 
 
-@pytest.fixture
-async def chatloop(nats: NatsServer, store: StoreDriver) -> AsyncGenerator[None]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def chatloop(
+    nats: NatsServer, client: NatsClient, store: StoreDriver
+) -> AsyncGenerator[None]:
     del store
-    async with running_chatloop(nats.url(), generate_titles=True):
+    async with serving_tools(client), running_chatloop(nats.url(), generate_titles=True):
         yield
 
 

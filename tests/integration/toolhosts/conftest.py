@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import pytest_asyncio
 from integration.tools.host import Service, tools_service
-from support.services import running_stores
+from support.chat_driver import StoreDriver
+from support.stacks import (
+    client,
+    database_url,
+    nats,
+    one_stack,
+    share_loops,
+    shared,
+    store,
+)
 
 from steersman.embedded.nats import NatsServer
 from steersman_chatloop.toolbox import Toolbox
@@ -17,19 +27,27 @@ from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_runtime.rpc import RpcClient
 from steersman_tools.plugins import PluginSource
 
+__all__ = ["client", "database_url", "nats", "one_stack", "shared", "store"]
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    share_loops(items, HERE)
+
 
 @pytest.fixture
-async def booked(nats: NatsServer, database_url: str) -> AsyncGenerator[str]:
-    """Stores; the URL of its database."""
-    async with running_stores(nats.url(), database_url):
-        yield database_url
+def booked(store: StoreDriver, database_url: str) -> str:
+    """Stores; the URL of their database."""
+    del store  # it only has to be there
+    return database_url
 
 
 class StartTools(Protocol):
     async def __call__(self, *sources: PluginSource, **settings: Any) -> Service: ...
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start_tools(nats: NatsServer, booked: str, tmp_path: Path) -> AsyncGenerator[StartTools]:
     """Starts a replica with these plugins, in the test's process."""
     del booked  # it only has to be there
@@ -47,18 +65,18 @@ async def start_tools(nats: NatsServer, booked: str, tmp_path: Path) -> AsyncGen
         yield start
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def new_toolbox(nats: NatsServer) -> AsyncGenerator[Callable[[], Awaitable[Toolbox]]]:
     """Toolboxes as a chatloop has one, each with a connection of its own."""
     clients: list[NatsClient] = []
 
     async def make() -> Toolbox:
-        client = await connect(
+        connection = await connect(
             nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
         )
-        clients.append(client)
-        return Toolbox(RpcClient(client))
+        clients.append(connection)
+        return Toolbox(RpcClient(connection))
 
     yield make
-    for client in clients:
-        await close(client)
+    for connection in clients:
+        await close(connection)

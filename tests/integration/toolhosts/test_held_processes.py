@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from integration.tools.host import new_chat, text_of
 from support.toolhosts import Replica
 
@@ -34,7 +35,7 @@ from steersman_tools.hosts import GONE
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="commands are confined on Linux")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def replicas(
     nats: NatsServer, booked: str, client: NatsClient
 ) -> AsyncGenerator[dict[str, Replica]]:

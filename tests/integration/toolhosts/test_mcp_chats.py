@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from integration.toolhosts.conftest import StartTools
 from integration.tools.host import Caller, text_of
@@ -30,6 +31,8 @@ from steersman_plugin_mcp.plugin import McpPlugin, Settings
 from steersman_runtime.nats_client import NatsClient
 from steersman_tools.plugins import PluginSource
 
+pytestmark = pytest.mark.one_stack
+
 
 def plugin(*, private_hosts: str = "127.0.0.1", discovery_s: float = 30.0) -> PluginSource:
     found = McpPlugin(
@@ -40,9 +43,12 @@ def plugin(*, private_hosts: str = "127.0.0.1", discovery_s: float = 30.0) -> Pl
     return PluginSource("mcp", "1", lambda: found)
 
 
-@pytest.fixture
-async def people_of(booked: str, client: NatsClient) -> StoreDriver:
-    return StoreDriver(client, await new_actor(booked))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def friendly_port() -> AsyncGenerator[int]:
+    """Where a server of the SDK listens: a process that takes a second to start."""
+    port = free_port()
+    async with http_server("http", port):
+        yield port
 
 
 async def add(
@@ -73,28 +79,26 @@ async def problem_of(store: StoreDriver, fits: Callable[[str | None], bool]) -> 
 
 
 async def test_a_server_is_there_for_the_chats_of_its_owner_alone(
-    start_tools: StartTools, people_of: StoreDriver, client: NatsClient, booked: str
+    start_tools: StartTools, store: StoreDriver, client: NatsClient, booked: str, friendly_port: int
 ) -> None:
-    store, port = people_of, free_port()
     eve = await new_actor(booked, "eve")
     mine, hers = await chat_of(store, store.actor), await chat_of(store, eve)
     await start_tools(plugin(), toolset_patience_s=0.1)
-    url = f"http://127.0.0.1:{port}/mcp"
-    async with http_server("http", port):
-        server = await add(
-            store, "mine", url=url, allow=["add", "point"], needs_approval=True, read_only=["po*"]
-        )
-        offered = await catalog_of(store, mine)
-        everywhere = await store.rpc.call(LIST_TOOLS, ListTools())
-        not_hers = await catalog_of(store, hers)
-        called = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
-        stolen = await Caller(client, hers).call("mine__add", {"a": 2, "b": 3})
-        forbidden = await Caller(client, mine).call("mine__die")
-        fewer = rpc.McpChanges(allow=("point",), read_only=())
-        off = rpc.ChangeMcpServer(store.actor, server.id, fewer)
-        await store.rpc.call(rpc.CHANGE_MCP_SERVER, off)
-        changed = await catalog_of(store, mine)
-        away = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
+    url = f"http://127.0.0.1:{friendly_port}/mcp"
+    server = await add(
+        store, "mine", url=url, allow=["add", "point"], needs_approval=True, read_only=["po*"]
+    )
+    offered = await catalog_of(store, mine)
+    everywhere = await store.rpc.call(LIST_TOOLS, ListTools())
+    not_hers = await catalog_of(store, hers)
+    called = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
+    stolen = await Caller(client, hers).call("mine__add", {"a": 2, "b": 3})
+    forbidden = await Caller(client, mine).call("mine__die")
+    fewer = rpc.McpChanges(allow=("point",), read_only=())
+    off = rpc.ChangeMcpServer(store.actor, server.id, fewer)
+    await store.rpc.call(rpc.CHANGE_MCP_SERVER, off)
+    changed = await catalog_of(store, mine)
+    away = await Caller(client, mine).call("mine__add", {"a": 2, "b": 3})
 
     assert [(spec.name, spec.needs_approval, spec.read_only) for spec in offered.tools] == [
         ("mine__add", True, False),
@@ -108,22 +112,21 @@ async def test_a_server_is_there_for_the_chats_of_its_owner_alone(
     assert [(spec.name, spec.read_only) for spec in changed.tools] == [("mine__point", False)]
 
 
+@pytest.mark.own_stack  # what an administrator shares is everybody's
 async def test_a_user_does_not_reach_into_the_network_but_an_administrator_does(
-    start_tools: StartTools, people_of: StoreDriver
+    start_tools: StartTools, store: StoreDriver, friendly_port: int
 ) -> None:
-    store, port = people_of, free_port()
     await start_tools(plugin(private_hosts="127.0.0.1:1"), toolset_patience_s=0.1)
     chat = await chat_of(store, store.actor)
     admin = Actor(store.actor.user_id, "admin")
-    url = f"http://localhost:{port}/mcp"
-    async with http_server("http", port):
-        await add(store, "inside", url=url)
-        refused = await catalog_of(store, chat)
-        problem = await problem_of(store, bool)
-        await add(store, "shared", actor=admin, url=url, shared=True, allow=["add"])
-        allowed = await catalog_of(store, chat)
-        await add(store, "gone", actor=admin, url=f"http://localhost:{free_port()}", shared=True)
-        await catalog_of(store, chat)
+    url = f"http://localhost:{friendly_port}/mcp"
+    await add(store, "inside", url=url)
+    refused = await catalog_of(store, chat)
+    problem = await problem_of(store, bool)
+    await add(store, "shared", actor=admin, url=url, shared=True, allow=["add"])
+    allowed = await catalog_of(store, chat)
+    await add(store, "gone", actor=admin, url=f"http://localhost:{free_port()}", shared=True)
+    await catalog_of(store, chat)
     reports = (await store.rpc.call(LIST_TOOLS, ListTools())).plugins
 
     assert refused.tools == ()
@@ -136,9 +139,8 @@ async def test_a_user_does_not_reach_into_the_network_but_an_administrator_does(
 
 
 async def test_a_server_that_does_not_answer_is_skipped_and_its_owner_sees_why(
-    start_tools: StartTools, people_of: StoreDriver
+    start_tools: StartTools, store: StoreDriver
 ) -> None:
-    store = people_of
     await start_tools(plugin(discovery_s=1), toolset_patience_s=0.1)
     chat = await chat_of(store, store.actor)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and that is all
@@ -162,12 +164,11 @@ async def chatting(
 
 
 async def test_a_model_is_offered_the_tools_of_its_chat_and_uses_one(
-    start_tools: StartTools, people_of: StoreDriver, nats: NatsServer
+    start_tools: StartTools, store: StoreDriver, nats: NatsServer, friendly_port: int
 ) -> None:
-    store, port = people_of, free_port()
     await start_tools(plugin(), toolset_patience_s=0.1)
-    async with http_server("http", port), chatting(store, nats) as (fakes, models):
-        await add(store, "mine", url=f"http://127.0.0.1:{port}/mcp", allow=["add"])
+    async with chatting(store, nats) as (fakes, models):
+        await add(store, "mine", url=f"http://127.0.0.1:{friendly_port}/mcp", allow=["add"])
         call = ToolCall("mine__add", {"a": 20, "b": 22})
         fakes.script("m", Script([Turn([call]), Turn([Text("42")])]))
         chat = await store.create("go", model=await models.add("chat", "m"))

@@ -24,13 +24,10 @@ from steersman_plugin_mcp.held import HeldToken
 from steersman_plugin_mcp.http import Reach
 from steersman_runtime.nats_client import NatsClient
 
+pytestmark = pytest.mark.one_stack
+
 BACK = "http://127.0.0.1:8700/mcp-login"
 HERE = Reach(PrivateHosts.parse("127.0.0.1"))
-
-
-@pytest.fixture
-async def people_of(booked: str, client: NatsClient) -> StoreDriver:
-    return StoreDriver(client, await new_actor(booked))
 
 
 async def ask(store: StoreDriver, actor: Actor, question: str, **body: object) -> JsonObject:
@@ -59,10 +56,10 @@ async def login_of(store: StoreDriver) -> rpc.McpLogin:
     return listed.servers[0].login
 
 
+@pytest.mark.own_stack  # it counts what is begun
 async def test_who_began_a_sign_in_finishes_it_once(
-    start_tools: StartTools, people_of: StoreDriver, client: NatsClient, booked: str
+    start_tools: StartTools, store: StoreDriver, client: NatsClient, booked: str
 ) -> None:
-    store = people_of
     eve = await new_actor(booked, "eve")
     await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
@@ -117,9 +114,8 @@ async def ping(there: SignInServer, auth: HeldToken) -> int:
 
 
 async def test_a_token_is_renewed_once_however_many_need_it(
-    start_tools: StartTools, people_of: StoreDriver, client: NatsClient
+    start_tools: StartTools, store: StoreDriver, client: NatsClient
 ) -> None:
-    store = people_of
     await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
@@ -143,9 +139,8 @@ async def test_a_token_is_renewed_once_however_many_need_it(
 
 
 async def test_a_sign_in_that_is_over_is_told_and_can_be_done_again(
-    start_tools: StartTools, people_of: StoreDriver, client: NatsClient
+    start_tools: StartTools, store: StoreDriver, client: NatsClient
 ) -> None:
-    store = people_of
     await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")
@@ -168,9 +163,8 @@ async def test_a_sign_in_that_is_over_is_told_and_can_be_done_again(
 
 
 async def test_we_are_registered_once_until_nobody_knows_us_any_more(
-    start_tools: StartTools, people_of: StoreDriver, booked: str
+    start_tools: StartTools, store: StoreDriver, booked: str
 ) -> None:
-    store = people_of
     await start_tools(plugin(), toolset_patience_s=0.1)
     async with sign_in_server() as there:
         server = await add(store, "mine", url=f"{there.url}/mcp", auth="oauth")

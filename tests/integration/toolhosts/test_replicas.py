@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from integration.toolhosts.conftest import StartTools
 from integration.tools.host import Text, new_chat, plugin, tool, tools_service
 from support.services import running_stores
@@ -24,6 +25,8 @@ from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import LIST_TOOLS, ListTools
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
+
+pytestmark = pytest.mark.one_stack
 
 NewToolbox = Callable[[], Awaitable[Toolbox]]
 
@@ -155,6 +158,7 @@ async def test_a_worker_that_hands_its_chat_on_leaves_the_call_to_its_successor(
     assert counting.runs == {"t": 1}
 
 
+@pytest.mark.own_stack  # it reads the whole book
 async def test_what_only_reads_is_not_booked(
     start_tools: StartTools, new_toolbox: NewToolbox, booked: str
 ) -> None:
@@ -180,6 +184,7 @@ async def test_what_only_reads_is_not_booked(
     assert [tuple(row) for row in rows] == [("c2", "done")]
 
 
+@pytest.mark.own_stack  # it reads the whole book
 async def test_a_call_is_answered_before_the_book_has_its_end_and_a_stop_waits_for_that(
     start_tools: StartTools, new_toolbox: NewToolbox, booked: str
 ) -> None:
@@ -253,6 +258,7 @@ async def test_exclusive_calls_are_alone_over_all_hosts_and_in_call_order(
             assert position == int(text[0]), began
 
 
+@pytest.mark.own_stack  # its stores are away for a while
 async def test_a_result_is_booked_when_a_store_that_was_away_is_back(
     nats: NatsServer, database_url: str, tmp_path: Path, new_toolbox: NewToolbox
 ) -> None:
@@ -301,6 +307,7 @@ ENDING = """
 """
 
 
+@pytest.mark.own_stack  # its stores are away for a while
 async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_unknown(
     nats: NatsServer,
     database_url: str,
@@ -372,7 +379,7 @@ KILLABLE = """
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def replicas(
     nats: NatsServer, booked: str, tmp_path: Path, client: NatsClient
 ) -> AsyncGenerator[dict[int, Replica]]:
@@ -387,6 +394,7 @@ async def replicas(
         yield {replica.pid: replica for replica in started}
 
 
+@pytest.mark.own_stack  # its hosts die, and the book has them for a while
 @pytest.mark.parametrize(
     ("name", "answer", "runs"),
     [
@@ -425,6 +433,7 @@ async def test_a_host_that_is_killed_costs_one_result_and_nothing_runs_twice_tha
     assert await run(await new_toolbox(), chat, call) == [answer], "and so it stays"
 
 
+@pytest.mark.own_stack  # it writes the whole book
 async def test_a_result_that_the_database_lost_with_its_last_moments_is_still_there(
     start_tools: StartTools, new_toolbox: NewToolbox, booked: str
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from integration.toolhosts.conftest import StartTools
 from integration.tools.host import ECHO, Text, new_chat, plugin, tool
 from support.toolhosts import words
@@ -35,6 +36,8 @@ from steersman_contracts.rpc.tools import (
 from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_runtime.rpc import Frames, RpcClient, RpcServer
 from steersman_tools.plugins import PluginSource
+
+pytestmark = pytest.mark.one_stack
 
 NewToolbox = Callable[[], Awaitable[Toolbox]]
 SCHEMA: JsonObject = {"type": "object", "properties": {"text": {"type": "string"}}}
@@ -99,7 +102,7 @@ class Host:
         return CallResult((TextPart(f"{self.toolset}: {request.arguments.get('text')}"),))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def new_host(nats: NatsServer) -> AsyncGenerator[Callable[..., Awaitable[Host]]]:
     hosts: list[Host] = []
 
@@ -122,13 +125,12 @@ NewHost = Callable[..., Awaitable[Host]]
 
 
 async def catalog(client: NatsClient, until: Callable[[Catalog], bool]) -> Catalog:
-    """The catalog, once it is as it should be."""
+    """The catalog, once it is as it should be; nobody announces that."""
     rpc = RpcClient(client)
     async with asyncio.timeout(60):
-        while True:
-            found = await rpc.call(LIST_TOOLS, ListTools())
-            if until(found):
-                return found
+        while not until(found := await rpc.call(LIST_TOOLS, ListTools())):  # noqa: ASYNC110  # see above
+            await asyncio.sleep(0.03)
+    return found
 
 
 def names(found: Catalog) -> list[tuple[str, str]]:

@@ -8,12 +8,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx2
 import pytest
-from integration.gateway.driver import RunningGateways, running_gateways
-from integration.rest.conftest import ALICE, BOB, add_token
+import pytest_asyncio
+from integration.rest.conftest import (
+    alice,
+    alice_token,
+    bob,
+    gateway,
+    one_gateway,
+    shared_gateway,
+)
 from integration.tools.host import Caller, Service, tools_service
-from support.chat_driver import StoreDriver, new_actor
+from support.chat_driver import StoreDriver
+from support.stacks import client, database_url, nats, one_stack, share_loops, shared, store
 
 from steersman.embedded.nats import NatsServer
 from steersman_contracts.parts import JsonPart
@@ -21,7 +28,27 @@ from steersman_contracts.rpc.tools import CallResult
 from steersman_runtime.nats_client import NatsClient
 from steersman_tools.plugins import PluginSource, installed_plugins
 
+__all__ = [
+    "alice",
+    "alice_token",
+    "bob",
+    "client",
+    "database_url",
+    "gateway",
+    "nats",
+    "one_gateway",
+    "one_stack",
+    "shared",
+    "shared_gateway",
+    "store",
+]
+
 OURS = ("exec", "files", "workspaces")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    share_loops(items, HERE)
 
 
 class StartTools(Protocol):
@@ -50,7 +77,7 @@ def write_template(folder: Path, template_id: str, text: str) -> None:
     (folder / template_id / "template.toml").write_text(text)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start_tools(
     nats: NatsServer, store: StoreDriver, base: Path, templates: Path
 ) -> AsyncGenerator[StartTools]:
@@ -73,29 +100,6 @@ async def start_tools(
             )
 
         yield start
-
-
-@pytest.fixture
-async def gateway(
-    nats: NatsServer, store: StoreDriver, database_url: str
-) -> AsyncGenerator[RunningGateways]:
-    await add_token(database_url, store.actor.user_id, ALICE)
-    await add_token(database_url, (await new_actor(database_url, "bob")).user_id, BOB)
-    async with running_gateways(nats.url()) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def alice(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
-    """The person whose chats they are."""
-    async with gateway.client(ALICE) as client:
-        yield client
-
-
-@pytest.fixture
-async def bob(gateway: RunningGateways) -> AsyncGenerator[httpx2.AsyncClient]:
-    async with gateway.client(BOB) as client:
-        yield client
 
 
 class Chat(Caller):

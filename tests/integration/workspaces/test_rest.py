@@ -14,7 +14,6 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 from integration.gateway.driver import RunningGateways
-from integration.rest.conftest import ALICE
 from integration.workspaces.conftest import NewChat, StartTools, write_template
 from support.chat_driver import StoreDriver
 
@@ -23,7 +22,10 @@ from steersman_contracts.events import WorkspaceDiffChanged
 from steersman_contracts.rpc.files import CHUNK_BYTES, MAX_FILE_BYTES
 from steersman_contracts.workspace_diff import RepositorySummary
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="commands are confined on Linux")
+pytestmark = [
+    pytest.mark.one_stack,
+    pytest.mark.skipif(sys.platform != "linux", reason="commands are confined on Linux"),
+]
 
 ALL = "/api/v1/workspaces"
 
@@ -197,6 +199,7 @@ async def test_a_stranger_finds_nothing(
 async def test_changes_are_told_and_shown(
     start_tools: StartTools,
     alice: httpx2.AsyncClient,
+    alice_token: str,
     gateway: RunningGateways,
     new_chat: NewChat,
     store: StoreDriver,
@@ -226,7 +229,7 @@ async def test_changes_are_told_and_shown(
     assert "+one\n+two\n" in repository["diff"]
 
     def command(*words: str) -> str:
-        options = ["--url", gateway.address, "--token", ALICE]
+        options = ["--url", gateway.address, "--token", alice_token]
         result = CliRunner().invoke(main, ["workspace", *words, *options])
         assert result.exit_code == 0, result.output
         return result.output

@@ -23,7 +23,10 @@ from steersman_contracts.workspaces import TRANSITIONS, Change, State, Workspace
 from steersman_plugin_exec.processes import processes
 from steersman_store import workspaces as store_workspaces
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="commands are confined on Linux")
+pytestmark = [
+    pytest.mark.one_stack,
+    pytest.mark.skipif(sys.platform != "linux", reason="commands are confined on Linux"),
+]
 
 HELLO = """
 name = "Hello"
