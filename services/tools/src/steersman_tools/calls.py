@@ -52,6 +52,9 @@ log = structlog.stdlib.get_logger()
 CANCELLED: Final = "cancelled: the call was stopped; what it did until then stays"
 STOPPED: Final = "interrupted: the tools service stopped, effect unknown"
 
+_ACCEPTED_AFTER_S: Final = 0.02
+"""Seconds after which a call that still runs is said to be here."""
+
 CALLS = Counter("steersman_tool_calls", "Tool calls that ended", ["tool", "outcome"])
 SECONDS = Histogram(
     "steersman_tool_seconds",
@@ -176,9 +179,15 @@ class Calls:
                 f"call {key.call_id!r} runs with another tool or other arguments",
                 call_id=key.call_id,
             )
-        # Who asks can look after this host from now on: frames would tell too late that it died.
-        _send(frames, self._accepted)
-        return await call.watch(frames)
+        # Who asks can look after this host from then on: frames would tell too late that it died.
+        # A call that is over before costs no message of its own.
+        accepting = asyncio.get_running_loop().call_later(
+            _ACCEPTED_AFTER_S, _send, frames, self._accepted
+        )
+        try:
+            return await call.watch(frames)
+        finally:
+            accepting.cancel()
 
     def cancel(self, request: CancelCall) -> bool:
         """Stop a call if this process runs it; say whether it does."""
