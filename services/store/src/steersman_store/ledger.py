@@ -51,13 +51,16 @@ class Ledger:
 
     async def reserve(self, request: rpc.ReserveCall) -> msgspec.Raw:
         row = await self._database.row(
-            "SELECT yours, at_host, answer FROM reserve_call($1, $2, $3, $4, $5, $6, $7, $8)",
+            "SELECT yours, at_host, answer FROM "
+            "reserve_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             *_key(request.call),
             request.host,
             request.fingerprint,
             request.running,
             request.repeatable,
             _LOST,
+            request.first,
+            request.era,
         )
         assert row is not None  # a function call always has a row
         answer: bytes | None = row["answer"]

@@ -28,6 +28,7 @@ from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import (
     MAX_TIMEOUT_S,
+    NOT_BOOKED,
     CallProgress,
     CallResult,
     CallTool,
@@ -259,9 +260,18 @@ class Calls:
                 # Nothing happens that must not happen twice: no book is kept.
                 return await self._perform(call, plugins, tool, _nothing)
             begins = self._admission.is_open(call.request.chat_id, tool.spec)
-            result = await self._ledger.reserve(
-                key, call.fingerprint, running=begins, repeatable=tool.spec.idempotent
-            )
+            try:
+                result = await self._ledger.reserve(
+                    key,
+                    call.fingerprint,
+                    running=begins,
+                    repeatable=tool.spec.idempotent,
+                    first=call.request.first,
+                    era=call.request.era,
+                )
+            except Unavailable as error:
+                error.details[NOT_BOOKED] = True
+                raise
             if result is None:
                 call.reserved = True
                 start = _nothing if begins else partial(self._ledger.start, key)
@@ -337,7 +347,9 @@ class Calls:
         self, call: _Call, plugins: Plugins, tool: Runnable, context: CallContext
     ) -> ToolResult:
         """Run the tool where it acts: in the place of its chat, on the host that it is about."""
-        request, executor = call.request, self._executor
+        executor = self._executor
+        # Whether the call is booked was for this host to know.
+        request = msgspec.structs.replace(call.request, first=False, era=None)
         try:
             async with AsyncExitStack() as stack:
                 if self._ground is not None:

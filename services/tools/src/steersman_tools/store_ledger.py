@@ -62,14 +62,23 @@ class StoreLedger:
         """Whether the lease was renewed in time; for readiness."""
 
     async def reserve(
-        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+        self,
+        key: CallKey,
+        fingerprint: str,
+        *,
+        running: bool,
+        repeatable: bool,
+        first: bool = False,
+        era: str | None = None,
     ) -> CallResult | None:
         known = self._finished.get(key)
         if known is not None and known.fingerprint == fingerprint:
             # The book may have lost it with the last moments of a database that was killed.
             await self._write(key, known.result)
             return known.result
-        request = rpc.ReserveCall(_ref(key), self._host, fingerprint, running, repeatable)
+        request = rpc.ReserveCall(
+            _ref(key), self._host, fingerprint, running, repeatable, first, era
+        )
         reservation = await self._rpc.call(rpc.RESERVE, request)
         if reservation.yours:
             self._reserved[key] = fingerprint
