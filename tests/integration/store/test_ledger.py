@@ -161,6 +161,29 @@ async def test_a_reserved_call_begins_only_while_it_is_the_hosts(book: Book) -> 
     assert await book.reserve("b") == rpc.Reservation(host="a")
 
 
+async def test_calls_that_end_together_are_written_together_and_each_only_by_its_host(
+    book: Book,
+) -> None:
+    await book.live("a", "b")
+    refs = [rpc.CallRef(CALL.chat_id, call_id, 7) for call_id in ("c", "d", "e")]
+    results = [CallResult((TextPart(ref.call_id),)) for ref in refs]
+    for ref, host in zip(refs, ("a", "a", "b"), strict=True):
+        assert (await book.rpc.call(rpc.RESERVE, rpc.ReserveCall(ref, host, "f"))).yours
+
+    ended = tuple(rpc.EndedCall(ref, result) for ref, result in zip(refs, results, strict=True))
+    kept = [
+        (await book.rpc.call(rpc.FINISH, rpc.FinishCall(CALL, "a", results[0], others))).kept
+        for others in (ended[1:2], ended[1:])
+    ]
+
+    assert kept == [True, False]
+    asked = [await book.rpc.call(rpc.RESERVE, rpc.ReserveCall(ref, "a", "f")) for ref in refs]
+    assert asked == [
+        *(rpc.Reservation(result=result) for result in results[:2]),
+        rpc.Reservation(host="b"),
+    ]
+
+
 async def test_a_refused_call_never_runs(book: Book, store: StoreDriver) -> None:
     await store.rpc.call(rpc.REFUSE, rpc.RefuseCall(CALL, LOST))
 

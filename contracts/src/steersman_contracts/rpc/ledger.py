@@ -66,17 +66,26 @@ class Started(msgspec.Struct, frozen=True):
     yours: bool
 
 
-class FinishCall(msgspec.Struct, frozen=True):
-    """A call has ended."""
+class EndedCall(msgspec.Struct, frozen=True):
+    """How a call has ended."""
+
+    call: CallRef
+    result: CallResult
+
+
+class FinishCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call has ended, or several."""
 
     call: CallRef
     host: Host
     result: CallResult
     """Kept for a day."""
+    others: Annotated[tuple[EndedCall, ...], msgspec.Meta(max_length=1000)] = ()
+    """Further calls of the same host."""
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Whether the result was taken; not when the host had been given up."""
+    """Whether the results were taken, all of them; not when the host had been given up."""
 
     kept: bool
 

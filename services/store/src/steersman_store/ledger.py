@@ -78,11 +78,14 @@ class Ledger:
         return rpc.Started(yours)
 
     async def finish(self, request: rpc.FinishCall) -> rpc.Finished:
+        ended = (rpc.EndedCall(request.call, request.result), *request.others)
         kept = await self._database.value(
-            "SELECT finish_call($1, $2, $3, $4, $5)",
-            *_key(request.call),
+            "SELECT finish_calls($1, $2, $3, $4, $5)",
+            [one.call.chat_id for one in ended],
+            [one.call.call_id for one in ended],
+            [one.call.epoch for one in ended],
+            [msgspec.json.encode(one.result) for one in ended],
             request.host,
-            msgspec.json.encode(request.result),
         )
         return rpc.Finished(kept)
 

@@ -77,17 +77,22 @@ BEGIN
     RETURN FOUND;
 END $$;
 
-CREATE OR REPLACE FUNCTION finish_call(
-    p_chat uuid, p_call text, p_epoch bigint, p_host text, p_result bytea
+-- Returns whether all of them were still the host's.
+CREATE OR REPLACE FUNCTION finish_calls(
+    p_chats uuid[], p_calls text[], p_epochs bigint[], p_results bytea[], p_host text
 ) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    taken integer;
 BEGIN
     -- Nobody waits for the disk: the commit of the step comes right after, and takes this along. If
     -- PostgreSQL dies before, the host still has the result; if both die, nothing is known of it.
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE tool_calls SET state = 'done', result = p_result, finished_at = clock_timestamp()
-        WHERE chat_id = p_chat AND call_id = p_call AND epoch = p_epoch AND host = p_host
-            AND state <> 'unknown';
-    RETURN FOUND;
+    UPDATE tool_calls t SET state = 'done', result = e.result, finished_at = clock_timestamp()
+        FROM unnest(p_chats, p_calls, p_epochs, p_results) AS e(chat_id, call_id, epoch, result)
+        WHERE t.chat_id = e.chat_id AND t.call_id = e.call_id AND t.epoch = e.epoch
+            AND t.host = p_host AND t.state <> 'unknown';
+    GET DIAGNOSTICS taken = ROW_COUNT;
+    RETURN taken = cardinality(p_calls);
 END $$;
 
 CREATE OR REPLACE FUNCTION refuse_call(p_chat uuid, p_call text, p_epoch bigint, p_result bytea)
