@@ -55,6 +55,8 @@ T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 _STOP_TAKING_S: Final = 2.0
+_FIRST_HEARTBEAT_S: Final = 0.02
+"""Seconds until a streamed reply shows that it comes; one that is there before shows it itself."""
 _PROGRESS: Final = b"progress"
 _ERROR_NAME: Final = ERROR_HEADER.encode()
 _FRAME_NAME: Final = FRAME_HEADER.encode()
@@ -305,6 +307,7 @@ class _Frames:
         self._client.send(self._reply, _encode(frame), headers=self._progress)
 
     async def heartbeats(self) -> None:
+        await asyncio.sleep(_FIRST_HEARTBEAT_S)
         while True:
             self._client.send(self._reply, b"", headers=self._heartbeat)
             await asyncio.sleep(HEARTBEAT_S)

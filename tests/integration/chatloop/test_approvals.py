@@ -72,8 +72,12 @@ async def test_a_call_waits_for_a_person_while_the_others_run(
         ("drop", "drop done" if approved else "a person refused this call: no"),
     ]
     assert words_of(messages[-1]) == "ok"
-    called = [tool_host.called.get_nowait().tool for _ in range(tool_host.called.qsize())]
-    assert called == (["look", "drop"] if approved else ["look"])
+    called = [tool_host.called.get_nowait() for _ in range(tool_host.called.qsize())]
+    assert [call.tool for call in called] == (["look", "drop"] if approved else ["look"])
+    # What has waited for a person was certainly not begun before.
+    assert [(call.first, call.era is None) for call in called] == (
+        [(True, False), (False, True)] if approved else [(True, False)]
+    )
 
 
 @pytest.mark.usefixtures("chatloops")

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import asyncpg
+import msgspec
 import pytest
 from fakes import FakeProviders, Script, Text, ToolCall, Turn
 from support.chat_driver import StoreDriver, words_of
@@ -94,12 +95,12 @@ async def test_at_the_end_of_its_time_it_hands_over_at_once_and_stops_no_tool(
         works = await store.create("go", model=await models.add("chat", "works"))
         async with asyncio.timeout(60):
             await fakes.held("speaks")
-            await tool_host.called.get()
+            asked = await tool_host.called.get()
 
     async with running_chatloop(nats.url(), instance="second", lease_s=LEASE_S):
         # It asks for the same call: a real host attaches it to the one that runs.
         async with asyncio.timeout(60):
-            assert (await tool_host.called.get()).call_id == "c1"
+            again = await tool_host.called.get()
         go_on.set()
         for chat in (speaks, works):
             await store.at_rest(chat.id)
@@ -107,6 +108,9 @@ async def test_at_the_end_of_its_time_it_hands_over_at_once_and_stops_no_tool(
     assert [words_of(m) for m in await store.messages(speaks.id)] == ["go", WORDS]
     assert words_of((await store.messages(works.id))[-1]) == "done"
     assert tool_host.cancelled.empty()
+    # Only who has stored a call knows that nobody has asked for it before.
+    assert asked.era is not None
+    assert (asked.first, again) == (True, msgspec.structs.replace(asked, first=False))
 
 
 @pytest.mark.own_stack  # it counts the chats of each runner

@@ -35,6 +35,7 @@ from steersman_contracts.deltas import (
     ToolArgumentsDelta,
     ToolCallStarted,
 )
+from steersman_contracts.errors import Unavailable
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
@@ -288,6 +289,27 @@ async def test_tools_run_at_once_and_answer_in_the_order_of_their_calls(
     ]
     assert words_of(messages[3]) == "done"
     await store.log.until(chat.id, events.ToolProgress, tool="slow", text="on it")
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_call_is_asked_for_as_the_first_until_somebody_may_have_begun_it(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    fails = iter((Unavailable("no book", not_booked=True), Unavailable("gone"), None))
+
+    async def look(_: CallTool) -> CallResult:
+        if (error := next(fails)) is not None:
+            raise error
+        return said("seen")
+
+    tool_host.tools["look"] = look
+    fakes.script("m", Script([Turn([ToolCall("look")]), Turn([Text("done")])]))
+    chat = await store.create("go", model=await models.add("chat", "m"))
+
+    assert words_of((await store.messages((await store.at_rest(chat.id)).id))[-1]) == "done"
+    asked = [tool_host.called.get_nowait() for _ in range(tool_host.called.qsize())]
+    assert [request.first for request in asked] == [True, True, False]
+    assert len({request.era for request in asked}) == 1
 
 
 @pytest.mark.usefixtures("chatloops")

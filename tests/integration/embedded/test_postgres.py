@@ -91,6 +91,8 @@ async def test_no_folder_above_it_changes_its_rights(quick_path: Path) -> None:
 async def test_what_was_committed_survives_a_kill(postgres: PostgresServer) -> None:
     async with connected(postgres.dsn) as connection:
         await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
+        # The book of tool calls tells by such a table that there was a crash.
+        await connection.execute("CREATE UNLOGGED TABLE era (id int); INSERT INTO era VALUES (7)")
 
     postgres.kill()
     assert (postgres.home / "data" / "postmaster.pid").exists()
@@ -98,6 +100,7 @@ async def test_what_was_committed_survives_a_kill(postgres: PostgresServer) -> N
 
     async with connected(postgres.dsn) as connection:
         assert await connection.fetchval("SELECT id FROM kept") == 7
+        assert await connection.fetchval("SELECT count(*) FROM era") == 0
     assert "automatic recovery" in postgres.log
 
 

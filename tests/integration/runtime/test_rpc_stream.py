@@ -73,7 +73,7 @@ async def test_an_error_ends_the_stream_with_its_class(client: NatsClient, rpc: 
     assert refused.value.details == {"why": "because"}
 
 
-async def test_a_running_request_shows_at_once_that_it_lives(
+async def test_a_running_request_shows_soon_that_it_lives(
     client: NatsClient, new_client: Connect
 ) -> None:
     method, heard, end = new_method(), Heard(), asyncio.Event()

@@ -9,10 +9,12 @@ import asyncpg
 import pytest
 from support.chat_driver import StoreDriver
 
+from steersman_contracts.chats import Role
 from steersman_contracts.errors import Conflict
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import TextPart
+from steersman_contracts.parts import TextPart, ToolCallPart
 from steersman_contracts.rpc import ledger as rpc
+from steersman_contracts.rpc import worker as rpc_worker
 from steersman_contracts.rpc.tools import CallResult
 from steersman_store.database import open_database
 from steersman_store.ledger import LOST, Ledger
@@ -95,6 +97,61 @@ async def _let_postgres_be_old(book: Book) -> None:
             return
 
 
+@pytest.mark.parametrize(
+    ("facts", "then"),
+    [
+        ({"repeatable": True}, YOURS),
+        ({"first": True}, YOURS),
+        ({}, rpc.Reservation(result=LOST)),
+    ],
+)
+async def test_after_a_crash_nobody_but_who_stored_a_call_can_say_that_it_has_not_begun(
+    book: Book, store: StoreDriver, database_url: str, facts: dict[str, Any], then: rpc.Reservation
+) -> None:
+    chat = await store.create("go")
+    await store.acquire(chat.id)
+    calls = rpc_worker.NewMessage(Role.ASSISTANT, (ToolCallPart("c", "t", {}),), stop="tool-calls")
+    era = (await store.commit(await store.fence(chat.id), calls)).chat.calls_era
+    assert era is not None
+    await book.live("a", "b")
+    assert await book.reserve("a", era=era) == YOURS, "there was no crash since then"
+    await _crash(database_url)
+
+    assert (await store.acquire(chat.id)).chat.calls_era == era, "it was written with the step"
+    assert await book.reserve("b", era=era, **facts) == then
+    # Whatever it was: it is in the book now, and stays there.
+    assert await book.reserve("a", era=era) == (then if then.result else rpc.Reservation(host="b"))
+
+
+async def _crash(database_url: str) -> None:
+    """What a crash takes: the unlogged tables, and the last of what did not wait for the disk."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE eras; DELETE FROM tool_calls")
+    await connection.close()
+
+
+async def test_only_a_first_request_for_a_stored_call_does_not_wait_for_the_disk(
+    database_url: str,
+) -> None:
+    query = "SELECT reserve_call($1, $2, 1, 'a', 'f', true, false, '', $3, $4)"
+    waits: dict[tuple[bool, str | None], str] = {}
+    connection = await asyncpg.connect(database_url)
+    for first in (True, False):
+        era: str | None
+        for era in (await connection.fetchval("SELECT current_era()"), None):
+            async with connection.transaction():
+                await connection.fetchval(query, CALL.chat_id, f"{first} {era}", first, era)
+                waits[first, era and "era"] = await connection.fetchval("SHOW synchronous_commit")
+    await connection.close()
+
+    assert waits == {
+        (True, "era"): "off",
+        (True, None): "on",
+        (False, "era"): "on",
+        (False, None): "on",
+    }
+
+
 async def test_a_reserved_call_begins_only_while_it_is_the_hosts(book: Book) -> None:
     await book.live("a", "b")
     await book.reserve("a", running=False)
@@ -102,6 +159,29 @@ async def test_a_reserved_call_begins_only_while_it_is_the_hosts(book: Book) -> 
     assert await book.start("a")
     assert not await book.start("b")
     assert await book.reserve("b") == rpc.Reservation(host="a")
+
+
+async def test_calls_that_end_together_are_written_together_and_each_only_by_its_host(
+    book: Book,
+) -> None:
+    await book.live("a", "b")
+    refs = [rpc.CallRef(CALL.chat_id, call_id, 7) for call_id in ("c", "d", "e")]
+    results = [CallResult((TextPart(ref.call_id),)) for ref in refs]
+    for ref, host in zip(refs, ("a", "a", "b"), strict=True):
+        assert (await book.rpc.call(rpc.RESERVE, rpc.ReserveCall(ref, host, "f"))).yours
+
+    ended = tuple(rpc.EndedCall(ref, result) for ref, result in zip(refs, results, strict=True))
+    kept = [
+        (await book.rpc.call(rpc.FINISH, rpc.FinishCall(CALL, "a", results[0], others))).kept
+        for others in (ended[1:2], ended[1:])
+    ]
+
+    assert kept == [True, False]
+    asked = [await book.rpc.call(rpc.RESERVE, rpc.ReserveCall(ref, "a", "f")) for ref in refs]
+    assert asked == [
+        *(rpc.Reservation(result=result) for result in results[:2]),
+        rpc.Reservation(host="b"),
+    ]
 
 
 async def test_a_refused_call_never_runs(book: Book, store: StoreDriver) -> None:

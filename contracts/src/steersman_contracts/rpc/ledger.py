@@ -8,7 +8,7 @@ import msgspec
 
 from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Method, Nothing
-from steersman_contracts.rpc.tools import CallResult, Epoch
+from steersman_contracts.rpc.tools import CallResult, Epoch, Era
 
 CallState: TypeAlias = Literal["reserved", "running", "done", "unknown"]
 """Reserved: taken, and has not begun. Unknown: its host died while it ran."""
@@ -37,6 +37,10 @@ class ReserveCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """It begins now; False when it has to wait for its turn."""
     repeatable: bool = False
     """It may be run again after its host has died."""
+    first: bool = False
+    """Whoever has stored the call asks for it, and for the first time."""
+    era: Era | None = None
+    """When it was stored; None: before it might have begun."""
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,17 +66,26 @@ class Started(msgspec.Struct, frozen=True):
     yours: bool
 
 
-class FinishCall(msgspec.Struct, frozen=True):
-    """A call has ended."""
+class EndedCall(msgspec.Struct, frozen=True):
+    """How a call has ended."""
+
+    call: CallRef
+    result: CallResult
+
+
+class FinishCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call has ended, or several."""
 
     call: CallRef
     host: Host
     result: CallResult
     """Kept for a day."""
+    others: Annotated[tuple[EndedCall, ...], msgspec.Meta(max_length=1000)] = ()
+    """Further calls of the same host."""
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Whether the result was taken; not when the host had been given up."""
+    """Whether the results were taken, all of them; not when the host had been given up."""
 
     kept: bool
 

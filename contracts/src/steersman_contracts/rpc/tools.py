@@ -19,6 +19,9 @@ Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 """Which time a call id is used: providers repeat theirs when a step is run anew. The chatloop gives
 the id of the message that holds the call."""
 
+Era = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+"""The time between two crashes of the database, by an id of its own."""
+
 
 class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool as a model and an administrator see it."""
@@ -174,6 +177,10 @@ class CallTool(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of text and JSON that whoever asks can take; None is as much as is usual."""
     no_workspace: bool = False
     """The chat had no workspace a moment ago. A call that only reads is not looked up once more."""
+    first: bool = False
+    """Whoever has stored the call asks for it, and no request for it came to anybody before."""
+    era: Era | None = None
+    """When the call was stored, as the store says; None: that nobody had begun it is certain."""
 
 
 class CallResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -201,6 +208,9 @@ class CancelCall(msgspec.Struct, frozen=True):
     call_id: str
     epoch: Epoch = 0
 
+
+NOT_BOOKED: Final = "not_booked"
+"""True in the details of an error: the call has not begun, for the book could not be asked."""
 
 LIST_TOOLS: Final = Method("tools", "catalog.list", ListTools, Catalog, safe=True)
 CALL_TOOL: Final = Method("tools", "calls.run", CallTool, CallResult, deadline_s=MAX_TIMEOUT_S)

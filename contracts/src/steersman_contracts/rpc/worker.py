@@ -27,6 +27,7 @@ from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import LevelRules, PendingApproval
 from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
+from steersman_contracts.rpc.tools import Era
 from steersman_contracts.terms import Terms
 
 
@@ -116,6 +117,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     agent_kind: AgentKind | None = None
     may_spawn: bool = False
     """Whether it may have agents of its own."""
+    calls_era: Era | None = None
+    """When the calls of the last step were stored, if one of them may have begun since."""
 
 
 class WorkContext(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -104,6 +104,7 @@ def _lasting(chat: OwnedChat) -> OwnedChat:
         results=(),
         policies=(),
         grants=(),
+        calls_era=None,
     )
 
 

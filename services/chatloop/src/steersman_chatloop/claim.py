@@ -32,7 +32,7 @@ from steersman_contracts.errors import (
     TransitionRefused,
     Unavailable,
 )
-from steersman_contracts.ids import ModelName
+from steersman_contracts.ids import MessageId, ModelName
 from steersman_contracts.parts import ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.rpc import Method
@@ -76,6 +76,16 @@ class Claim:
         self.turns_ended = 0
         self.told_at = float("-inf")
         """When a commit has told what the chat is like, on the clock of this process."""
+        self._stored: MessageId | None = None
+        """The message that the last commit has stored, if it said so and nothing was made of it."""
+
+    def takes_first(self, message_id: int) -> bool:
+        """Whether a message is of us and its calls were never asked for; true once at most.
+
+        A commit whose reply was lost says nothing: others may have had the chat meanwhile.
+        """
+        stored, self._stored = self._stored, None
+        return stored == message_id
 
     # -- the model's turn ------------------------------------------------------------------------
 
@@ -277,6 +287,7 @@ class Claim:
             return False
         self.chat, self.told_at = committed.chat, time.monotonic()
         self.history.apply(committed.messages)
+        self._stored = committed.messages[-1].id if committed.messages else None
         self.released = committed.released
         if ends is not None:
             self.turns_ended += 1

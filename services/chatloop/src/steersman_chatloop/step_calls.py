@@ -62,6 +62,7 @@ class StepCalls:
         message_id: int,
         hands_on: Callable[[], bool] = lambda: False,
         told_at: float = float("-inf"),
+        first: bool = False,
     ) -> None:
         """Look at the calls.
 
@@ -72,7 +73,9 @@ class StepCalls:
             message_id: The message that holds them.
             hands_on: Whether somebody else goes on with them when this is cancelled.
             told_at: When the store has told what the chat is like, on the clock of this process.
+            first: Whether this process has stored the calls, and asked nobody for them yet.
         """
+        self._first = first
         self._told_at = told_at
         self._hands_on = hands_on
         self._around = around
@@ -128,6 +131,8 @@ class StepCalls:
                 on_progress=self._publish_progress,
                 hands_on=self._hands_on,
                 no_workspace_since=self._told_at if self._chat.no_workspace else float("-inf"),
+                first=self._first,
+                era=self._chat.calls_era,
             )
 
     def _refuse_in_plan_mode(self, catalog: Iterable[ToolSpec]) -> None:

@@ -35,11 +35,13 @@ from steersman_contracts.rpc.tools import (
     CALL_TOOL,
     CANCEL_CALL,
     LIST_TOOLS,
+    NOT_BOOKED,
     PING_HOST,
     CallProgress,
     CallResult,
     CallTool,
     CancelCall,
+    Era,
     ListTools,
     PingHost,
     PluginPrompt,
@@ -168,6 +170,8 @@ class Toolbox:
         on_progress: Callable[[ToolCallPart, CallProgress], None],
         hands_on: Callable[[], bool] = lambda: False,
         no_workspace_since: float = float("-inf"),
+        first: bool = False,
+        era: Era | None = None,
     ) -> None:
         """Run calls concurrently; one that crashes costs one error result.
 
@@ -183,6 +187,8 @@ class Toolbox:
                 next. Their hosts then go on with them; otherwise they are told to stop.
             no_workspace_since: When the store has said, on the clock of this process, that the chat
                 has no workspace.
+            first: Nobody has asked for these calls before, and whoever does has stored them.
+            era: When they were stored; None: before any of them might have begun.
         """
         turns = _Turns()
         # In call order: a call is held up by those before it alone.
@@ -205,6 +211,8 @@ class Toolbox:
                     epoch,
                     result_bytes=result_bytes,
                     no_workspace=no_workspace and turn.is_now,
+                    first=first,
+                    era=era,
                 )
                 work = self._run(request, call, spec, finished, on_progress, before, hands_on)
                 group.create_task(_in_turn(turn, work))
@@ -289,13 +297,16 @@ class Toolbox:
                 left_s = max(1.0, end - time.monotonic())
                 return await self._ask_once(method, request, left_s, on_progress)
             except CallElsewhere as error:
+                request = msgspec.structs.replace(request, first=False)
                 # A host that has died keeps its calls until its lease ends: seconds.
                 host = error.details.get("host")
                 address = subjects.tool_host(host, CALL_TOOL.name) if host else None
                 method, started = replace(CALL_TOOL, address=address), True
             except Unavailable as error:
                 method = CALL_TOOL
-                request = msgspec.structs.replace(request, no_workspace=False)
+                # Whoever has it may have begun, unless he says himself that he could not.
+                first = request.first and bool(error.details.get(NOT_BOOKED))
+                request = msgspec.structs.replace(request, no_workspace=False, first=first)
                 if error.details.get("started"):
                     started = True
                     until = time.monotonic() + _WAIT_FOR_HOST_S

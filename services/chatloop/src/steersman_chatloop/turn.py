@@ -523,13 +523,15 @@ class ChatRun:
     # -- tools -----------------------------------------------------------------------------------
 
     async def _run_tools(self, calls: Sequence[ToolCallPart]) -> None:
+        message_id = self._calls_message()
         running = StepCalls(
             self._around,
             self.chat,
             calls,
-            self._calls_message(),
+            message_id,
             hands_on=lambda: self.steering.hands_on,
             told_at=self._claim.told_at,
+            first=self._claim.takes_first(message_id),
         )
         self._running, self._runs_after = running, self.chat.history_version
         if await self._interruptible(running.run()):

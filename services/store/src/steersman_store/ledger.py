@@ -51,13 +51,16 @@ class Ledger:
 
     async def reserve(self, request: rpc.ReserveCall) -> msgspec.Raw:
         row = await self._database.row(
-            "SELECT yours, at_host, answer FROM reserve_call($1, $2, $3, $4, $5, $6, $7, $8)",
+            "SELECT yours, at_host, answer FROM "
+            "reserve_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             *_key(request.call),
             request.host,
             request.fingerprint,
             request.running,
             request.repeatable,
             _LOST,
+            request.first,
+            request.era,
         )
         assert row is not None  # a function call always has a row
         answer: bytes | None = row["answer"]
@@ -75,11 +78,14 @@ class Ledger:
         return rpc.Started(yours)
 
     async def finish(self, request: rpc.FinishCall) -> rpc.Finished:
+        ended = (rpc.EndedCall(request.call, request.result), *request.others)
         kept = await self._database.value(
-            "SELECT finish_call($1, $2, $3, $4, $5)",
-            *_key(request.call),
+            "SELECT finish_calls($1, $2, $3, $4, $5)",
+            [one.call.chat_id for one in ended],
+            [one.call.call_id for one in ended],
+            [one.call.epoch for one in ended],
+            [msgspec.json.encode(one.result) for one in ended],
             request.host,
-            msgspec.json.encode(request.result),
         )
         return rpc.Finished(kept)
 

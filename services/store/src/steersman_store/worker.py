@@ -64,6 +64,7 @@ class _ChatRow(msgspec.Struct):
     effort: Effort | None
     depth: int
     terms: Terms
+    calls_era: str | None
 
 
 class _RawContext(msgspec.Struct):
@@ -355,6 +356,7 @@ class Worker:
             agent_kind=chat.agent_kind,
             may_spawn=chat.depth < self._max_agent_depth,
             terms=chat.terms,
+            calls_era=chat.calls_era,
         )
 
     async def model_access(self, request: rpc.GetModelAccess) -> rpc.Access:

@@ -28,6 +28,7 @@ from steersman_contracts.parts import TextPart
 from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.rpc.tools import (
     MAX_TIMEOUT_S,
+    NOT_BOOKED,
     CallProgress,
     CallResult,
     CallTool,
@@ -51,6 +52,9 @@ log = structlog.stdlib.get_logger()
 
 CANCELLED: Final = "cancelled: the call was stopped; what it did until then stays"
 STOPPED: Final = "interrupted: the tools service stopped, effect unknown"
+
+_ACCEPTED_AFTER_S: Final = 0.02
+"""Seconds after which a call that still runs is said to be here."""
 
 CALLS = Counter("steersman_tool_calls", "Tool calls that ended", ["tool", "outcome"])
 SECONDS = Histogram(
@@ -176,9 +180,15 @@ class Calls:
                 f"call {key.call_id!r} runs with another tool or other arguments",
                 call_id=key.call_id,
             )
-        # Who asks can look after this host from now on: frames would tell too late that it died.
-        _send(frames, self._accepted)
-        return await call.watch(frames)
+        # Who asks can look after this host from then on: frames would tell too late that it died.
+        # A call that is over before costs no message of its own.
+        accepting = asyncio.get_running_loop().call_later(
+            _ACCEPTED_AFTER_S, _send, frames, self._accepted
+        )
+        try:
+            return await call.watch(frames)
+        finally:
+            accepting.cancel()
 
     def cancel(self, request: CancelCall) -> bool:
         """Stop a call if this process runs it; say whether it does."""
@@ -250,9 +260,18 @@ class Calls:
                 # Nothing happens that must not happen twice: no book is kept.
                 return await self._perform(call, plugins, tool, _nothing)
             begins = self._admission.is_open(call.request.chat_id, tool.spec)
-            result = await self._ledger.reserve(
-                key, call.fingerprint, running=begins, repeatable=tool.spec.idempotent
-            )
+            try:
+                result = await self._ledger.reserve(
+                    key,
+                    call.fingerprint,
+                    running=begins,
+                    repeatable=tool.spec.idempotent,
+                    first=call.request.first,
+                    era=call.request.era,
+                )
+            except Unavailable as error:
+                error.details[NOT_BOOKED] = True
+                raise
             if result is None:
                 call.reserved = True
                 start = _nothing if begins else partial(self._ledger.start, key)
@@ -328,7 +347,9 @@ class Calls:
         self, call: _Call, plugins: Plugins, tool: Runnable, context: CallContext
     ) -> ToolResult:
         """Run the tool where it acts: in the place of its chat, on the host that it is about."""
-        request, executor = call.request, self._executor
+        executor = self._executor
+        # Whether the call is booked was for this host to know.
+        request = msgspec.structs.replace(call.request, first=False, era=None)
         try:
             async with AsyncExitStack() as stack:
                 if self._ground is not None:

@@ -31,7 +31,14 @@ class Ledger(Protocol):
     """
 
     async def reserve(
-        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+        self,
+        key: CallKey,
+        fingerprint: str,
+        *,
+        running: bool,
+        repeatable: bool,
+        first: bool = False,
+        era: str | None = None,
     ) -> CallResult | None:
         """Take a call.
 
@@ -41,6 +48,8 @@ class Ledger(Protocol):
             running: It begins at once. Otherwise `start` says when, and until then nothing is lost
                 if this host dies.
             repeatable: It may be run again if the host that runs it has died.
+            first: Nobody has asked for it before: it may be taken without waiting for a disk.
+            era: When it was stored, in the eras of the database; None: it was certainly not begun.
 
         Returns:
             None: it is the caller's to run, and to `finish`. Otherwise the result that it has.
@@ -110,8 +119,16 @@ class MemoryLedger:
         self._bytes = 0
 
     async def reserve(
-        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+        self,
+        key: CallKey,
+        fingerprint: str,
+        *,
+        running: bool,
+        repeatable: bool,
+        first: bool = False,
+        era: str | None = None,
     ) -> CallResult | None:
+        del first, era  # nothing outlives this process
         self._expire()
         known = self._finished.get(key)
         taken_with = self._reserved.get(key) if known is None else known.fingerprint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ import structlog
 
 from steersman_contracts.errors import (
     CallElsewhere,
+    DeadlineExceeded,
     SteersmanError,
     Unavailable,
 )
@@ -27,6 +29,24 @@ _LONGEST_PAUSE_S: Final = 1.0
 _REMEMBERED_S: Final = 30.0
 """Much longer than results lie in the memory of PostgreSQL, and a crashed one takes to be back."""
 _REMEMBERED_BYTES: Final = 64 << 20
+
+
+_TOGETHER_S: Final = 0.05
+"""How long the end of a call waits for those of others: nobody waits for it by then."""
+_TOGETHER_BYTES: Final = 128 << 10
+
+
+class _Batch:
+    """Ends of calls that are written with one request."""
+
+    def __init__(self) -> None:
+        self.ended: list[rpc.EndedCall] = []
+        self.weight = 0
+        self.written = asyncio.Event()
+
+    def takes(self, weight: int) -> bool:
+        """Whether there is room; each one weighs a thousand bytes at least."""
+        return self.weight + weight <= _TOGETHER_BYTES
 
 
 class _Finished(NamedTuple):
@@ -58,18 +78,28 @@ class StoreLedger:
         self._reserved: dict[CallKey, str] = {}
         self._finished: OrderedDict[CallKey, _Finished] = OrderedDict()
         self._weight = 0
+        self._batch: _Batch | None = None
         self.alive = False
         """Whether the lease was renewed in time; for readiness."""
 
     async def reserve(
-        self, key: CallKey, fingerprint: str, *, running: bool, repeatable: bool
+        self,
+        key: CallKey,
+        fingerprint: str,
+        *,
+        running: bool,
+        repeatable: bool,
+        first: bool = False,
+        era: str | None = None,
     ) -> CallResult | None:
         known = self._finished.get(key)
         if known is not None and known.fingerprint == fingerprint:
             # The book may have lost it with the last moments of a database that was killed.
             await self._write(key, known.result)
             return known.result
-        request = rpc.ReserveCall(_ref(key), self._host, fingerprint, running, repeatable)
+        request = rpc.ReserveCall(
+            _ref(key), self._host, fingerprint, running, repeatable, first, era
+        )
         reservation = await self._rpc.call(rpc.RESERVE, request)
         if reservation.yours:
             self._reserved[key] = fingerprint
@@ -104,13 +134,37 @@ class StoreLedger:
             self._weight -= oldest.weight
 
     async def _write(self, key: CallKey, result: CallResult) -> None:
-        request = rpc.FinishCall(_ref(key), self._host, result)
+        """Write with what ends about now: the first one waits a little, and writes for all."""
+        weight, batch = _weight(result), self._batch
+        begins = batch is None or not batch.takes(weight)
+        if batch is None or begins:
+            batch = self._batch = _Batch()
+        batch.ended.append(rpc.EndedCall(_ref(key), result))
+        batch.weight += weight
+        if not begins:
+            await batch.written.wait()
+            return
+        try:
+            await asyncio.sleep(_TOGETHER_S)
+            if self._batch is batch:
+                self._batch = None
+            await self._write_all(batch.ended)
+        finally:
+            batch.written.set()
+
+    async def _write_all(self, ended: Sequence[rpc.EndedCall]) -> None:
+        first, *others = ended
+        request = rpc.FinishCall(first.call, self._host, first.result, tuple(others))
         until = time.monotonic() + self._patience_s
         pause = 0.05
         while True:
             try:
                 finished = await self._rpc.call(rpc.FINISH, request)
             except SteersmanError as error:
+                if others and not isinstance(error, Unavailable | DeadlineExceeded):
+                    # One of them cannot be written: that is not to be the fate of all.
+                    await asyncio.gather(*(self._write_all((one,)) for one in ended))
+                    return
                 if time.monotonic() + pause > until:
                     log.error("call.not_written", error_code=error.code)  # noqa: TRY400  # the code says it all
                     return

@@ -61,6 +61,7 @@ BEGIN
         'compaction_requested', c.compaction_requested,
         'parent_id', c.parent_id, 'agent_kind', c.agent_kind,
         'depth', depth_of(c),
+        'calls_era', c.calls_era,
         'approved', CASE WHEN c.action_decisions IS NULL THEN '[]'::json ELSE (
             SELECT coalesce(json_agg(c.action_calls[i]), '[]')
                 FROM generate_subscripts(c.action_calls, 1) AS i
@@ -234,6 +235,7 @@ BEGIN
             attempt_started_at = CASE WHEN p_begin THEN clock_timestamp() END,
             action_calls = NULL, action_tools = NULL, action_results = NULL, action_pending = NULL,
             action_asks = NULL, action_decisions = NULL,
+            calls_era = CASE WHEN NOT p_begin THEN current_era() END,
             steps = steps + count_steps(p_new), updated_at = now()
         WHERE id = c.id RETURNING * INTO c;
     appended := append_all(c, p_new);
@@ -334,6 +336,7 @@ BEGIN
             retry_history = NULL, runner_id = NULL, action_calls = p_calls,
             action_tools = p_tools, action_results = p_results::json[], action_pending = p_pending,
             action_asks = p_asks::json[], limit_reached = NULL,
+            calls_era = NULL,  -- those that are left were not begun
             action_decisions = array_fill(NULL::text, ARRAY[cardinality(p_calls)]),
             action_expires_at = clock_timestamp() + make_interval(secs => p_expires_s),
             updated_at = now()

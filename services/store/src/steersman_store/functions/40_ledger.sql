@@ -1,20 +1,33 @@
 -- Tool calls: each key is given out once. Every function is one round trip.
 
+-- `p_first`: whoever stored the calls asks, and nobody before. That takes the key without waiting for
+-- the disk: a crash may lose it. Of a call that was stored in an era (`p_era`) which has ended since,
+-- nobody else can say whether it has begun, unless it is in the book (decision 59).
 CREATE OR REPLACE FUNCTION reserve_call(
     p_chat uuid, p_call text, p_epoch bigint, p_host text, p_fingerprint text, p_running boolean,
-    p_repeatable boolean, p_lost bytea,
+    p_repeatable boolean, p_lost bytea, p_first boolean, p_era text,
     OUT yours boolean, OUT at_host text, OUT answer bytea
 ) LANGUAGE plpgsql AS $$
 DECLARE
     t tool_calls;
     wanted text := CASE WHEN p_running THEN 'running' ELSE 'reserved' END;
+    lost boolean := false;
 BEGIN
     yours := false;
-    INSERT INTO tool_calls (chat_id, call_id, epoch, state, fingerprint, host)
-        VALUES (p_chat, p_call, p_epoch, wanted, p_fingerprint, p_host)
+    IF p_era IS NOT NULL AND NOT p_first AND NOT p_repeatable THEN
+        lost := p_era <> current_era();
+    END IF;
+    INSERT INTO tool_calls (chat_id, call_id, epoch, state, fingerprint, host, result, finished_at)
+        VALUES (p_chat, p_call, p_epoch, CASE WHEN lost THEN 'unknown' ELSE wanted END,
+            p_fingerprint, p_host, CASE WHEN lost THEN p_lost END,
+            CASE WHEN lost THEN clock_timestamp() END)
         ON CONFLICT DO NOTHING;
     IF FOUND THEN
-        yours := true;
+        yours := NOT lost;
+        answer := CASE WHEN lost THEN p_lost END;
+        IF p_first AND p_era IS NOT NULL THEN
+            PERFORM set_config('synchronous_commit', 'off', true);
+        END IF;
         RETURN;
     END IF;
     SELECT * INTO t FROM tool_calls
@@ -64,17 +77,22 @@ BEGIN
     RETURN FOUND;
 END $$;
 
-CREATE OR REPLACE FUNCTION finish_call(
-    p_chat uuid, p_call text, p_epoch bigint, p_host text, p_result bytea
+-- Returns whether all of them were still the host's.
+CREATE OR REPLACE FUNCTION finish_calls(
+    p_chats uuid[], p_calls text[], p_epochs bigint[], p_results bytea[], p_host text
 ) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    taken integer;
 BEGIN
     -- Nobody waits for the disk: the commit of the step comes right after, and takes this along. If
     -- PostgreSQL dies before, the host still has the result; if both die, nothing is known of it.
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE tool_calls SET state = 'done', result = p_result, finished_at = clock_timestamp()
-        WHERE chat_id = p_chat AND call_id = p_call AND epoch = p_epoch AND host = p_host
-            AND state <> 'unknown';
-    RETURN FOUND;
+    UPDATE tool_calls t SET state = 'done', result = e.result, finished_at = clock_timestamp()
+        FROM unnest(p_chats, p_calls, p_epochs, p_results) AS e(chat_id, call_id, epoch, result)
+        WHERE t.chat_id = e.chat_id AND t.call_id = e.call_id AND t.epoch = e.epoch
+            AND t.host = p_host AND t.state <> 'unknown';
+    GET DIAGNOSTICS taken = ROW_COUNT;
+    RETURN taken = cardinality(p_calls);
 END $$;
 
 CREATE OR REPLACE FUNCTION refuse_call(p_chat uuid, p_call text, p_epoch bigint, p_result bytea)
