@@ -400,18 +400,23 @@ class Registry:
     async def load(self) -> Plugins:
         """Load what is there, and use it from now on. A broken plugin is one report."""
         async with self._loading:
-            old = self.current
-            self.current = await _Loading(self._around).load(self._find())
-            # The new ones are in use before the old ones end: no call finds its tool missing.
-            self._old.start(old.close(self._around.timeout_s))
-            return self.current
+            return await self._load()
 
     async def reload(self) -> Plugins:
         """Load the code of installed plugins anew, and those that were installed meanwhile."""
-        forget_modules()
-        plugins = await self.load()
+        async with self._loading:
+            # Not before it is our turn: an import that is under way fails without its modules.
+            forget_modules()
+            plugins = await self._load()
         log.info("plugins.reloaded", plugins=len(plugins.loaded))
         return plugins
+
+    async def _load(self) -> Plugins:
+        old = self.current
+        self.current = await _Loading(self._around).load(self._find())
+        # The new ones are in use before the old ones end: no call finds its tool missing.
+        self._old.start(old.close(self._around.timeout_s))
+        return self.current
 
     async def close(self) -> None:
         """Stop all plugins; calls that still run are not waited for."""
