@@ -115,6 +115,8 @@ class Surroundings:
     """Seconds for each of a plugin's import, `settings`, `start`, `tools`, `prompt` and `stop`."""
     rpc: Caller | None = None
     """What plugins may call services with."""
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """By name of the plugin: what it keeps across reloads."""
 
 
 @dataclass(slots=True)
@@ -335,6 +337,7 @@ class _Loading:
                 book=self._around.book,
                 timeout_s=self._around.timeout_s,
                 rpc=self._around.rpc,
+                kept=self._around.kept.setdefault(source.name, {}),
             )
             self._check_clashes(plugin)
         # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.
