@@ -143,6 +143,11 @@ class PluginHost(Protocol):
         """Calls services, as far as this host may; None when it has no connection."""
         ...
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What the plugin wants to find again after a reload; lost with the process."""
+        ...
+
     async def secret(self, name: str) -> str | None:
         """Read one secret of this plugin; None if there is none."""
         ...

@@ -72,10 +72,12 @@ class _Host:
         settings: Any,
         secret: Callable[[str], Awaitable[str | None]],
         rpc: Caller | None,
+        kept: dict[str, Any],
     ) -> None:
         self.name = name
         self.settings = settings
         self.rpc = rpc
+        self.kept = kept
         self._secret = secret
 
     async def secret(self, name: str) -> str | None:
@@ -116,8 +118,16 @@ class LoadedPlugin:
         book: Book,
         timeout_s: float,
         rpc: Caller | None = None,
+        kept: dict[str, Any] | None = None,
     ) -> None:
         """Fill the settings, start the plugin, ask for tools and text.
+
+        Args:
+            environment: Where settings and secrets are looked up first.
+            book: Where they are looked up then.
+            timeout_s: Seconds for each hook.
+            rpc: What the plugin may call services with.
+            kept: What the one before it of this name has left; nothing, if there was none.
 
         Raises:
             BadPlugin: Something about it is wrong, or it took too long.
@@ -130,7 +140,7 @@ class LoadedPlugin:
         self._secret = secret
         await self._fill(environment, book, timeout_s)
         try:
-            await self._start(timeout_s, rpc)
+            await self._start(timeout_s, rpc, {} if kept is None else kept)
             self._started = True
             await self._ask(timeout_s)
         except BaseException:
@@ -147,10 +157,10 @@ class LoadedPlugin:
             self.reports = error.reports
             raise BadPlugin(str(error)) from error
 
-    async def _start(self, timeout_s: float, rpc: Caller | None) -> None:
+    async def _start(self, timeout_s: float, rpc: Caller | None, kept: dict[str, Any]) -> None:
         if not self.has("start"):
             return
-        host = _Host(self.name, self.settings, self.secret, rpc)
+        host = _Host(self.name, self.settings, self.secret, rpc, kept)
         await self._run("start", timeout_s, host=host)
 
     async def _ask(self, timeout_s: float) -> None:

@@ -240,6 +240,7 @@ async def running_plugin(
     name: str = "plugin",
     settings: Mapping[str, Any] | None = None,
     secrets: Mapping[str, str] | None = None,
+    kept: dict[str, Any] | None = None,
     timeout_s: float = 10.0,
 ) -> AsyncGenerator[RunningPlugin]:
     """Start a plugin for the length of the block, as the tools service would.
@@ -250,6 +251,7 @@ async def running_plugin(
         name: Under which it is registered.
         settings: As an administrator would store them; of secrets, see `secrets`.
         secrets: The stored secrets by name.
+        kept: What is `host.kept`: the same dict once more, and it is a reload.
         timeout_s: Seconds for each of its hooks.
 
     Raises:
@@ -257,10 +259,11 @@ async def running_plugin(
         steersman_contracts.hooks.PluginOff: It has nothing to offer with these settings.
     """
     loaded = read_plugin(name, plugin)
-    kept = dict(secrets or {})
-    await loaded.start(environment={}, book=_Book(settings or {}, kept), timeout_s=timeout_s)
+    stored = dict(secrets or {})
+    book = _Book(settings or {}, stored)
+    await loaded.start(environment={}, book=book, timeout_s=timeout_s, kept=kept)
     try:
-        yield RunningPlugin(loaded, workspace, kept)
+        yield RunningPlugin(loaded, workspace, stored)
     finally:
         await loaded.stop(timeout_s=timeout_s)
 

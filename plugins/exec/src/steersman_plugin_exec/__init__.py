@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from steersman_contracts.hooks import Tool, hookimpl
+from steersman_contracts.hooks import PluginHost, Tool, hookimpl
 from steersman_plugin_exec.execute import EXECUTE, TIMEOUT_MAX_S, Execute, execute
+from steersman_plugin_exec.generations import Generations
 from steersman_plugin_exec.processes import end_in
 from steersman_plugin_exec.steering import (
     PROCESS_INPUT,
@@ -19,17 +21,23 @@ from steersman_plugin_exec.steering import (
     ProcessSignal,
     host_of,
     one_list,
-    process_input,
-    process_list,
-    process_output,
-    process_signal,
 )
+
+_generations: Final = Generations()
+_STOPPED: Final = "the workspace was stopped"
+
+
+@hookimpl
+async def start(host: PluginHost) -> None:
+    """Find what ran before a reload: it can still be asked about, written to and ended."""
+    _generations.follow(host.kept)
 
 
 @hookimpl
 async def workspace_stopped(workspace: Path) -> None:
     """End the processes in it, whichever chat started them."""
-    await end_in(workspace, "the workspace was stopped")
+    await _generations.end_in(workspace, _STOPPED)
+    await end_in(workspace, _STOPPED)
 
 
 @hookimpl
@@ -41,7 +49,7 @@ def tools() -> list[Tool[Any]]:
             "process_output",
             PROCESS_OUTPUT,
             ProcessOutput,
-            process_output,
+            partial(_generations.ask, "process_output"),
             timeout_s=TIMEOUT_MAX_S,
             read_only=True,
             needs_workspace=True,
@@ -51,7 +59,7 @@ def tools() -> list[Tool[Any]]:
             "process_list",
             PROCESS_LIST,
             ProcessList,
-            process_list,
+            _generations.list_all,
             read_only=True,
             needs_workspace=True,
             merge=one_list,
@@ -60,7 +68,7 @@ def tools() -> list[Tool[Any]]:
             "process_signal",
             PROCESS_SIGNAL,
             ProcessSignal,
-            process_signal,
+            partial(_generations.ask, "process_signal"),
             needs_workspace=True,
             host_of=host_of,
         ),
@@ -68,7 +76,7 @@ def tools() -> list[Tool[Any]]:
             "process_input",
             PROCESS_INPUT,
             ProcessInput,
-            process_input,
+            partial(_generations.ask, "process_input"),
             needs_workspace=True,
             host_of=host_of,
         ),

@@ -141,14 +141,23 @@ class Processes:
         Raises:
             Refused: It is not; a process of another chat is no different from none.
         """
-        entry = self._entries.get(process_id)
-        if entry is None or entry.chat_id != chat_id:
+        if not self.holds(chat_id, process_id):
             raise Refused(
                 f"there is no process {process_id!r} in this chat. Processes end with the service, "
                 f"which runs since {self.since:%Y-%m-%d %H:%M:%S} UTC, and of those that have "
                 f"ended the last {KEPT_PER_CHAT} are kept; process_list shows them"
             )
-        return entry
+        return self._entries[process_id]
+
+    def holds(self, chat_id: str, process_id: str) -> bool:
+        """Whether a process of that id is one of the chat."""
+        entry = self._entries.get(process_id)
+        return entry is not None and entry.chat_id == chat_id
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs any more."""
+        return all(entry.closed for entry in self._entries.values())
 
     def of(self, chat_id: str) -> Iterator[Entry]:
         """The processes of a chat, the oldest first."""

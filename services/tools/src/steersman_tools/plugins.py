@@ -115,6 +115,8 @@ class Surroundings:
     """Seconds for each of a plugin's import, `settings`, `start`, `tools`, `prompt` and `stop`."""
     rpc: Caller | None = None
     """What plugins may call services with."""
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """By name of the plugin: what it keeps across reloads."""
 
 
 @dataclass(slots=True)
@@ -335,6 +337,7 @@ class _Loading:
                 book=self._around.book,
                 timeout_s=self._around.timeout_s,
                 rpc=self._around.rpc,
+                kept=self._around.kept.setdefault(source.name, {}),
             )
             self._check_clashes(plugin)
         # Whatever a stranger's code does on import, the service stays up: `sys.exit` as well.
@@ -400,18 +403,23 @@ class Registry:
     async def load(self) -> Plugins:
         """Load what is there, and use it from now on. A broken plugin is one report."""
         async with self._loading:
-            old = self.current
-            self.current = await _Loading(self._around).load(self._find())
-            # The new ones are in use before the old ones end: no call finds its tool missing.
-            self._old.start(old.close(self._around.timeout_s))
-            return self.current
+            return await self._load()
 
     async def reload(self) -> Plugins:
         """Load the code of installed plugins anew, and those that were installed meanwhile."""
-        forget_modules()
-        plugins = await self.load()
+        async with self._loading:
+            # Not before it is our turn: an import that is under way fails without its modules.
+            forget_modules()
+            plugins = await self._load()
         log.info("plugins.reloaded", plugins=len(plugins.loaded))
         return plugins
+
+    async def _load(self) -> Plugins:
+        old = self.current
+        self.current = await _Loading(self._around).load(self._find())
+        # The new ones are in use before the old ones end: no call finds its tool missing.
+        self._old.start(old.close(self._around.timeout_s))
+        return self.current
 
     async def close(self) -> None:
         """Stop all plugins; calls that still run are not waited for."""
