@@ -401,6 +401,7 @@ async def test_a_question_that_met_a_full_provider_is_carried_over_and_answered(
     ]
 
 
+@pytest.mark.own_stack  # it counts whole tables
 @pytest.mark.usefixtures("chatloops")
 async def test_an_empty_summary_is_told_and_paid_for_and_the_turn_goes_on(
     store: StoreDriver,
