@@ -1,7 +1,7 @@
 """Real parts for the tests in this folder."""
 
 import subprocess
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,11 +24,11 @@ def created() -> Generator[Path]:
 
 
 @pytest.fixture
-async def postgres(created: Path, quick_path: Path) -> AsyncGenerator[PostgresServer]:
+def postgres(created: Path, quick_path: Path) -> Generator[PostgresServer]:
     """One on a copy: creating a database is a second's work, and has tests of its own."""
     home = quick_path / "postgres"
     subprocess.run(["/bin/cp", "--archive", created, home], check=True)
-    async with PostgresServer(home) as server:
+    with PostgresServer(home) as server:
         yield server
 
 
