@@ -69,7 +69,7 @@ from steersman_contracts.rpc import worker as work
 from steersman_runtime.nats_client import close, connect
 
 LONG: Final = os.environ.get("STEERSMAN_MACHINE_EXAMPLES")
-EXAMPLES: Final = int(LONG or 45)
+EXAMPLES: Final = int(LONG or 36)
 STEPS: Final = 40
 RUNNERS: Final = ("runner-1", "runner-2", "runner-3")
 _REACHED: Final = """
