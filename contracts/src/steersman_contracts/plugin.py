@@ -286,6 +286,8 @@ async def _secret(plugin: str, name: str, environment: Mapping[str, str], book: 
 
 
 def _list(offered: Any) -> list[Any]:
+    if not isinstance(offered, Iterable):
+        raise BadPlugin(f"tools() gave {kind_of(offered)} in place of a list of tools")
     tools = list(islice(cast("Iterable[Any]", offered), MAX_TOOLS + 1))
     if len(tools) > MAX_TOOLS:
         raise BadPlugin(f"it offers more than {MAX_TOOLS} tools")
@@ -296,10 +298,18 @@ def _text(prompt: Any) -> str | None:
     if prompt is None:
         return None
     if not isinstance(prompt, str):
-        raise BadPlugin(f"prompt() gave {type(prompt).__name__} in place of text")
+        raise BadPlugin(f"prompt() gave {kind_of(prompt)} in place of text")
     if len(prompt) > MAX_PROMPT:
         raise BadPlugin(f"prompt() gave {len(prompt)} characters, more than {MAX_PROMPT}")
     return prompt.strip() or None
+
+
+def kind_of(answer: Any) -> str:
+    """What a hook gave that it must not give, in words for the author."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        return "a coroutine (this hook must not be async)"
+    return type(answer).__name__
 
 
 def _is_tool(value: Any) -> TypeGuard[Tool[Any]]:
@@ -314,6 +324,7 @@ def host_tool(tool: Any, plugin: LoadedPlugin) -> HostedTool:
     """
     if not _is_tool(tool):
         raise BadPlugin(f"tools() gave {tool!r:.100}, which is not a Tool")
+    _check_name(tool.name)
     try:
         schema = (
             input_schema(tool.arguments)
@@ -324,6 +335,8 @@ def host_tool(tool: Any, plugin: LoadedPlugin) -> HostedTool:
         raise BadPlugin(f"tool {tool.name!r}: {error}") from error
     if not callable(tool.handler):
         raise BadPlugin(f"tool {tool.name!r}: the handler cannot be called")
+    if not _takes_two(tool.handler):
+        raise BadPlugin(f"tool {tool.name!r}: the handler has to take two arguments, context, args")
     values = {name: getattr(tool, name) for name in _SPEC_FIELDS}
     try:
         spec = msgspec.convert(
@@ -341,11 +354,28 @@ def check_spec(spec: ToolSpec) -> None:
     Raises:
         BadPlugin: Something is wrong with it.
     """
-    if not re.fullmatch(TOOL_NAME_PATTERN, spec.name):  # msgspec lets a last line break pass
-        raise BadPlugin(f"tool {spec.name!r}: the name does not match {TOOL_NAME_PATTERN}")
+    _check_name(spec.name)
     if not spec.description.strip():
         raise BadPlugin(f"tool {spec.name!r}: it has no description")
     if not 0 < spec.timeout_s <= MAX_TIMEOUT_S:
         raise BadPlugin(
             f"tool {spec.name!r}: timeout_s must be above 0 and at most {MAX_TIMEOUT_S:g}"
         )
+
+
+def _check_name(name: object) -> None:
+    # msgspec lets a last line break pass.
+    if not isinstance(name, str) or not re.fullmatch(TOOL_NAME_PATTERN, name):
+        raise BadPlugin(f"tool {name!r:.100}: the name has to be 1 to 64 of a-z, A-Z, 0-9, _ and -")
+
+
+def _takes_two(handler: Callable[..., Any]) -> bool:
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # written in C: nobody knows
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True

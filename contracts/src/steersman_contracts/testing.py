@@ -17,9 +17,27 @@ from typing import Any, Protocol
 
 import msgspec
 
-from steersman_contracts.hooks import Changed, Denied, PendingCall, Tool, ToolContext, ToolResult
+from steersman_contracts.hooks import (
+    Changed,
+    Denied,
+    DynamicTools,
+    PendingCall,
+    Tool,
+    ToolContext,
+    ToolResult,
+)
 from steersman_contracts.parts import JsonObject, ResultContent
-from steersman_contracts.plugin import HostedTool, LoadedPlugin, host_tool, read_plugin
+from steersman_contracts.plugin import (
+    BadPlugin,
+    HostedTool,
+    LoadedPlugin,
+    host_tool,
+    kind_of,
+    read_plugin,
+)
+from steersman_contracts.plugin_settings import BadPluginSettings
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.tool_schema import unknown_fields
 
 _LEAST_DESCRIPTION = 20
@@ -136,29 +154,29 @@ class RunningPlugin:
     ) -> ToolResult:
         """Call a tool with everything around it: the checks of its arguments, and the hooks.
 
-        What the plugin raises is raised here; a deployment makes an error result of it.
+        What `chat_tools` gives to the chat of `context` can be called as well. What the plugin
+        raises is raised here; a deployment makes an error result of it.
 
         Raises:
             LookupError: There is no such tool.
             msgspec.ValidationError: The arguments do not fit.
-            TypeError: The result is not one.
+            TypeError: The result, or what a hook gave, is none.
         """
-        hosted = self._find(name)
         around = context or self.context()
+        hosted = await self._find(name, around.chat_id)
         pending = PendingCall(around.chat_id, around.call_id, name, dict(arguments or {}))
         _decode(hosted, pending.arguments)
-        answer = await self._hook("before_call", call=pending)
+        answer = await self._before_call(pending)
         if isinstance(answer, Denied):
             return ToolResult.error(f"denied: {answer.reason}")
         if isinstance(answer, Changed):
             pending = PendingCall(around.chat_id, around.call_id, name, answer.arguments)
-        result = await hosted.tool.handler(around, _decode(hosted, pending.arguments))
-        _check_result(result)
-        replaced = await self._hook("after_call", call=pending, result=result)
-        if replaced is None:
-            return result
-        _check_result(replaced)
-        return replaced
+        answered = hosted.tool.handler(around, _decode(hosted, pending.arguments))
+        if not inspect.isawaitable(answered):
+            raise TypeError(f"the handler of {name!r} is not async: write `async def`")
+        result = await answered
+        _check_result(result, f"the tool {name!r}")
+        return await self._after_call(pending, result) or result
 
     async def before_call(
         self, tool: str, arguments: JsonObject | None = None
@@ -166,8 +184,11 @@ class RunningPlugin:
         """What its `before_call` says about a call of any tool, also of other plugins.
 
         What it raises is raised here; a deployment denies the call.
+
+        Raises:
+            TypeError: It said something else; a deployment denies the call then as well.
         """
-        return await self._hook("before_call", call=self._pending(tool, arguments))
+        return await self._before_call(self._pending(tool, arguments))
 
     async def after_call(
         self, tool: str, result: ToolResult, arguments: JsonObject | None = None
@@ -175,25 +196,56 @@ class RunningPlugin:
         """What its `after_call` makes of the result of any tool; None leaves it alone.
 
         What it raises is raised here; a deployment keeps the result as it was.
+
+        Raises:
+            TypeError: It made something else of it; a deployment keeps it as it was then as well.
         """
-        call = self._pending(tool, arguments)
-        return await self._hook("after_call", call=call, result=result)
+        return await self._after_call(self._pending(tool, arguments), result)
+
+    async def chat_tools(self, chat_id: str) -> DynamicTools:
+        """What its `chat_tools` gives to one chat; nothing, if it has no such hook."""
+        if not self._loaded.has("chat_tools"):
+            return DynamicTools()
+        return _dynamic("chat_tools", await self._hook("chat_tools", chat_id=chat_id))
+
+    async def answer(self, actor: Actor, question: str, body: JsonObject) -> JsonObject:
+        """What its `answer` says to somebody."""
+        answer = await self._hook("answer", actor=actor, question=question, body=body)
+        if not isinstance(answer, dict):
+            raise TypeError(f"answer() gave {kind_of(answer)} in place of a JSON object")
+        return msgspec.json.decode(msgspec.json.encode(answer), type=JsonObject)
+
+    async def workspace_stopped(self, workspace: Path) -> None:
+        """Tell it that a workspace was stopped."""
+        await self._hook("workspace_stopped", workspace=workspace)
+
+    async def _before_call(self, call: PendingCall) -> Denied | Changed | None:
+        answer = await self._hook("before_call", call=call)
+        if answer is None or isinstance(answer, Denied | Changed):
+            return answer
+        raise TypeError(f"before_call() gave {kind_of(answer)} in place of None, Denied or Changed")
+
+    async def _after_call(self, call: PendingCall, result: ToolResult) -> ToolResult | None:
+        answer = await self._hook("after_call", call=call, result=result)
+        if answer is not None:
+            _check_result(answer, "after_call()")
+        return answer
 
     def _pending(self, tool: str, arguments: JsonObject | None) -> PendingCall:
         around = LocalContext(self._workspace)
         return PendingCall(around.chat_id, around.call_id, tool, dict(arguments or {}))
 
-    def _find(self, name: str) -> HostedTool:
-        for hosted in self._hosted():
+    async def _find(self, name: str, chat_id: str) -> HostedTool:
+        of_chat = (await self.chat_tools(chat_id)).tools
+        offered = (*self._hosted(), *(host_tool(tool, self._loaded) for tool in of_chat))
+        for hosted in offered:
             if hosted.spec.name == name:
                 return hosted
-        raise LookupError(f"no tool {name!r}; the plugin offers {sorted(self.tools)}")
+        names = sorted(hosted.spec.name for hosted in offered)
+        raise LookupError(f"no tool {name!r}; the plugin offers {names}")
 
     def _hosted(self) -> tuple[HostedTool, ...]:
-        if not self._loaded.has("dynamic_tools"):
-            return self._loaded.tools
-        now: tuple[Tool[Any], ...] = self._loaded.call("dynamic_tools").tools
-        return (*self._loaded.tools, *(host_tool(tool, self._loaded) for tool in now))
+        return (*self._loaded.tools, *_dynamic_tools(self._loaded))
 
     async def _hook(self, hook: str, **values: Any) -> Any:
         if not self._loaded.has(hook):
@@ -211,9 +263,22 @@ def _decode(hosted: HostedTool, arguments: JsonObject) -> msgspec.Struct | JsonO
     return msgspec.json.decode(encoded, type=hosted.tool.arguments, strict=True)
 
 
-def _check_result(result: object) -> None:
+def _dynamic_tools(loaded: LoadedPlugin) -> tuple[HostedTool, ...]:
+    if not loaded.has("dynamic_tools"):
+        return ()
+    now = _dynamic("dynamic_tools", loaded.call("dynamic_tools"))
+    return tuple(host_tool(tool, loaded) for tool in now.tools)
+
+
+def _dynamic(hook: str, answer: object) -> DynamicTools:
+    if not isinstance(answer, DynamicTools):
+        raise BadPlugin(f"{hook}() gave {kind_of(answer)} in place of DynamicTools")
+    return answer
+
+
+def _check_result(result: object, whose: str) -> None:
     if not isinstance(result, ToolResult):
-        raise TypeError(f"the tool returned {type(result).__name__} in place of a ToolResult")
+        raise TypeError(f"{whose} gave {kind_of(result)} in place of a ToolResult")
     encoded = msgspec.json.encode(result.parts())
     msgspec.json.decode(encoded, type=list[ResultContent])
 
@@ -232,6 +297,25 @@ class _Book:
         return self._secrets.get(name)
 
 
+async def _start(
+    loaded: LoadedPlugin,
+    settings: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    *,
+    timeout_s: float,
+    kept: dict[str, Any] | None = None,
+    rpc: Caller | None = None,
+) -> None:
+    """Start a plugin; of settings that are missing say where a test gives them."""
+    book = _Book(settings, secrets)
+    try:
+        await loaded.start(environment={}, book=book, timeout_s=timeout_s, rpc=rpc, kept=kept)
+    except BadPlugin as error:
+        if isinstance(error.__cause__, BadPluginSettings):
+            error.add_note("in a test, they are given as settings={…} and secrets={…}")
+        raise
+
+
 @asynccontextmanager
 async def running_plugin(
     plugin: object,
@@ -241,6 +325,7 @@ async def running_plugin(
     settings: Mapping[str, Any] | None = None,
     secrets: Mapping[str, str] | None = None,
     kept: dict[str, Any] | None = None,
+    rpc: Caller | None = None,
     timeout_s: float = 10.0,
 ) -> AsyncGenerator[RunningPlugin]:
     """Start a plugin for the length of the block, as the tools service would.
@@ -252,6 +337,7 @@ async def running_plugin(
         settings: As an administrator would store them; of secrets, see `secrets`.
         secrets: The stored secrets by name.
         kept: What is `host.kept`: the same dict once more, and it is a reload.
+        rpc: What is `host.rpc`; None as where a host may call no service.
         timeout_s: Seconds for each of its hooks.
 
     Raises:
@@ -260,8 +346,7 @@ async def running_plugin(
     """
     loaded = read_plugin(name, plugin)
     stored = dict(secrets or {})
-    book = _Book(settings or {}, stored)
-    await loaded.start(environment={}, book=book, timeout_s=timeout_s, kept=kept)
+    await _start(loaded, settings or {}, stored, timeout_s=timeout_s, kept=kept, rpc=rpc)
     try:
         yield RunningPlugin(loaded, workspace, stored)
     finally:
@@ -288,12 +373,13 @@ async def check_plugin(
     problems: list[str] = []
     for _ in range(2):
         loaded = read_plugin("plugin", plugin)
-        await loaded.start(
-            environment={}, book=_Book(settings or {}, secrets or {}), timeout_s=10.0
-        )
-        problems = [line for hosted in loaded.tools for line in _unexplained(hosted)]
-        offered.append(tuple(hosted.spec.name for hosted in loaded.tools))
-        await loaded.stop(timeout_s=10.0)
+        await _start(loaded, settings or {}, secrets or {}, timeout_s=10.0)
+        try:
+            hosted = (*loaded.tools, *_dynamic_tools(loaded))
+        finally:
+            await loaded.stop(timeout_s=10.0)
+        problems = [line for one in hosted for line in _unexplained(one)]
+        offered.append(tuple(one.spec.name for one in loaded.tools))
     if offered[0] != offered[1]:
         problems.append(f"its tools differ from one load to the next: {offered}")
     if problems:
@@ -304,10 +390,13 @@ def _unexplained(hosted: HostedTool) -> list[str]:
     name = hosted.spec.name
     problems: list[str] = []
     if len(hosted.spec.description) < _LEAST_DESCRIPTION:
-        problems.append(f"{name}: say what it does, when to use it and what comes back")
+        problems.append(
+            f"{name}: its description has to say what it does, when to use it and what comes back"
+        )
     fields: dict[str, JsonObject] = hosted.schema.get("properties", {})
     problems += [
-        f"{name}: the argument {field!r} has no description"
+        f"{name}: the argument {field!r} has no description: "
+        'Annotated[…, msgspec.Meta(description="…")]'
         for field, schema in fields.items()
         if not schema.get("description")
     ]

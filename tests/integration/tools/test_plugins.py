@@ -93,7 +93,7 @@ BROKEN: dict[str, tuple[PluginSource, str]] = {
     "raises in tools()": (offering(raising), "RuntimeError: no tools today"),
     "raises half way": (offering(half), "RuntimeError: lost the rest"),
     "endless tools": (offering(endless), "it offers more than 500 tools"),
-    "returns None": (offering(lambda: None), "TypeError"),
+    "returns None": (offering(lambda: None), "tools() gave NoneType in place of a list of tools"),
     "no tool": (offering(lambda: ["echo"]), "tools() gave 'echo', which is not a Tool"),
     "bad tool name": (plugin("broken", tool(echo, name="rm -rf")), "tool 'rm -rf'"),
     "name that is no text": (plugin("broken", tool(echo, name=7)), "tool 7"),  # pyright: ignore[reportArgumentType]  # what a plugin may do
