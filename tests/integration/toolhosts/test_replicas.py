@@ -349,7 +349,7 @@ async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_u
             successor = await run(await new_toolbox(), chat, call)
 
     assert words(finished["c"]) == "done"
-    assert successor == ["interrupted: the tools service stopped during the call, effect unknown"]
+    assert successor == ["interrupted: the call was cut off before its result was kept, effect unknown"]
     assert (tmp_path / "book").read_text() == "run\n", "and it was not run again"
 
 
@@ -398,7 +398,7 @@ async def replicas(
 @pytest.mark.parametrize(
     ("name", "answer", "runs"),
     [
-        ("once", "interrupted: the tools service stopped during the call, effect unknown", 1),
+        ("once", "interrupted: the call was cut off before its result was kept, effect unknown", 1),
         ("again", "done by the second", 2),
     ],
 )

@@ -53,7 +53,7 @@ from steersman_runtime.tasks import TaskGroup
 
 log = structlog.stdlib.get_logger()
 
-_LOST: Final = "interrupted: the tools service stopped during the call, effect unknown"
+_LOST: Final = "interrupted: the call was cut off before its result was kept, effect unknown"
 _CATALOG_S: Final = 5.0
 _CHAT_CATALOG_S: Final = 15.0
 """A little more than the tools service takes to look for the tools of a chat."""

@@ -19,10 +19,11 @@ from steersman_store.database import Database
 log = structlog.stdlib.get_logger()
 
 LOST: Final = CallResult(
-    (TextPart("interrupted: the tools service stopped during the call, effect unknown"),),
+    (TextPart("interrupted: the call was cut off before its result was kept, effect unknown"),),
     is_error=True,
 )
-"""What a call gets whose host died while it ran."""
+"""What a call gets whose host died while it ran, or which a crash of the database has forgotten.
+Nobody knows which, and a model should not read that somebody is to blame."""
 _LOST: Final = msgspec.json.encode(LOST)
 _SWEEP_S: Final = 600.0
 _MOST: Final = 5_000
