@@ -57,6 +57,8 @@ _encode = msgspec.json.Encoder().encode
 _STOP_TAKING_S: Final = 2.0
 _FIRST_HEARTBEAT_S: Final = 0.02
 """Seconds until a streamed reply shows that it comes; one that is there before shows it itself."""
+_SILENCE_S: Final = 2 * HEARTBEAT_S
+"""Seconds without a frame until whoever answers counts as gone."""
 _PROGRESS: Final = b"progress"
 _ERROR_NAME: Final = ERROR_HEADER.encode()
 _FRAME_NAME: Final = FRAME_HEADER.encode()
@@ -173,8 +175,17 @@ class RpcClient:
         progress: type[P],
         *,
         deadline_s: float | None = None,
+        first_frame_s: float = _SILENCE_S,
     ) -> AsyncGenerator[P | R]:
         """Call a method with a streamed reply: yields frames of `progress`, then the reply.
+
+        Args:
+            method: What to call.
+            request: Its request.
+            progress: The type of the frames before the reply.
+            deadline_s: Seconds for all of it; else those of the method.
+            first_frame_s: Seconds until the first frame. An `RpcServer` shows itself at once,
+                so that less than two heartbeats will do: of one that has died it is known sooner.
 
         Raises:
             Unavailable: No instance answers, or the one that did has gone silent (no frame for
@@ -189,16 +200,18 @@ class RpcClient:
         end = time.monotonic() + deadline
         until = time.monotonic() + min(deadline, self._wait_for_service_s)
         pause = 0.02
+        silence_s = first_frame_s
         try:
             self._client.send(method.subject, body, reply=reply, headers=headers)
             while True:
-                frame, payload = await _next_frame(frames, method, end)
+                frame, payload = await _next_frame(frames, method, end, silence_s)
                 kind = header(frame, _FRAME_NAME) if frame else None
                 if frame and status(frame) == NO_RESPONDERS and time.monotonic() + pause < until:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.5)
                     self._client.send(method.subject, body, reply=reply, headers=headers)
                     continue
+                silence_s = _SILENCE_S
                 if kind == _PROGRESS:
                     yield self._decode(progress, payload)
                 elif kind is None:
@@ -220,15 +233,19 @@ class RpcClient:
 
 
 async def _next_frame(
-    frames: asyncio.Queue[tuple[bytes, bytes]], method: Method[Any, Any], end: float
+    frames: asyncio.Queue[tuple[bytes, bytes]],
+    method: Method[Any, Any],
+    end: float,
+    silence_s: float,
 ) -> tuple[bytes, bytes]:
-    silence = 2 * HEARTBEAT_S
     left = end - time.monotonic()
     try:
-        async with asyncio.timeout(min(silence, left)):
+        async with asyncio.timeout(min(silence_s, left)):
             return await frames.get()
     except TimeoutError as error:
-        if left <= silence:
+        if not frames.empty():  # it was we who were late: both were there when the loop went on
+            return frames.get_nowait()
+        if left <= silence_s:
             raise DeadlineExceeded(
                 f"{method.service} did not finish {method.name} in time", method=method.name
             ) from error

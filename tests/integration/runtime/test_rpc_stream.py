@@ -127,3 +127,18 @@ async def test_a_server_that_has_gone_silent_is_unavailable(
         with pytest.raises(Unavailable) as gone:
             await anext(rpc.stream(method, Ask(), Step, deadline_s=60))
     assert gone.value.details == {"service": method.service, "started": True}
+
+
+async def test_a_server_that_never_shows_itself_is_given_up_as_soon_as_the_caller_likes(
+    client: NatsClient, rpc: RpcClient
+) -> None:
+    method = new_method()
+    heard = Heard()
+    client.listen(method.subject, heard)
+    await client.flush()
+
+    stream = rpc.stream(method, Ask(), Step, deadline_s=HEARTBEAT_S, first_frame_s=0.1)
+    with pytest.raises(Unavailable) as gone:  # by its deadline it would be another error
+        await anext(stream)
+
+    assert gone.value.details == {"service": method.service, "started": True}

@@ -64,6 +64,8 @@ _STILL_SO_S: Final = 1.0
 """How long what a commit has told of a chat is good enough for calls that only read."""
 _PING_S: Final = 1.0
 """How often hosts that run calls are looked after."""
+_FIRST_FRAME_S: Final = 3.0
+"""Until a host says that it has the call, nobody knows whom to look after; it does so in 20 ms."""
 
 
 class _HostLost(Unavailable):
@@ -330,7 +332,9 @@ class Toolbox:
             if frame.seq:
                 on_progress(frame)
 
-        stream = self._rpc.stream(method, request, CallProgress, deadline_s=deadline_s)
+        stream = self._rpc.stream(
+            method, request, CallProgress, deadline_s=deadline_s, first_frame_s=_FIRST_FRAME_S
+        )
         async with self._looked_after(ask):
             reply = asyncio.ensure_future(last_reply(stream, CallResult, on_frame))
             lost = asyncio.ensure_future(ask.lost.wait())
