@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
-import pytest_asyncio
 from integration.toolhosts.conftest import StartTools
 from integration.tools.host import Text, new_chat, plugin, tool, tools_service
 from support.services import running_stores
@@ -307,6 +307,16 @@ ENDING = """
 """
 
 
+class Folder(msgspec.Struct, frozen=True):
+    folder: str
+
+
+async def never(context: ToolContext, args: Folder) -> ToolResult:
+    """What the tool of `ENDING` does on the host that is left: it must not be asked."""
+    del context, args
+    raise AssertionError("it ran twice")
+
+
 @pytest.mark.own_stack  # its stores are away for a while
 async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_unknown(
     nats: NatsServer,
@@ -324,14 +334,10 @@ async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_u
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(120))
 
-        async def start() -> Replica:
-            replica = Replica(nats.url(), tmp_path / "workspaces", plugins)
-            stack.push_async_callback(replica.end)
-            await are_up(client)
-            return replica
-
         async with running_stores(nats.url(), database_url):
-            killed = await start()
+            killed = Replica(nats.url(), tmp_path / "workspaces", plugins)
+            stack.push_async_callback(killed.end)
+            await are_up(client)
             work = toolbox.run(
                 chat,
                 (call,),
@@ -345,11 +351,15 @@ async def test_a_host_that_is_killed_between_answer_and_book_leaves_the_effect_u
         await calling
         await killed.kill()
         async with running_stores(nats.url(), database_url):
-            await start()
+            settings = {"workspaces_dir": str(tmp_path / "workspaces")}
+            left = plugin("ending", tool(never, name="once", arguments=Folder))
+            await stack.enter_async_context(tools_service(nats.url(), [left], settings))
             successor = await run(await new_toolbox(), chat, call)
 
     assert words(finished["c"]) == "done"
-    assert successor == ["interrupted: the call was cut off before its result was kept, effect unknown"]
+    assert successor == [
+        "interrupted: the call was cut off before its result was kept, effect unknown"
+    ]
     assert (tmp_path / "book").read_text() == "run\n", "and it was not run again"
 
 
@@ -362,13 +372,10 @@ KILLABLE = """
         book: str
 
     async def work(context, args):
-        book = pathlib.Path(args.book)
-        with book.open("a") as lines:
+        with pathlib.Path(args.book).open("a") as lines:
             lines.write(f"{os.getpid()}\\n")
-        context.progress(str(os.getpid()))
-        if len(book.read_text().split()) == 1:  # the first one hangs until it is killed
-            await asyncio.Event().wait()
-        return ToolResult("done by the second")
+        context.progress("began")
+        await asyncio.Event().wait()
 
     @hookimpl
     def tools():
@@ -379,58 +386,66 @@ KILLABLE = """
 """
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def replicas(
-    nats: NatsServer, booked: str, tmp_path: Path, client: NatsClient
-) -> AsyncGenerator[dict[int, Replica]]:
-    """Two processes by their ids."""
-    del booked  # it only has to be there
-    plugins = write_plugin(tmp_path, "killable", KILLABLE)
-    async with AsyncExitStack() as stack:
-        started = [Replica(nats.url(), tmp_path / "workspaces", plugins) for _ in range(2)]
-        for replica in started:
-            stack.push_async_callback(replica.end)
-        await are_up(client)
-        yield {replica.pid: replica for replica in started}
+class Where(msgspec.Struct, frozen=True):
+    book: str
 
 
-@pytest.mark.own_stack  # its hosts die, and the book has them for a while
-@pytest.mark.parametrize(
-    ("name", "answer", "runs"),
-    [
-        ("once", "interrupted: the call was cut off before its result was kept, effect unknown", 1),
-        ("again", "done by the second", 2),
-    ],
-)
+async def finish(context: ToolContext, args: Where) -> ToolResult:
+    """What the tools of `KILLABLE` do on the host that is left."""
+    del context
+    with Path(args.book).open("a") as lines:  # noqa: ASYNC230  # a few bytes
+        lines.write("here\n")
+    return ToolResult("done by the second")
+
+
+@pytest.mark.own_stack  # its host dies, and the book has it for a while
 async def test_a_host_that_is_killed_costs_one_result_and_nothing_runs_twice_that_must_not(
-    replicas: dict[int, Replica],
+    nats: NatsServer,
+    client: NatsClient,
+    start_tools: StartTools,
     new_toolbox: NewToolbox,
     tmp_path: Path,
-    name: str,
-    answer: str,
-    runs: int,
 ) -> None:
-    toolbox, chat, book = await new_toolbox(), new_chat(), tmp_path / "book"
-    running: asyncio.Queue[int] = asyncio.Queue()
+    plugins = write_plugin(tmp_path, "killable", KILLABLE)
+    replica = Replica(nats.url(), tmp_path / "workspaces", plugins)
+    toolbox, chat = await new_toolbox(), new_chat()
+    books = {name: tmp_path / name for name in ("once", "again")}
+    calls = [ToolCallPart(name, name, {"book": str(book)}) for name, book in books.items()]
+    running: asyncio.Queue[str] = asyncio.Queue()
     finished: dict[str, ToolResultPart] = {}
-    call = ToolCallPart("c", name, {"book": str(book)})
 
-    async with asyncio.timeout(50), asyncio.TaskGroup() as group:
-        group.create_task(
-            toolbox.run(
-                chat,
-                (call,),
-                epoch=1,
-                finished=finished,
-                on_progress=lambda _, frame: running.put_nowait(int(frame.text)),
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(replica.end)
+        await stack.enter_async_context(asyncio.timeout(120))
+        await are_up(client)
+        work = toolbox.run(
+            chat,
+            calls,
+            epoch=1,
+            finished=finished,
+            on_progress=lambda call, _: running.put_nowait(call.tool),
+        )
+        calling = asyncio.create_task(work)
+        assert {await running.get(), await running.get()} == {"once", "again"}
+        await start_tools(
+            plugin(
+                "killable",
+                tool(finish, name="once", arguments=Where),
+                tool(finish, name="again", arguments=Where, idempotent=True),
             )
         )
-        await replicas[await running.get()].kill()
+        await replica.kill()
+        await calling
+        later = await run(await new_toolbox(), chat, *calls)
 
-    result = finished["c"]
-    assert (words(result), result.is_error) == (answer, runs == 1)
-    assert len(book.read_text().split()) == runs
-    assert await run(await new_toolbox(), chat, call) == [answer], "and so it stays"
+    lost = "interrupted: the call was cut off before its result was kept, effect unknown"
+    assert {name: (words(one), one.is_error) for name, one in finished.items()} == {
+        "once": (lost, True),
+        "again": ("done by the second", False),
+    }
+    assert later == [lost, "done by the second"], "and so it stays"
+    assert books["once"].read_text() == f"{replica.pid}\n"
+    assert books["again"].read_text() == f"{replica.pid}\nhere\n"
 
 
 @pytest.mark.own_stack  # it writes the whole book
