@@ -86,7 +86,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def http_server(kind: str, port: int) -> AsyncGenerator[None]:
-    """The friendly server on a loopback port, as a process."""
+    """The friendly server on a loopback port, as a process; `both` is `http` and `sse`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(SERVERS / "friendly.py"),

@@ -167,8 +167,10 @@ async def test_a_silent_server_is_told_that_nobody_waits(
     await start_tools(configured(tmp_path, hostile("silent", str(note), call_timeout_s=1)))
     await until_offered(caller, "silent__t")
 
-    assert (await caller.call("silent__t")).is_error
+    result = await caller.call("silent__t")
 
+    assert result.is_error
+    assert "has not answered for 1 s" in text_of(result)
     assert await until_file(note) == "cancelled"
 
 

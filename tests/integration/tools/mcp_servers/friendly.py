@@ -1,4 +1,4 @@
-"""A server made with the SDK: `python friendly.py [stdio | http | sse] [port]`."""
+"""A server made with the SDK: `python friendly.py [stdio | http | sse | both] [port]`."""
 
 from __future__ import annotations
 
@@ -98,12 +98,18 @@ def die() -> str:
     os._exit(3)
 
 
+def serve_http(kind: str, port: int) -> None:
+    import uvicorn  # a process that speaks on its pipes does without
+
+    app = server.sse_app() if kind == "sse" else server.streamable_http_app()
+    if kind == "both":
+        app.router.routes.extend(server.sse_app().routes)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
 if __name__ == "__main__":
-    kind = sys.argv[1]
-    if kind == "stdio":
+    if sys.argv[1] == "stdio":
         sys.stderr.write("friendly is up\n")
         server.run("stdio")
-    elif kind == "http":
-        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
     else:
-        server.run("sse", host="127.0.0.1", port=int(sys.argv[2]))
+        serve_http(sys.argv[1], int(sys.argv[2]))

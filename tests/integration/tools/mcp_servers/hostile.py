@@ -52,6 +52,8 @@ def listed(number: int) -> Any:
             ]
         case "bad-list":
             return "all of them"
+        case "few-tools":
+            return [{**TOOL, "name": name} for name in ("add", "do", "die", "fail")]
         case "changing":
             return [{**TOOL, "name": f"t{number}"}]
         case "trap":
