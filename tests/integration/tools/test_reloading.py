@@ -14,9 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from integration.tools.mcp_host import WAIT_S, configured, stdio
 from support.toolhosts import write_plugin
 
+from steersman_contracts.errors import NotFound
+from steersman_contracts.ids import UserId
 from steersman_contracts.parts import JsonPart, TextPart
+from steersman_contracts.rpc import Actor
+from steersman_contracts.rpc.tools import AskPlugin
 from steersman_contracts.testing import LocalContext
 from steersman_tools.plugin_book import EmptyBook
 from steersman_tools.plugins import PluginSource, Registry, Surroundings, installed_plugins
@@ -138,4 +143,30 @@ async def test_processes_can_be_asked_about_written_to_and_ended_after_reloads(
     told, _ = await run("process_output", process_id=ids[2], timeout_s=60)
     assert (told["running"], told["signal"]) == (False, "SIGTERM")
     assert await run.listed() == dict.fromkeys(ids, False)
+    await registry.close()
+
+
+async def test_the_installed_mcp_plugin_is_in_use_after_reloads_with_its_servers(
+    tmp_path: Path,
+) -> None:
+    configured(tmp_path, stdio("hostile", "good"))
+    environment = {"STEERSMAN_PLUGIN_MCP_CONFIG": str(tmp_path / "mcp.json")}
+    registry = Registry(
+        lambda: [found for found in installed_plugins() if found.name == "mcp"],
+        Surroundings(environment, EmptyBook(), 60.0),
+    )
+    plugins = await registry.load()
+    for _ in range(2):
+        old, plugins = plugins, await registry.reload()
+        assert plugins.loaded[0].plugin is not old.loaded[0].plugin
+
+        async with asyncio.timeout(WAIT_S):
+            while (hosted := plugins.find("s__t")) is None:  # noqa: ASYNC110  # a process starts
+                await asyncio.sleep(0.02)
+        assert [(one.name, one.state) for one in plugins.reports] == [("mcp", "in use")]
+        said = await hosted.tool.handler(LocalContext(tmp_path), {})
+        assert said.parts() == (TextPart("done"),)
+        question = {"server_id": "s", "redirect_uri": "http://127.0.0.1/"}
+        with pytest.raises(NotFound, match="there is no store with MCP servers"):
+            await plugins.answer(AskPlugin(Actor(UserId("ada")), "mcp", "begin_login", question))
     await registry.close()
