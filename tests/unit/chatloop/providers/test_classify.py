@@ -233,9 +233,21 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
     ),  # Ollama
     (
         gpt(413, "rate_limit_exceeded", "tokens", "Request too large on tokens per minute"),
-        "rate_limit",
-        True,
+        "context_overflow",
+        False,
     ),  # Groq
+    (
+        gpt(
+            429, "rate_limit_exceeded", "tokens", "Request too large for gpt: Limit 3, Requested 4"
+        ),
+        "context_overflow",
+        False,
+    ),
+    (
+        in_stream("rate_limit_exceeded", None, "Request too large for gpt: Limit 3, Requested 4"),
+        "context_overflow",
+        False,
+    ),
     (gpt(400, "tool_use_failed", "invalid_request_error"), "generic", False),  # Groq
     (gpt(498, "flex_capacity", None), "generic", False),
     (gpt(402, None, "unknown_error", "Insufficient Balance"), "usage_limit", False),  # DeepSeek
