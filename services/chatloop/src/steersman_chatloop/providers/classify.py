@@ -102,6 +102,9 @@ TOO_MUCH_AT_ONCE: Final = (
     "One request needs more tokens than {provider} allows this account in a minute: "
     "the conversation is too long for that, or the model's limit of output tokens too high."
 )
+TOO_LONG_TOGETHER: Final = (
+    "The conversation and the model's limit of output tokens are together too long for this model."
+)
 NO_API: Final = "{provider} did not answer as an API does: check its base URL."
 GARBLED: Final = "{provider} sent an answer that cannot be used."
 EMPTY: Final = "{provider} sent an empty answer."
@@ -194,16 +197,23 @@ BY_TEXT: Final = (
         "usage_limit",
         status=(400, 403, 429),
         text=r"credit balance is too low|insufficient (?:balance|credits|funds)|key limit exceeded"
-        r"|used all available credits|spending limit|billing hard limit",
+        r"|used all available credits|spending limit|billing hard limit|api usage limits",
     ),
     _rule("usage_limit", status=(429,), text=r"too many tokens per day"),  # Bedrock
     _rule(
         "content_filter", status=(400, 403), text=r"flagged (?:by|as|for)|content management policy"
     ),
+    _rule(  # Anthropic, vLLM and TGI count the limit of output tokens as well
+        "context_overflow",
+        status=(400, 422),
+        text=r"\A(?s:(?=.*(?:context (?:limit|length)|inputs. tokens \+))"
+        r"(?=.*(?:max_(?:completion_|new_|output_)?tokens|in the completion)))",
+        says=TOO_LONG_TOGETHER,
+    ),
     _rule(
         "context_overflow",
         status=(400, 422, 500),
-        text=r"prompt is too long|maximum context length|context (?:length|window|size)"
+        text=r"prompt is too long|maximum context length|context (?:length|window|size|limit)"
         r"|token count .{0,40}exceeds|too many (?:input )?tokens|input is too long"
         r"|maximum prompt length|exceeds the (?:limit|maximum) .{0,20}tokens",
     ),
@@ -214,6 +224,7 @@ BY_TEXT: Final = (
         says=TOO_MUCH_AT_ONCE,
     ),
     _rule("overloaded", retryable=True, status=(500, 503), text=r"overloaded|at capacity"),
+    _rule("config", status=(500,), text=r"requires more (?:system )?memory"),  # Ollama
     _rule(
         "config",
         names="ConnectError gaierror",
