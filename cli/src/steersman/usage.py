@@ -84,6 +84,6 @@ def _row(name: str, row: UsageSum) -> tuple[str, ...]:
 
 def cost(row: UsageSum) -> str:
     """The cost, and whether some of it is not known."""
-    if row.steps and row.steps == row.cost_unknown_steps:
+    if row.cost_unknown_steps and row.cost_unknown_steps >= row.steps and not row.cost_micros:
         return "unknown"
     return money(row.cost_micros) + ("+" if row.cost_unknown_steps else "")

@@ -270,7 +270,8 @@ class Chat(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_micros: int = 0
     """What its steps have cost together, in micro-units of the currency; also edited-away ones."""
     cost_unknown_steps: int = 0
-    """Steps whose cost is not known and so is not in the sum."""
+    """Steps, and attempts of which nothing was stored, whose cost is not known: it is missing in
+    the sum."""
     workspace_id: str | None = None
     """Where its tools act, and those of its descendants; without one, in a directory of its own."""
     mcp_server_ids: tuple[Uuid, ...] | None = None

@@ -52,6 +52,9 @@ ALL_TOOL_HOSTS: Final = "all"
 UNNAMED_CHATS: Final = f"{ROOT}.unnamed"
 """Chats that would like a title: the body is the id. Heard by one chatloop, or by none."""
 
+PROVIDERS_CHANGED: Final = f"{ROOT}.providers"
+"""Tells every chatloop that an admin has changed providers or models; the body is empty."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

@@ -4,6 +4,7 @@ The recordings are no part of the repository; without them these tests are skipp
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ from fakes.wire import HttpRequest, Ids, Issued, JsonValue
 Json = Any
 Frame = tuple[str, Json]
 
-RECORDINGS: Final = Path(__file__).parents[4] / "shared" / "cassettes"
+NEXT_TO_US: Final = Path(__file__).parents[4] / "shared" / "cassettes"
+RECORDINGS: Final = Path(os.environ.get("STEERSMAN_CASSETTES") or NEXT_TO_US)
 # The providers themselves; the many compatible servers differ among each other.
 FILES: Final[dict[str, Kind]] = {
     "TestAnthropicCommonWithCacheControl/claude-sonnet-4/simple_streaming": "anthropic",
@@ -56,7 +58,8 @@ FILES: Final[dict[str, Kind]] = {
 }
 
 pytestmark = pytest.mark.skipif(
-    not RECORDINGS.is_dir(), reason="recorded traffic is not next to the repository"
+    not RECORDINGS.is_dir(),
+    reason="no recorded traffic: neither next to the repository nor at STEERSMAN_CASSETTES",
 )
 
 

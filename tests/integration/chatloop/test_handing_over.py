@@ -14,6 +14,7 @@ from support.chatloop import ModelSetup, ToolHost, said
 from support.services import running_chatloop, running_chatloops
 
 from steersman.embedded.nats import NatsServer
+from steersman_contracts import events
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
 pytestmark = pytest.mark.one_stack
@@ -91,11 +92,13 @@ async def test_at_the_end_of_its_time_it_hands_over_at_once_and_stops_no_tool(
     async with running_chatloop(
         nats.url(), instance="first", lease_s=LEASE_S, shutdown_timeout_s=0.1
     ):
-        speaks = await store.create("go", model=await models.add("chat", "speaks"))
+        priced = await models.add("chat", "speaks", prices={"input": 1, "output": 1})
+        speaks = await store.create("go", model=priced)
         works = await store.create("go", model=await models.add("chat", "works"))
         async with asyncio.timeout(60):
             await fakes.held("speaks")
             asked = await tool_host.called.get()
+        await store.log.until(speaks.id, events.PartDelta)
 
     async with running_chatloop(nats.url(), instance="second", lease_s=LEASE_S):
         # It asks for the same call: a real host attaches it to the one that runs.
@@ -106,6 +109,8 @@ async def test_at_the_end_of_its_time_it_hands_over_at_once_and_stops_no_tool(
             await store.at_rest(chat.id)
 
     assert [words_of(m) for m in await store.messages(speaks.id)] == ["go", WORDS]
+    # The answer that was given up is paid for as well, and its provider had not counted it yet.
+    assert (await store.chat(speaks.id)).cost_unknown_steps == 1
     assert words_of((await store.messages(works.id))[-1]) == "done"
     assert tool_host.cancelled.empty()
     # Only who has stored a call knows that nobody has asked for it before.

@@ -67,6 +67,9 @@ async def test_after_the_last_attempt_the_error_is_what_the_provider_said(
         "generic": HttpError(500),
     }
     names = {kind: await models.add("anthropic", kind) for kind in faults}
+    # Its provider counts at the end of an answer, which these have not.
+    faults["timeout"] = StreamError(deltas=5, error_type="timeout")
+    names["timeout"] = await models.add("chat", "timeout", prices={"input": 1, "output": 1})
     for kind, fault in faults.items():
         fakes.script(kind, Turn([Text(WORDS)]))
         fakes.fault(kind, fault, count=2)
@@ -84,6 +87,9 @@ async def test_after_the_last_attempt_the_error_is_what_the_provider_said(
         # What came before the end of the last attempt stays, as people have seen it.
         partial = (await store.messages(chats[1].id))[-1]
         assert (partial.stop, words_of(partial)) == ("unknown", " ".join(WORDS.split()[:5]))
+        # What the attempts have used that said something and no number is unknown, and not nothing.
+        uncounted = list(zip(names, chats, strict=True))[-1][1]
+        assert (uncounted.cost_micros, uncounted.cost_unknown_steps) == (0, 2)
         # There are attempts again with the next message.
         await store.send(chats[0].id, "again")
         assert (await store.at_rest(chats[0].id)).last_outcome == "completed"

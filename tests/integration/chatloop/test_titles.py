@@ -149,6 +149,8 @@ async def test_a_title_that_a_person_gives_meanwhile_wins(
     assert [model.name for model in task.models] == [chat.model]
     assert not (await store.rpc.call(rpc.SET_GENERATED_TITLE, found)).accepted
     assert (await store.rpc.call(rpc.TAKE_TITLE, rpc.TakeTitle(chat.id))).text == ""
+    # It was paid for all the same, and its model has not said how much.
+    assert (await store.chat(chat.id)).cost_unknown_steps == 1
 
 
 async def test_naming_is_tried_three_times_unless_somebody_asks(

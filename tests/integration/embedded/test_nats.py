@@ -19,6 +19,7 @@ from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.subjects import (
     EVENT_STREAM,
     EVENT_SUBJECTS,
+    PROVIDERS_CHANGED,
     TOOL_RELOADS,
     WORK_CONSUMER,
     WORK_STREAM,
@@ -68,6 +69,7 @@ SUBJECTS = {
     "toolset call": toolset("some-set", "calls.run"),
     "deputy": deputy("workspace-1", "calls.run"),
     "reload": TOOL_RELOADS,
+    "providers": PROVIDERS_CHANGED,
     "rpc desktop": rpc("desktop", "sessions.open"),
     "rpc chatloop": rpc("chatloop", "providers.list_models"),
     "events": chat_events(CHAT),
@@ -106,6 +108,7 @@ MAY_PUBLISH = {
         "feeds",
         "work",
         "nudge",
+        "providers",
         "create stream",
         "read events",
         "delete event",
@@ -203,6 +206,7 @@ async def test_a_service_hears_no_one_elses_requests_and_replies(
     foreign = [f"{inbox(other)}.>" for other in others]
     foreign += [rpc(other, "a.b") for other in _SERVING if other != user]
     foreign += [WORK_SUBJECTS, EVENT_SUBJECTS, ">"]
+    foreign += [PROVIDERS_CHANGED] if user != "chatloop" else []
     async with as_user(guarded_nats, user) as (client, refusals):
         for subject in foreign:
             await client.subscribe(subject)

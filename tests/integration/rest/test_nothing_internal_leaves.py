@@ -311,6 +311,7 @@ TOLD = (
     subjects.TOOLSET_BEATS,
     subjects.TOOLSET_CATALOGS,
     subjects.UNNAMED_CHATS,
+    subjects.PROVIDERS_CHANGED,
 )
 """Whatever is told without an answer. Requests are left out: some carry what only their service may
 know, and who listens to them passes for somebody who answers."""

@@ -15,6 +15,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.chat_driver import StoreDriver, new_actor, text
+from support.databases import expire_leases
 
 from steersman_contracts import events
 from steersman_contracts.chats import Role, Usage
@@ -183,6 +184,42 @@ async def test_each_step_carries_its_cost_and_the_chat_their_sum(priced: StoreDr
     unknown = await priced.log.until(chat.id, events.UsageRecorded, model=UNKNOWN)
     assert isinstance(unknown, events.UsageRecorded)
     assert unknown.cost is None
+
+
+async def test_what_a_worker_used_that_died_is_unknown_and_no_zero(
+    priced: StoreDriver, database_url: str
+) -> None:
+    async def unknown(chat_id: ChatId) -> tuple[int, int]:
+        chat = await priced.chat(chat_id)
+        total = (await report(priced, chat_id=chat_id)).total
+        assert total.cost_unknown_steps == chat.cost_unknown_steps
+        return total.steps, chat.cost_unknown_steps
+
+    paid, free = await priced.create(model=PRICED), await priced.create(model=FREE)
+    for chat in (paid, free):
+        await priced.acquire(chat.id, "dead", lease_s=60)
+        await priced.begin(await priced.fence(chat.id, "dead"))
+    await expire_leases(database_url)
+    for chat in (paid, free):
+        await priced.acquire(chat.id, "heir", lease_s=60)
+    told = await priced.log.until(paid.id, events.ChatUpdated)
+    assert isinstance(told, events.ChatUpdated)
+    assert told.chat.cost_unknown_steps == 1
+    assert [await unknown(paid.id), await unknown(free.id)] == [(0, 1), (0, 0)]
+
+    # It had begun nothing of its own, and what the first one did is told already.
+    await expire_leases(database_url)
+    await priced.acquire(paid.id, "second-heir", lease_s=60)
+    assert await unknown(paid.id) == (0, 1)
+
+    # Who gives a chat back says itself what it has used of it.
+    await priced.begin(await priced.fence(paid.id, "second-heir"))
+    await priced.abandon(paid.id, "second-heir")
+    await priced.acquire(paid.id)
+    assert await unknown(paid.id) == (0, 1)
+    await step(priced, paid.id, PRICED, Usage(1000, 100))
+    assert await unknown(paid.id) == (1, 1)
+    assert (await priced.chat(paid.id)).cost_micros == 4500
 
 
 async def test_what_an_edit_takes_away_was_paid_all_the_same(priced: StoreDriver) -> None:

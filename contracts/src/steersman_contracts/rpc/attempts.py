@@ -26,7 +26,8 @@ class CountAttempt(msgspec.Struct, frozen=True):
     attempt: Annotated[int, msgspec.Meta(ge=0)]
     purpose: Purpose
     model: ModelName
-    usage: Usage
+    usage: Usage | None
+    """None: it has said something, and nobody has said what that was. It counts as unknown."""
 
 
 COUNT_ATTEMPT: Final = Method("store", "worker.count_attempt", CountAttempt, Nothing, safe=True)

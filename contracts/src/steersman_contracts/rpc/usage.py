@@ -44,6 +44,7 @@ class UsageSum(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_micros: int = 0
     """Micro-units of the currency, over the steps whose cost is known."""
     cost_unknown_steps: int = 0
+    """Steps, and attempts of which nothing was stored, whose cost is not known."""
 
 
 class UsageRow(UsageSum, frozen=True, omit_defaults=True, kw_only=True):

@@ -60,7 +60,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 runner_id=runner_id,
             )
             worker = Worker(client, around)
-            warming = partial(keep_warm, rpc, providers)
+            warming = partial(keep_warm, client, rpc, providers.warm)
             tasks = ((worker.renew, "leases"), (worker.heed, "control"), (warming, "warming"))
             for work, name in tasks:
                 await stack.enter_async_context(running(work, name=name, on_failure=runtime.fail))

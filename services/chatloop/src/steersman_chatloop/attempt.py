@@ -69,13 +69,15 @@ class Attempt:
     def to_count(self, chat: OwnedChat, purpose: Purpose, model: ModelName) -> CountAttempt | None:
         """What is to be booked of it, as nothing will be stored that says so; once at most.
 
+        Whoever has said something is paid for it, also if nobody has said how much.
+
         Args:
             chat: As it was when the attempt was made.
             purpose: What it was for.
             model: Who was asked.
         """
-        usage = None if self.counted else self.usage
-        if usage is None:
+        usage = self.usage
+        if self.counted or (usage is None and not self.builder.parts()):
             return None
         self.counted = True
         return CountAttempt(chat.chat_id, chat.history_version, self.number, purpose, model, usage)

@@ -313,7 +313,7 @@ class ChatRun:
         return not helps
 
     async def _count(self, attempt: Attempt, asked: ModelName) -> None:
-        """Book what a failed attempt has used: no message will say so."""
+        """Book what an attempt has used of which nothing is stored: no message will say so."""
         if (used := attempt.to_count(self.chat, "attempt", asked)) is not None:
             await self._claim.count(used)
 
@@ -570,8 +570,12 @@ class ChatRun:
     async def _save_partial(self, attempt: Attempt) -> None:
         """The step was ended from outside: keep what arrived, if it is still ours to keep."""
         await attempt.flush()
-        if not self.steering.lost and self.steering.take_interrupt():
+        if self.steering.lost:
+            return
+        if self.steering.take_interrupt():
             await self._claim.finish_interruption(self._partial(attempt, "interrupted"))
+        elif self.steering.hurried:  # another worker makes the step again
+            await self._count(attempt, self._answering.model.name)
 
     async def _left_behind(self) -> NewMessages:
         """What a turn that is to be interrupted has left: by us, or by a worker that died."""

@@ -1,13 +1,15 @@
 """What the store tells others right after a commit: work hints, control messages, relay nudges.
 
 None of it is awaited and none of it matters if it is lost: the sweep repeats hints, renewals of
-leases tell what a control message would have, and the relay looks by itself once a second.
+leases tell what a control message would have, the relay looks by itself once a second, and
+chatloops ask for the providers twice a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -19,6 +21,9 @@ from steersman_runtime.jetstream import ALREADY_SCHEDULED, Publisher, PublishRef
 from steersman_runtime.nats_client import NatsClient
 
 log = structlog.stdlib.get_logger()
+
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
 class Announcer:
@@ -51,12 +56,32 @@ class Announcer:
         except SteersmanError as error:
             log.warning("title.not_asked_for", chat_id=chat_id, error_code=error.code)
 
+    def providers_changed(self) -> None:
+        """Other providers can be called than before, or in another way."""
+        try:
+            self._client.send(subjects.PROVIDERS_CHANGED, b"")
+        except SteersmanError as error:
+            log.info("providers.not_announced", error_code=error.code)
+
     def control(self, runner_id: str, message: bytes) -> None:
         """The owner of a chat must look at it again."""
         try:
             self._client.send(subjects.control(RunnerId(runner_id)), message)
         except SteersmanError as error:
             log.warning("control.lost", runner_id=runner_id, error_code=error.code)
+
+
+def telling(
+    handler: Callable[[Q], Awaitable[R]], tell: Callable[[], None]
+) -> Callable[[Q], Awaitable[R]]:
+    """A handler that tells others once it has changed something, and not when it has refused."""
+
+    async def handled(request: Q) -> R:
+        reply = await handler(request)
+        tell()
+        return reply
+
+    return handled
 
 
 def _look(done: asyncio.Future[int], chat_id: ChatId) -> None:

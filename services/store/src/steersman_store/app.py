@@ -114,7 +114,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 )
             price_list = PriceList()
             stack.push_async_callback(price_list.aclose)
-            models = Models(database, price_list)
+            models = Models(database, price_list, announcer.providers_changed)
             server = RpcServer(client, "store", version=runtime.version)
             Chats(database, announcer, families).serve(server)
             worker = Worker(
@@ -134,7 +134,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             DesktopChats(database).serve(server)
             AgentRecordings(database).serve(server)
             DesktopServers(database, vault).serve(server)
-            Providers(database, vault).serve(server)
+            Providers(database, vault, announcer.providers_changed).serve(server)
             models.serve(server)
             Usage(database).serve(server)
             Users(database).serve(server)

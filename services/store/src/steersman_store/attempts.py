@@ -28,7 +28,7 @@ class Attempts:
             request.attempt,
             request.purpose,
             request.model,
-            json_text(request.usage),
+            None if request.usage is None else json_text(request.usage),
         )
         if counted:
             self._announcer.changed(request.chat_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import asyncpg
@@ -19,6 +19,7 @@ from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import models as rpc
 from steersman_runtime.rpc import RpcServer
+from steersman_store.announce import telling
 from steersman_store.database import Database, json_text
 from steersman_store.people import admins_only
 from steersman_store.price_list import PriceList, PriceQuery
@@ -73,17 +74,26 @@ def _named(settings: ModelSettings, field: str) -> Sequence[str]:
 
 
 class Models:
-    """The handlers of the group `models` that are about models."""
+    """The handlers of the group `models` that are about models.
 
-    def __init__(self, database: Database, price_list: PriceList) -> None:
+    Args:
+        database: Holds them.
+        price_list: Knows what they cost.
+        changed: Called after every change that may let more of them be called.
+    """
+
+    def __init__(
+        self, database: Database, price_list: PriceList, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
         self._price_list = price_list
+        self._changed = changed
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods."""
         server.add(rpc.LIST_MODELS, self.list_models)
-        server.add(rpc.PUT_MODEL, self.put_model)
-        server.add(rpc.PATCH_MODEL, self.patch_model)
+        server.add(rpc.PUT_MODEL, telling(self.put_model, self._changed))
+        server.add(rpc.PATCH_MODEL, telling(self.patch_model, self._changed))
         server.add(rpc.DELETE_MODEL, self.delete_model)
         server.add(rpc.REFRESH_PRICES, self.refresh_prices)
 

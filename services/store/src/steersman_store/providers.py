@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from steersman_contracts.parts import JsonObject
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import models as rpc
 from steersman_runtime.rpc import RpcServer
+from steersman_store.announce import telling
 from steersman_store.database import Database
 from steersman_store.people import admins_only
 from steersman_store.secrets import Vault
@@ -151,17 +152,24 @@ def placed(row: _Row, key: str | None) -> _Row:
 
 
 class Providers:
-    """The handlers of the group `models` that are about providers."""
+    """The handlers of the group `models` that are about providers.
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    Args:
+        database: Holds them.
+        vault: Seals their secrets.
+        changed: Called after every change that may let more of them be called.
+    """
+
+    def __init__(self, database: Database, vault: Vault, changed: Callable[[], None]) -> None:
         self._database = database
         self._vault = vault
+        self._changed = changed
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods."""
         server.add(rpc.LIST_PROVIDERS, self.list_providers)
-        server.add(rpc.PUT_PROVIDER, self.put_provider)
-        server.add(rpc.PATCH_PROVIDER, self.patch_provider)
+        server.add(rpc.PUT_PROVIDER, telling(self.put_provider, self._changed))
+        server.add(rpc.PATCH_PROVIDER, telling(self.patch_provider, self._changed))
         server.add(rpc.DELETE_PROVIDER, self.delete_provider)
 
     async def list_providers(self, _: rpc.ListProviders) -> rpc.ProviderList:

@@ -232,10 +232,56 @@ SAMPLES: Final[list[tuple[Exception, ErrorKind, bool]]] = [
         False,
     ),  # Ollama
     (
+        claude(400, "invalid_request_error", "You have reached your specified API usage limits."),
+        "usage_limit",
+        False,
+    ),
+    (
+        gpt(500, None, "api_error", "model requires more system memory (9 GiB) than is available"),
+        "config",
+        False,
+    ),  # Ollama
+    *(
+        (error, "context_overflow", False)
+        for error in (
+            claude(
+                400,
+                "invalid_request_error",
+                "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, "
+                "decrease input length or `max_tokens` and try again",
+            ),
+            gpt(  # vLLM
+                400,
+                400,
+                "BadRequestError",
+                "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum "
+                "context length is 8192 tokens and your request has 500 input tokens",
+            ),
+            gpt(  # TGI
+                422,
+                None,
+                "validation",
+                "`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 3000 `inputs` tokens",
+            ),
+        )
+    ),
+    (
         gpt(413, "rate_limit_exceeded", "tokens", "Request too large on tokens per minute"),
-        "rate_limit",
-        True,
+        "context_overflow",
+        False,
     ),  # Groq
+    (
+        gpt(
+            429, "rate_limit_exceeded", "tokens", "Request too large for gpt: Limit 3, Requested 4"
+        ),
+        "context_overflow",
+        False,
+    ),
+    (
+        in_stream("rate_limit_exceeded", None, "Request too large for gpt: Limit 3, Requested 4"),
+        "context_overflow",
+        False,
+    ),
     (gpt(400, "tool_use_failed", "invalid_request_error"), "generic", False),  # Groq
     (gpt(498, "flex_capacity", None), "generic", False),
     (gpt(402, None, "unknown_error", "Insufficient Balance"), "usage_limit", False),  # DeepSeek
@@ -428,6 +474,18 @@ def test_the_status_is_the_providers_and_never_read_from_text() -> None:
     assert classify(in_stream(502), ACCESS).error.status_code == 502
     assert classify(claude(200, "overloaded_error", "error 529"), ACCESS).error.status_code is None
     assert classify(ValueError("stream id 503"), ACCESS).error.status_code is None
+
+
+def test_who_counts_the_answer_to_come_as_well_is_understood() -> None:
+    together = gpt(400, None, None, "max_tokens: 9 exceeds the context length\nof 8")
+    alone = gpt(400, None, None, "maximum context length is 8")
+    assert "output tokens" in classify(together, ACCESS).error.message
+    assert "output tokens" not in classify(alone, ACCESS).error.message
+    for words in (
+        "`max_tokens` must be less than or equal to `8192`, less than the `context_window`",
+        "max_tokens is too large: 9. This model supports at most 8 completion tokens",
+    ):
+        assert classify(gpt(400, None, None, words), ACCESS).error.kind == "config"
 
 
 def test_the_sentence_names_the_provider_and_no_internals() -> None:

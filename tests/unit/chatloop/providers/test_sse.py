@@ -53,6 +53,8 @@ def test_half_a_character_is_replaced_visibly() -> None:
     assert read(b'data: {"a": "x\\ud83d"}\n\n') == [{"a": "x\ufffd"}]
     assert read(b'data: {"a": "\\ud83d\\ude00"}\n\n') == [{"a": "\U0001f600"}]
     assert read(b'data: {"a": "\xff"}\n\n') == [{"a": "\ufffd"}]
+    halves = b'data: {"text": "a\xf0\x9f"}\n\ndata: {"text": "\x98\x80b"}\n\n'
+    assert read(halves) == [{"text": "a\ufffd"}, {"text": "\ufffd\ufffdb"}]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_event() -> None:

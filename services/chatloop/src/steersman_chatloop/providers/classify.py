@@ -38,6 +38,8 @@ class Rule(msgspec.Struct, frozen=True):
     """Whether the provider said how long to wait."""
     reached: bool | None = None
     """Whether a call to this address has ever succeeded."""
+    unless: re.Pattern[str] | None = None
+    """Where the text says this, a later rule looks at it."""
     says: str | None = None
     """Instead of the kind's own sentence."""
     once: bool = False
@@ -51,6 +53,7 @@ class Rule(msgspec.Struct, frozen=True):
             and (self.text is None or self.text.search(signal.text) is not None)
             and (self.waits is None or self.waits is (signal.retry_after_s is not None))
             and (self.reached is None or self.reached is signal.reached)
+            and (self.unless is None or self.unless.search(signal.text) is None)
         )
 
 
@@ -64,6 +67,7 @@ def _rule(
     text: str = "",
     waits: bool | None = None,
     reached: bool | None = None,
+    unless: str = "",
     says: str | None = None,
     once: bool = False,
 ) -> Rule:
@@ -76,11 +80,13 @@ def _rule(
         re.compile(text, re.IGNORECASE) if text else None,
         waits,
         reached,
+        re.compile(unless, re.IGNORECASE) if unless else None,
         says,
         once,
     )
 
 
+_ALONE_TOO_LARGE: Final = r"request too large"
 LOST: Final = "The connection to {provider} was lost before the answer was complete."
 UNREACHABLE: Final = "{provider} cannot be reached."
 NO_HOST: Final = "{provider} cannot be reached: check its base URL."
@@ -91,6 +97,13 @@ NEVER_REACHED: Final = (
 UNKNOWN_MODEL: Final = "{provider} does not know this model, or its base URL is wrong."
 NO_ROOM: Final = (
     "{provider} used up its limit of output tokens before it answered: raise it for this model."
+)
+TOO_MUCH_AT_ONCE: Final = (
+    "One request needs more tokens than {provider} allows this account in a minute: "
+    "the conversation is too long for that, or the model's limit of output tokens too high."
+)
+TOO_LONG_TOGETHER: Final = (
+    "The conversation and the model's limit of output tokens are together too long for this model."
 )
 NO_API: Final = "{provider} did not answer as an API does: check its base URL."
 GARBLED: Final = "{provider} sent an answer that cannot be used."
@@ -128,8 +141,14 @@ EXACT: Final = (
         "bio_policy cyber_policy misalignment_policy_violation moderation_blocked refusal "
         "safety prohibited_content blocklist spii recitation model_armor image_safety sensitive",
     ),
-    # Too long. Groq reports a limit per minute as 413.
-    _rule("rate_limit", retryable=True, codes="rate_limit_exceeded ramp_limit_exceeded"),
+    # Too long, at once or for a minute: Groq's limit of tokens per minute, met by one request.
+    _rule("context_overflow", status=(413,), codes="rate_limit_exceeded", says=TOO_MUCH_AT_ONCE),
+    _rule(
+        "rate_limit",
+        retryable=True,
+        codes="rate_limit_exceeded ramp_limit_exceeded",
+        unless=_ALONE_TOO_LARGE,
+    ),
     _rule(
         "context_overflow",
         codes="context_length_exceeded model_context_window_exceeded exceed_context_size_error "
@@ -178,20 +197,34 @@ BY_TEXT: Final = (
         "usage_limit",
         status=(400, 403, 429),
         text=r"credit balance is too low|insufficient (?:balance|credits|funds)|key limit exceeded"
-        r"|used all available credits|spending limit|billing hard limit",
+        r"|used all available credits|spending limit|billing hard limit|api usage limits",
     ),
     _rule("usage_limit", status=(429,), text=r"too many tokens per day"),  # Bedrock
     _rule(
         "content_filter", status=(400, 403), text=r"flagged (?:by|as|for)|content management policy"
     ),
+    _rule(  # Anthropic, vLLM and TGI count the limit of output tokens as well
+        "context_overflow",
+        status=(400, 422),
+        text=r"\A(?s:(?=.*(?:context (?:limit|length)|inputs. tokens \+))"
+        r"(?=.*(?:max_(?:completion_|new_|output_)?tokens|in the completion)))",
+        says=TOO_LONG_TOGETHER,
+    ),
     _rule(
         "context_overflow",
         status=(400, 422, 500),
-        text=r"prompt is too long|maximum context length|context (?:length|window|size)"
+        text=r"prompt is too long|maximum context length|context (?:length|window|size|limit)"
         r"|token count .{0,40}exceeds|too many (?:input )?tokens|input is too long"
         r"|maximum prompt length|exceeds the (?:limit|maximum) .{0,20}tokens",
     ),
+    _rule(  # OpenAI, as an answer and inside a stream: no wait makes it fit
+        "context_overflow",
+        codes="rate_limit_exceeded",
+        text=_ALONE_TOO_LARGE,
+        says=TOO_MUCH_AT_ONCE,
+    ),
     _rule("overloaded", retryable=True, status=(500, 503), text=r"overloaded|at capacity"),
+    _rule("config", status=(500,), text=r"requires more (?:system )?memory"),  # Ollama
     _rule(
         "config",
         names="ConnectError gaierror",
@@ -257,6 +290,8 @@ BROAD: Final = (
 )
 
 RULES: Final = (*EXACT, *BY_TEXT, *BROAD)
+_NEVER_RETRIED: Final[frozenset[ErrorKind]] = frozenset({"usage_limit", "context_overflow"})
+"""Whatever the provider advises: the same request meets the same limit."""
 
 SENTENCES: Final[dict[ErrorKind, str]] = {
     "overloaded": "{provider} is overloaded at the moment.",
@@ -304,7 +339,7 @@ def classify(
     return failure(
         rule.kind,
         access,
-        retryable=retryable and rule.kind != "usage_limit",
+        retryable=retryable and rule.kind not in _NEVER_RETRIED,
         detail=_detail(signal),
         status_code=signal.status,
         retry_after_s=signal.retry_after_s,

@@ -122,6 +122,10 @@ class Reader:
 def lenient(data: bytes | bytearray) -> Any:
     """Decode JSON in which a server has cut a character in two; what is lost shows as U+FFFD.
 
+    Bytes of half a character are not joined with those of the next event, as halves of surrogate
+    pairs are: servers that cut UTF-8 make U+FFFD of each half themselves, or wait for the whole
+    character. What else is no UTF-8 is damage, and is to be seen.
+
     Raises:
         StreamFault: It is not JSON at all.
     """

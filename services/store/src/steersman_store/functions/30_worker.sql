@@ -121,6 +121,7 @@ DECLARE
     page json;
     complete boolean;
     begins boolean;
+    lost boolean := false;
 BEGIN
     SELECT * INTO c FROM chats WHERE id = p_chat FOR UPDATE;
     IF c.id IS NULL THEN
@@ -133,6 +134,10 @@ BEGIN
     THEN
         PERFORM refuse('already_owned', 'another worker holds a live lease');
     END IF;
+    -- Who gives a chat back takes its name off it: this one died, in the middle of an attempt.
+    IF c.status = 'running' AND c.runner_id <> p_runner AND c.attempt_started_at IS NOT NULL THEN
+        lost := count_lost_attempt(c);
+    END IF;
     begins := p_begin AND c.status = 'running' AND NOT c.compaction_requested
         AND coalesce(awaits_model(c.id), false);
     UPDATE chats SET runner_id = p_runner, snapshot_version = snapshot_version + 1,
@@ -141,6 +146,9 @@ BEGIN
         WHERE id = c.id RETURNING * INTO c;
     IF begins THEN
         PERFORM emit_attempt(c);
+    END IF;
+    IF lost THEN
+        PERFORM chat_updated(c);
     END IF;
     DELETE FROM leases WHERE chat_id = c.id AND runner_id <> p_runner;
     INSERT INTO leases (chat_id, runner_id, expires_at)

@@ -44,7 +44,7 @@ BEGIN
     IF c.id IS NULL THEN
         RETURN false;
     END IF;
-    IF p_usage IS NOT NULL THEN
+    IF p_usage IS NOT NULL OR p_title <> '' THEN  -- without a number it is paid for as well
         PERFORM record_side_usage(c, 'title', p_model, p_usage);
     END IF;
     IF p_title = '' OR c.archived OR c.title_source <> p_replaces

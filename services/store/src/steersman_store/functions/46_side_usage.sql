@@ -15,6 +15,20 @@ BEGIN
         WHERE chat_id = c.id AND day = (now() AT TIME ZONE 'UTC')::date AND model = p_model;
 END $$;
 
+-- The attempt that a worker had open when it died: its provider is paid, nobody knows how much.
+CREATE OR REPLACE FUNCTION count_lost_attempt(c chats)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM side_usage s WHERE s.chat_id = c.id
+            AND s.history_version = c.history_version AND s.attempt = c.generation_attempt)
+    THEN
+        RETURN false;
+    END IF;
+    PERFORM record_side_usage(
+        c, 'attempt', c.model, NULL, c.history_version, c.generation_attempt);
+    RETURN true;
+END $$;
+
 -- What an attempt has used of which nothing is stored: one that was tried again, a summary that came
 -- to nothing. It counts to the limits of the turn as well; once, however often it is told.
 CREATE OR REPLACE FUNCTION count_attempt(
