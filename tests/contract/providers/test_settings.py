@@ -220,6 +220,26 @@ def test_a_chat_may_ask_for_less_or_for_more_up_to_a_limit() -> None:
     assert body_of(model)["reasoning"] == {"effort": "low"}
 
 
+@pytest.mark.parametrize(
+    ("context_limit", "settings", "limit"),
+    [
+        (None, {}, 32_000),
+        (200_000, {}, 32_000),
+        (32_768, {}, 9_830),  # what is left where a summary is written: 30 %
+        (32_768, {"compaction_threshold": 90}, 3_276),
+        (32_768, {"compaction_threshold": 100}, 3_276),  # never: a tenth
+        (1, {}, 1),
+    ],
+)
+def test_an_answer_is_never_given_the_room_of_its_prompt(
+    context_limit: int | None, settings: dict[str, Any], limit: int
+) -> None:
+    model = model_of("chat", base_url="http://localhost:8000/v1", **settings)
+    model = msgspec.structs.replace(model, context_limit=context_limit, max_output_tokens=32_000)
+
+    assert body_of(model)["max_tokens"] == limit
+
+
 def test_a_compatible_server_gets_further_fields_and_the_effort_in_its_own_words() -> None:
     extra: JsonObject = {
         "provider": {"order": ["x"]},

@@ -29,6 +29,9 @@ FORMAT: Final = "openai-chat"
 # OpenAI refuses longer ids of calls.
 _MAX_ID: Final = 40
 
+_LEAST_SHARE: Final = 10
+"""Percent of the window that an answer may have, however late summaries are wanted."""
+
 # Hosts that refuse a conversation whose reasoning is missing. Others ignore the field or refuse it.
 _WANT_REASONING: Final = (
     "deepseek.com",
@@ -163,7 +166,19 @@ def _limit(access: ModelAccess, options: CompatibleOptions, dialect: Dialect) ->
     if options.max_completion_tokens is not None:
         return {"max_completion_tokens": options.max_completion_tokens}
     name = "max_completion_tokens" if dialect.new_limit_name else "max_tokens"
-    return {name: min(access.max_output_tokens, access.context_limit or access.max_output_tokens)}
+    return {name: min(access.max_output_tokens, _room(access))}
+
+
+def _room(access: ModelAccess) -> int:
+    """Tokens that an answer may have beside a prompt that is about to be summarised.
+
+    Strict servers refuse a request whose prompt and limit together exceed the window, however
+    short the answer would be.
+    """
+    if access.context_limit is None:
+        return access.max_output_tokens
+    beyond = max(100 - access.settings.compaction_threshold, _LEAST_SHARE)
+    return max(access.context_limit * beyond // 100, 1)
 
 
 def _search(access: ModelAccess) -> JsonObject:
