@@ -65,7 +65,7 @@ async def test_kill_9_in_the_middle_of_an_action(
             await caller.start((640, 480))
             await caller.act(actions.MouseMove((5, 5)))
             holding = asyncio.create_task(caller.act(actions.Wait(300.0)))
-            assert len(processes_of(run_dir)) == 2
+            assert len(processes_of(run_dir)) >= 2  # for a moment also what they start
             await caller.get()  # the action was asked for before this
             first.kill()
             await first.wait()
