@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from integration.desktop.harness import (
     ANN,
+    BEN,
     LOOK,
     PATIENCE_S,
     Caller,
@@ -183,14 +184,29 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
 
 @needs_xvnc
 async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
-    async with alone(own_nats.url(), run_dir, own_uid_base, max_desktops=1) as (_, rpc):
+    limits = {"max_desktops": 2, "max_desktops_per_user": 1}
+    async with alone(own_nats.url(), run_dir, own_uid_base, **limits) as (service, rpc):
         with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
             await Caller(rpc).start((5000, 800))
+        # Also of several that come at the same moment.
+        answers = await asyncio.gather(
+            *(Caller(rpc).start((640, 480)) for _ in range(3)), return_exceptions=True
+        )
+        too_many = [each for each in answers if isinstance(each, TooManyRequests)]
+        # It is the chat's owner for whom a desktop counts, also when a model starts it.
+        service.chats.owner = ANN.user_id
+        for start in (Caller(rpc).start(actor=BEN), Caller(rpc).act(LOOK)):
+            with pytest.raises(TooManyRequests, match="the owner of this chat has 1 desktops here"):
+                await start
+        service.chats.owner = BEN.user_id
         await Caller(rpc).start((640, 480))
-        with pytest.raises(TooManyRequests) as refused:
+        with pytest.raises(TooManyRequests, match="this host has its 2 desktops") as refused:
             await Caller(rpc).start()
+        assert len(service.service.sessions) == 2
 
-    assert refused.value.details == {"limit": 1}
+    assert len(too_many) == 2
+    assert {error.details["limit"] for error in too_many} == {1}
+    assert refused.value.details == {"limit": 2}
 
 
 @needs_xvnc
