@@ -6,6 +6,7 @@ import gc
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.rewriting import rewrite_share
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -22,6 +23,10 @@ settings.load_profile("steersman")
 # The providers' SDKs and thousands of tests are hundreds of thousands of objects that stay until
 # the end. Looking through them again and again is a tenth of a run.
 gc.disable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    rewrite_share(config)
 
 
 def pytest_collection_finish() -> None:

@@ -24,7 +24,7 @@ from support.invariants import broken, broken_deltas, broken_log
 
 ROUNDS = int(os.environ.get("STEERSMAN_CHAOS_ROUNDS", "1"))
 SEED = int(os.environ.get("STEERSMAN_CHAOS_SEED", "0")) or secrets.randbits(32)
-TALKS = 20
+TALKS = 12
 ROUND_S = 7.0
 REST_S = 90.0
 
@@ -76,11 +76,11 @@ async def test_whatever_is_killed_every_chat_rests_and_everybody_saw_what_is_sto
 
 
 async def _talks(deployment: Deployment) -> list[Talk]:
-    models = [await deployment.add_model("chat", "tokens-100-at-20")] * 4
-    models += [await deployment.add_model("anthropic", "tokens-60-at-20")] * 4
-    models += [await deployment.add_model("google", "tokens-40-at-10")] * 3
+    models = [await deployment.add_model("chat", "tokens-100-at-20")] * 2
+    models += [await deployment.add_model("anthropic", "tokens-60-at-20")] * 2
+    models += [await deployment.add_model("google", "tokens-40-at-10")] * 2
     for provider in ("chat", "anthropic", "responses"):
-        models += [await deployment.add_model(provider, "tool-files")] * 3
+        models += [await deployment.add_model(provider, "tool-files")] * 2
     assert len(models) == TALKS
     async with deployment.client() as client:
         return [

@@ -7,6 +7,7 @@ only host names, ports and the places of secrets are mapped to this machine.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -18,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 import yaml
+from support.databases import url_of
 
 from steersman.embedded.nats import binary
 from steersman.embedded.postgres import PostgresServer
@@ -40,6 +43,7 @@ from steersman_tools.engine import PROGRAMS
 from steersman_tools.settings import Settings as ToolsSettings
 
 ROOT = Path(__file__).parents[2]
+_databases = itertools.count()
 SETTINGS: dict[str, type[msgspec.Struct]] = {
     "store": StoreSettings,
     "chatloop": ChatloopSettings,
@@ -212,20 +216,20 @@ def deployed_nats(secrets_made: Path, tmp_path: Path) -> Generator[DeployedNats]
         server.wait(60)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The addresses of NATS and PostgreSQL."""
-
-    nats_port: int
-    monitor: str
-    database_url: str
+@pytest.fixture(scope="module")
+def postgres() -> Generator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture
-def parts(deployed_nats: DeployedNats) -> Generator[Parts]:
-    """NATS as it is deployed, and PostgreSQL."""
-    with PostgresServer() as postgres:
-        yield Parts(deployed_nats.port, deployed_nats.monitor, postgres.dsn)
+async def empty_database(postgres: PostgresServer) -> str:
+    """As an operator hands it over: nothing is in it."""
+    name = f"empty_{next(_databases)}"
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return url_of(postgres.dsn, name)
 
 
 @pytest.fixture
@@ -236,7 +240,20 @@ async def processes() -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
     for process in started:
         process.terminate()
     codes = [await asyncio.to_thread(process.wait, 60) for process in started]
+    for process in started:
+        if process.stdout is not None:
+            process.stdout.close()
     assert codes == [0] * len(started)
+
+
+async def until_said(process: subprocess.Popen[bytes], words: bytes) -> None:
+    """Read what a process says until it says that."""
+    assert process.stdout is not None
+    said: list[bytes] = []
+    async with asyncio.timeout(60):
+        while not said or words not in said[-1]:
+            said.append(await asyncio.to_thread(process.stdout.readline))
+            assert said[-1], b"".join(said).decode()
 
 
 async def until_healthy(command: list[str], environment: dict[str, str]) -> None:
@@ -308,14 +325,18 @@ def test_containers_of_workspaces_have_what_they_need_and_no_more() -> None:
 
 @pytest.mark.timeout(300)
 async def test_everything_in_the_files_runs_and_becomes_healthy(
-    secrets_made: Path, parts: Parts, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+    secrets_made: Path,
+    deployed_nats: DeployedNats,
+    empty_database: str,
+    tmp_path: Path,
+    processes: list[subprocess.Popen[bytes]],
 ) -> None:
     services = compose()["services"]
     nats_check = services["nats"]["healthcheck"]["test"][-1]
     probe = [sys.executable, "-m", "steersman_runtime.probe"]
     plain = {"PATH": os.environ["PATH"]}
-    await until_healthy([*probe, parts.monitor + nats_check.split("8222")[1]], plain)
-    (secrets_made / "database_url").write_text(parts.database_url)
+    await until_healthy([*probe, deployed_nats.monitor + nats_check.split("8222")[1]], plain)
+    (secrets_made / "database_url").write_text(empty_database)
 
     for name in SETTINGS:
         target = targets()[name]
@@ -328,7 +349,7 @@ async def test_everything_in_the_files_runs_and_becomes_healthy(
             if secret != value:
                 path = secrets_made / secret
                 path.write_text(
-                    path.read_text().replace("nats:4222", f"127.0.0.1:{parts.nats_port}")
+                    path.read_text().replace("nats:4222", f"127.0.0.1:{deployed_nats.port}")
                 )
                 environment[variable] = str(path)
         environment["STEERSMAN_LISTEN"] = f"127.0.0.1:{port}"
@@ -337,16 +358,19 @@ async def test_everything_in_the_files_runs_and_becomes_healthy(
         if name == "desktop":
             environment["STEERSMAN_RECORDINGS_DIR"] = str(tmp_path / "recordings")
         command = [sys.executable, *target.command[1:]]
-        processes.append(await asyncio.to_thread(subprocess.Popen, command, env=environment))
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)  # noqa: ASYNC220
+        processes.append(process)
+        # A check is a process of its own: as many as fit into a start are more work than that.
+        await until_said(process, b"service.started")
         health = [part.replace(str(target.port), port) for part in target.health]
         await until_healthy([sys.executable, *health[1:]], environment)
 
 
-def test_the_first_admin_can_be_made_from_the_store_container(parts: Parts) -> None:
+def test_the_first_admin_can_be_made_from_the_store_container(empty_database: str) -> None:
     for command in ("migrate", "bootstrap"):
         done = subprocess.run(
             [sys.executable, "-m", "steersman_store", command],
-            env={"PATH": os.environ["PATH"], "STEERSMAN_DATABASE_URL": parts.database_url},
+            env={"PATH": os.environ["PATH"], "STEERSMAN_DATABASE_URL": empty_database},
             capture_output=True,
             text=True,
             check=True,

@@ -9,12 +9,13 @@ from types import ModuleType
 
 import pytest
 from support.chat_driver import StoreDriver, new_actor
+from support.connections import connected
 from support.databases import drop_database, make_template, new_database
 from support.services import running_stores
 
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
-from steersman_runtime.nats_client import NatsClient, close, connect
+from steersman_runtime.nats_client import NatsClient, close
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +67,7 @@ def nats() -> Generator[NatsServer]:
 @pytest.fixture
 async def client(nats: NatsServer) -> AsyncGenerator[NatsClient]:
     """A connection to it."""
-    connection = await connect(
-        nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-    )
+    connection = await connected(nats.url())
     yield connection
     await close(connection)
 

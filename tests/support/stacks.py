@@ -21,8 +21,9 @@ from pytest_asyncio import is_async_test
 
 from steersman.embedded.nats import NatsServer
 from steersman.embedded.postgres import PostgresServer
-from steersman_runtime.nats_client import NatsClient, close, connect
+from steersman_runtime.nats_client import NatsClient, close
 from support.chat_driver import StoreDriver, new_actor
+from support.connections import connected
 from support.databases import drop_database, new_database
 from support.services import running_stores
 
@@ -105,9 +106,7 @@ async def database_url(shared: Stack | None, postgres: PostgresServer) -> AsyncG
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(nats: NatsServer) -> AsyncGenerator[NatsClient]:
     """The test's own: whatever it listens to ends with it."""
-    connection = await connect(
-        nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-    )
+    connection = await connected(nats.url())
     yield connection
     await close(connection)
 

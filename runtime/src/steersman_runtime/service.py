@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version as package_version
 from types import FrameType
 from typing import Any, TypeVar
@@ -50,6 +51,8 @@ class Runtime:
         """Host and port where HTTP is served; known before the application is built."""
         self.stopping = asyncio.Event()
         """Set when the process was told to end: stop taking work, end streams."""
+        self.not_started: SteersmanError | None = None
+        """Why the service could not start."""
         self._on_stop: list[Callable[[], None]] = []
 
     def on_stop(self, callback: Callable[[], None]) -> None:
@@ -128,8 +131,12 @@ def create_service(
 
     @asynccontextmanager
     async def run(app: Litestar) -> AsyncGenerator[None]:
-        async with lifespan(runtime) as service:
-            app.state.service = service
+        async with AsyncExitStack() as opened:
+            try:
+                app.state.service = await opened.enter_async_context(lifespan(runtime))
+            except SteersmanError as error:
+                runtime.not_started = error
+                raise
             runtime.health.started = True
             log.info("service.started", version=runtime.version)
             yield
@@ -210,8 +217,15 @@ async def _serve(
         ws_max_size=WEBSOCKET_MESSAGE,
         backlog=BACKLOG,
     )
+    # It would show where in the code an error arose whose message says it all.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: runtime.not_started is None)
     server = _Server(config, runtime)
-    await server.serve(sockets=[sock])
+    try:
+        await server.serve(sockets=[sock])
+    except SystemExit:
+        if runtime.not_started is not None:
+            raise runtime.not_started from None
+        raise
     return server.started
 
 

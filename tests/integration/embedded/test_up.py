@@ -110,8 +110,10 @@ def test_a_failed_start_shows_the_last_words_and_leaves_nothing(tmp_path: Path) 
         STEERSMAN_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none",
     )
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "store ended with status" in result.stdout
+    assert "store ended with status 1" in result.stdout
     assert "the last lines of store" in result.stdout
+    assert "the database cannot be reached: ConnectionRefusedError" in result.stdout
+    assert "Exception Group" not in result.stdout
     assert str(tmp_path) not in subprocess.check_output(["/bin/ps", "-eo", "args"], text=True)
     assert not (tmp_path / "endpoint.json").exists()
 

@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 )
 from support.chat_driver import StoreDriver, new_actor, summary, text
 from support.chat_model import CLEARED, EXPIRED, INTERRUPTED, ChatModel, Entry, Pending
+from support.connections import connected
 from support.databases import drop_database, new_database
 from support.invariants import (
     OWNED,
@@ -66,10 +67,10 @@ from steersman_contracts.policies import PendingApproval, Scope
 from steersman_contracts.rpc import agents
 from steersman_contracts.rpc import chats as people
 from steersman_contracts.rpc import worker as work
-from steersman_runtime.nats_client import close, connect
+from steersman_runtime.nats_client import close
 
 LONG: Final = os.environ.get("STEERSMAN_MACHINE_EXAMPLES")
-EXAMPLES: Final = int(LONG or 45)
+EXAMPLES: Final = int(LONG or 36)
 STEPS: Final = 40
 RUNNERS: Final = ("runner-1", "runner-2", "runner-3")
 _REACHED: Final = """
@@ -107,9 +108,7 @@ class World:
             await self._stack.enter_async_context(
                 running_store(self._nats.url(), url, instance=name, sweep_s=0.1)
             )
-        client = await connect(
-            self._nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-        )
+        client = await connected(self._nats.url())
         self._stack.push_async_callback(close, client)
         self.store = StoreDriver(client, await new_actor(url))
         self.database = await asyncpg.connect(url)

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 from support.agents import Family, end
 from support.chat_driver import StoreDriver, new_actor
+from support.connections import connected
 from support.services import running_stores
 from support.work import hints
 
@@ -16,7 +17,7 @@ from steersman.embedded.nats import NatsServer
 from steersman_contracts import subjects
 from steersman_contracts.chats import Status
 from steersman_runtime.jetstream import ensure_stream, purge_subject, request
-from steersman_runtime.nats_client import NatsClient, close, connect
+from steersman_runtime.nats_client import NatsClient, close
 
 
 async def test_what_cannot_be_done_for_one_chat_keeps_no_other_from_its_worker(
@@ -52,9 +53,7 @@ async def test_streams_that_cannot_be_made_at_once_are_made_later(
 ) -> None:
     with NatsServer(tmp_path / "nats") as nats:
         async with running_stores(nats.url(), database_url):
-            client = await connect(
-                nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-            )
+            client = await connected(nats.url())
             store = StoreDriver(client, await new_actor(database_url))
             work = subjects.WORK_STREAM
             await request(client, f"$JS.API.STREAM.DELETE.{work}", b"")

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from integration.tools.host import Service, tools_service
 from support.chat_driver import StoreDriver
+from support.connections import connected
 from support.stacks import (
     client,
     database_url,
@@ -23,7 +24,7 @@ from support.stacks import (
 
 from steersman.embedded.nats import NatsServer
 from steersman_chatloop.toolbox import Toolbox
-from steersman_runtime.nats_client import NatsClient, close, connect
+from steersman_runtime.nats_client import NatsClient, close
 from steersman_runtime.rpc import RpcClient
 from steersman_tools.plugins import PluginSource
 
@@ -71,9 +72,7 @@ async def new_toolbox(nats: NatsServer) -> AsyncGenerator[Callable[[], Awaitable
     clients: list[NatsClient] = []
 
     async def make() -> Toolbox:
-        connection = await connect(
-            nats.url(), name="test", inbox_prefix="_INBOX_test", on_closed=lambda: None
-        )
+        connection = await connected(nats.url())
         clients.append(connection)
         return Toolbox(RpcClient(connection))
 

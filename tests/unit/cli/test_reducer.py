@@ -115,6 +115,30 @@ def test_the_view_is_what_the_store_has(chat: ChatLog) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(chats(), st.data())
+def test_deltas_may_overtake_what_is_stored(chat: ChatLog, data: st.DataObject) -> None:
+    ordered = list(sent(chat.log))
+    early = list(ordered)
+    overtaking = st.sets(st.sampled_from(range(len(early))), max_size=8)
+    for start in sorted(data.draw(overtaking)):
+        place = start
+        while place and isinstance(early[place], e.PartDelta) and _is_stored(early[place - 1]):
+            early[place - 1 : place + 1] = early[place], early[place - 1]
+            place -= 1
+
+    one, other = View(), View()
+    for place, (this, that) in enumerate(zip(ordered, early, strict=True), start=1):
+        one.apply(this)
+        other.apply(that)
+        if {id(event) for event in ordered[:place]} == {id(event) for event in early[:place]}:
+            assert everything(other) == everything(one)
+
+
+def _is_stored(event: e.Event) -> bool:
+    return isinstance(event, e.DurableEvent)
+
+
+@settings(max_examples=50, deadline=None)
+@given(chats(), st.data())
 def test_repeated_events_change_nothing(chat: ChatLog, data: st.DataObject) -> None:
     once, again = View(), View()
     for place, event in enumerate(chat.log):

@@ -62,11 +62,17 @@ class OpenPreview:
         self._episode, self._seq, self._builder, self.lost = episode, 0, PartsBuilder(), False
         return True
 
-    def end(self, episode: Episode) -> None:
-        """The parts of this episode, and of older ones, are no longer shown."""
-        if episode >= self._episode:
-            self._episode = episode
-            self.close()
+    def end(self, episode: Episode) -> bool:
+        """The parts of this episode, and of older ones, are no longer shown.
+
+        Returns:
+            False when a newer one has begun, which stays.
+        """
+        if episode < self._episode:
+            return False
+        self._episode = episode
+        self.close()
+        return True
 
     def close(self) -> None:
         """The parts of the present episode are no longer shown; more of it changes nothing."""

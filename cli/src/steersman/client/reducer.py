@@ -147,8 +147,7 @@ class View:
         match event:
             case e.StreamSync(snapshot=ChatSnapshot() as snapshot):
                 self._replace(snapshot)
-            # While a chat rests no attempt runs: this one ended before the snapshot was taken.
-            case e.PartDelta() if not self.resting:
+            case e.PartDelta():
                 if self._preview.add(event):
                     self.retry = None
             case e.PreviewReset():
@@ -173,7 +172,7 @@ class View:
                 self._updated(event)
             case e.ChatDeleted():
                 self.deleted = True
-                self._turn_over()
+                self._turn_over(None)
             case e.MessageCreated() | e.MessageUpdated():
                 self._upsert(event.message)
             case e.HistoryReset():
@@ -200,10 +199,10 @@ class View:
             case e.ChatStatusChanged():
                 self._status(event)
             case e.RetryScheduled():
-                self._preview.end((event.history_version, event.attempt))
-                self.retry = PendingRetry(
-                    event.attempt, event.delay_ms, event.retrying_at, event.kind, event.message
-                )
+                if self._preview.end((event.history_version, event.attempt)):
+                    self.retry = PendingRetry(
+                        event.attempt, event.delay_ms, event.retrying_at, event.kind, event.message
+                    )
             case e.ChatErrored():
                 self._change(last_error=event.error)
             case e.ActionRequired():
@@ -229,6 +228,8 @@ class View:
         self.version = self._floor = chat.snapshot_version
         episode = (chat.history_version, chat.generation_attempt)
         self._preview = OpenPreview.restored(episode, snapshot.preview)
+        if self.resting:  # its last attempt has ended; deltas of it may still come
+            self._preview.close()
         self._progress = {}
         self.retry, self.compacting = snapshot.retry, False
         if snapshot.retry is not None:
@@ -257,7 +258,9 @@ class View:
         if event.has_unread is not None:
             self._change(has_unread=event.has_unread)
         if event.outcome is not None:
-            self._turn_over()
+            # What follows at once has its message in this version already.
+            promoted = event.status is Status.RUNNING
+            self._turn_over(event.history_version - promoted)
             self._change(last_outcome=event.outcome)
         if event.status is not Status.RUNNING:
             self.retry = None
@@ -271,8 +274,10 @@ class View:
         if event.updated_at is not None:
             self._change(updated_at=event.updated_at)
 
-    def _turn_over(self) -> None:
-        self._preview.close()
+    def _turn_over(self, history_version: int | None) -> None:
+        # Deltas do not wait for what is stored: those of the next turn may have come already.
+        if history_version is None or self._preview.outdated(history_version + 1):
+            self._preview.close()
         self.retry = None
         self.compacting = False
         self._progress.clear()

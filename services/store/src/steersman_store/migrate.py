@@ -81,7 +81,10 @@ async def migrate(url: str) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable(f"the database cannot be reached: {type(error).__name__}") from error
+        reason = type(error).__name__
+        raise Unavailable(
+            f"the database cannot be reached: {reason}; STEERSMAN_DATABASE_URL says where it is"
+        ) from error
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         return await _apply(connection)

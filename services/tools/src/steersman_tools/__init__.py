@@ -1,0 +1,2 @@
+# Before all libraries: it leaves parts of them out.
+import steersman_runtime  # noqa: F401  # pyright: ignore[reportUnusedImport]
