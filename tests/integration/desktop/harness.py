@@ -31,7 +31,7 @@ from steersman_runtime.service import Runtime, listening_socket
 from steersman_runtime.settings import Secret
 
 PATIENCE_S = 60.0
-MANY_VIEWERS = 200
+MANY_VIEWERS = 100
 """Of one desktop of the shared service."""
 ANN = Actor(UserId("ann"))
 BEN = Actor(UserId("ben"))
