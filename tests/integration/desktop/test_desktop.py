@@ -183,6 +183,42 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
 
 
 @needs_xvnc
+async def test_what_cannot_be_done_is_said_before_anything_is_pressed(
+    desktop: RunningDesktop, caller: Caller
+) -> None:
+    await caller.start((640, 480))
+    await caller.act(actions.MouseMove((5, 6)))
+    outside = "x is 640, and the screen has x from 0 to 639"
+    refused: dict[str, actions.Action] = {
+        "the left button is not down": actions.MouseUp(),
+        "text: there is no key 'retrun'; did you mean 'return'?": actions.PressKeys("a retrun"),
+        "text: 'a' in 'a+b' is no modifier; before the last + there may be ctrl, shift, alt, "
+        "super": actions.HoldKeys("a+b", 0.0),
+        "text: character 1 is U+0007, which cannot be typed": actions.TypeText("a\x07"),
+        f"coordinate: {outside}": actions.Drag(((0, 0), (640, 0))),
+        f"start_coordinate: {outside}": actions.Drag(((640, 0), (0, 0))),
+    }
+
+    said = [await caller.act(action) for action in refused.values()]
+    down = await caller.act(actions.MouseDown())
+    again = await caller.act(actions.MouseDown())
+    moved = await caller.act(actions.MouseMove((7, 8)))
+    up = await caller.act(actions.MouseUp())
+    where = await caller.act(actions.CursorPosition())
+
+    assert [(reply.is_error, reply.text, reply.picture) for reply in said] == [
+        (True, text, None) for text in refused
+    ]
+    assert (again.is_error, again.text) == (True, "the left button is down already")
+    assert [reply.text for reply in (down, moved, up, where)] == [
+        "The left button is down.",
+        "Moved the pointer to 7,8.",
+        "The left button is up.",
+        "X=7,Y=8",
+    ]
+
+
+@needs_xvnc
 async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
     limits = {"max_desktops": 2, "max_desktops_per_user": 1}
     async with alone(own_nats.url(), run_dir, own_uid_base, **limits) as (service, rpc):
