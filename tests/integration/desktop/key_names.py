@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from typing import Final
 
+from steersman_desktop.keys import MODIFIERS, NAMES
+
+KEY_NAMES: Final = (*MODIFIERS, *NAMES)
 ARROWS: Final = {name: f"Arrow{name.capitalize()}" for name in ("left", "right", "up", "down")}
 
 IN_A_PAGE: Final[dict[str, str]] = {
@@ -180,3 +185,8 @@ ALIASES: Final[dict[str, str]] = {
     "kp_separator": "comma",
 }
 """Names that X has another one for; the others are X's own, in small letters."""
+
+
+def pieces(names: Iterable[str]) -> list[str]:
+    """Names in order, as many at a time as one action may press."""
+    return textwrap.wrap(" ".join(names), 1000, break_long_words=False, break_on_hyphens=False)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import re
-import shutil
-import textwrap
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
-from integration.desktop.harness import ANN, LOOK, Caller, RunningDesktop, needs_xvnc, until
-from integration.desktop.key_names import ALIASES, IN_A_PAGE, IN_A_TEXT, UNHEARD
+from integration.desktop.harness import ANN, LOOK, Caller, RunningDesktop, needs_xvnc
+from integration.desktop.key_names import IN_A_PAGE, IN_A_TEXT, KEY_NAMES, UNHEARD, pieces
 from integration.desktop.page import Events, Sink, browsing, needs_chromium
 
 from steersman_contracts import desktop as actions
 from steersman_contracts.desktop import Action, scaled
 from steersman_contracts.rpc.desktop import RESIZE_DESKTOP, Desktop, ResizeDesktop
-from steersman_desktop.keys import MODIFIERS, NAMES
-from steersman_desktop.machine import LocalMachine
-from steersman_desktop.processes import start
 from steersman_runtime.rpc import RpcClient
 
 pytestmark = [needs_xvnc, needs_chromium, pytest.mark.timeout(180)]
@@ -51,7 +45,6 @@ HELD: tuple[Held, ...] = (
     ("ctrl", "shift", "alt", "super"),
 )
 _IN_EVENTS = {"ctrl": "ctrl", "shift": "shift", "alt": "alt", "super": "meta"}
-KEY_NAMES = (*MODIFIERS, *NAMES)
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
 
@@ -182,47 +175,6 @@ async def test_keys_arrive_by_all_their_names(stage: Stage) -> None:
         ("keyup", "F8", "ctrl"),
         ("keyup", "Control", ""),
     ]
-
-
-def pieces(names: Iterable[str]) -> list[str]:
-    """Names in order, as many at a time as one action may press."""
-    return textwrap.wrap(" ".join(names), 1000, break_long_words=False, break_on_hyphens=False)
-
-
-@pytest.mark.skipif(shutil.which("xev") is None, reason="needs xev: apt-get install x11-utils")
-async def test_every_name_is_the_key_that_x_knows_by_it(
-    desktop: RunningDesktop, caller: Caller
-) -> None:
-    await caller.start((640, 480))
-    machine = desktop.service.sessions[caller.chat_id].machine
-    assert isinstance(machine, LocalMachine)
-    log = machine.place.folder / "log"
-    start(["xev", "-event", "keyboard"], machine.environment, machine.place)
-    await until(lambda: "KeymapNotify" in log.read_text())  # it is there, and has the keyboard
-    shifts = [name for name in KEY_NAMES if known(name) == "shift_l"]
-    locks = [name for name in KEY_NAMES if known(name).endswith("_lock")]
-    names = [name for name in KEY_NAMES if name not in {*shifts, *locks}]
-    names += [name for name in locks for _ in range(2)]  # on and off again
-
-    for text in (" ".join(shifts), *pieces(names)):
-        reply = await caller.act(actions.PressKeys(text), look=False)
-        assert not reply.is_error, reply.text
-
-    def pressed() -> list[str]:
-        event = r"KeyPress event.*\n.*\n.*\(keysym 0x[0-9a-f]+, (\w+)\)"
-        return [key.lower() for key in re.findall(event, log.read_text())]
-
-    def others() -> list[str]:  # many are on the upper half of a key
-        return [key for key in pressed() if key != "shift_l"]
-
-    await until(lambda: len(others()) >= len(names))
-    assert pressed()[: len(shifts)] == ["shift_l"] * len(shifts)
-    assert others() == [known(name) for name in names]
-
-
-def known(name: str) -> str:
-    """As X calls a key, in small letters."""
-    return ALIASES.get(name, name).lower()
 
 
 async def test_buttons_modifiers_drags_and_scrolls_arrive(stage: Stage) -> None:
