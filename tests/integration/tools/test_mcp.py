@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from integration.tools.conftest import StartTools
-from integration.tools.host import ECHO, Caller, plugin, text_of
+from integration.tools.host import ECHO, Caller, new_chat, plugin, text_of, tools_service
 from integration.tools.mcp_host import (
     WAIT_S,
     configured,
@@ -23,21 +26,41 @@ from integration.tools.mcp_host import (
 )
 from mcp_types.version import LATEST_PROTOCOL_VERSION
 from structlog.testing import capture_logs
+from support.connections import connected
 
+from steersman.embedded.nats import NatsServer
 from steersman_contracts.parts import FilePart, JsonPart, TextPart
 from steersman_contracts.rpc.tools import CallProgress
+from steersman_runtime.nats_client import close
 
 INHERITED = {"HOME", "PATH", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 PNG = b"\x89PNG\r\n\x1a\n"
 TOOLS = ("add", "die", "environment", "everything", "fail", "grow", "point", "wait")
 
 
-async def test_the_tools_of_a_process_are_offered_under_its_slug(
-    start_tools: StartTools, caller: Caller, tmp_path: Path
-) -> None:
-    await start_tools(configured(tmp_path, stdio("friendly", "stdio")), plugin("other", ECHO))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def friend(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Caller]:
+    """A service with one process, for tests that leave it as it was: its start takes a second."""
+    folder = tmp_path_factory.mktemp("friend")
+    given = stdio("friendly", "stdio", env={"KEY": "env:STEERSMAN_PLUGIN_KEY"})
+    keys = {**os.environ, "STEERSMAN_PLUGIN_KEY": "k-123456", "STEERSMAN_NATS_URL": "nats://secret"}
+    sources = [configured(folder, given, environment=keys), plugin("other", ECHO)]
+    settings = {"workspaces_dir": str(folder), "ledger": "memory", "toolset_patience_s": 0.0}
+    with NatsServer() as nats:
+        async with tools_service(nats.url(), sources, settings):
+            client = await connected(nats.url())
+            caller = Caller(client, new_chat())
+            await until_offered(caller, "s__add")
+            yield caller
+            await close(client)
 
-    catalog = await until_offered(caller, "s__add")
+
+with_friend = pytest.mark.asyncio(loop_scope="module")
+
+
+@with_friend
+async def test_the_tools_of_a_process_are_offered_under_its_slug(friend: Caller) -> None:
+    catalog = await friend.catalog()
 
     found = report(catalog)
     assert (found.error, found.warnings) == (None, ())
@@ -49,18 +72,14 @@ async def test_the_tools_of_a_process_are_offered_under_its_slug(
     assert [spec.name for spec in catalog.tools] == sorted(spec.name for spec in catalog.tools)
 
 
-async def test_results_become_parts(
-    start_tools: StartTools, caller: Caller, tmp_path: Path
-) -> None:
-    await start_tools(configured(tmp_path, stdio("friendly", "stdio")))
-    await until_offered(caller, "s__add")
+@with_friend
+async def test_results_become_parts(friend: Caller) -> None:
+    everything = await friend.call("s__everything")
+    failed = await friend.call("s__fail")
+    wrong = await friend.call("s__add", {"a": "no number"})
 
-    everything = await caller.call("s__everything")
-    failed = await caller.call("s__fail")
-    wrong = await caller.call("s__add", {"a": "no number"})
-
-    assert (await caller.call("s__add", {"a": 2, "b": 3})).content == (JsonPart({"result": 5}),)
-    assert (await caller.call("s__point", {"x": 4})).content == (JsonPart({"x": 4, "y": 4}),)
+    assert (await friend.call("s__add", {"a": 2, "b": 3})).content == (JsonPart({"result": 5}),)
+    assert (await friend.call("s__point", {"x": 4})).content == (JsonPart({"x": 4, "y": 4}),)
     assert everything.content == (
         TextPart("words"),
         FilePart("image/png", data=PNG),
@@ -75,16 +94,9 @@ async def test_results_become_parts(
     assert wrong.is_error
 
 
-async def test_a_process_sees_nothing_of_the_service_but_what_it_is_given(
-    start_tools: StartTools, caller: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEERSMAN_NATS_URL", "nats://secret")
-    given = stdio("friendly", "stdio", env={"KEY": "env:STEERSMAN_PLUGIN_KEY"})
-    service = {**os.environ, "STEERSMAN_PLUGIN_KEY": "k-123456"}
-    await start_tools(configured(tmp_path, given, environment=service))
-    await until_offered(caller, "s__environment")
-
-    (part,) = (await caller.call("s__environment")).content
+@with_friend
+async def test_a_process_sees_nothing_of_the_service_but_what_it_is_given(friend: Caller) -> None:
+    (part,) = (await friend.call("s__environment")).content
 
     assert isinstance(part, JsonPart)
     names: set[str] = set(part.value["result"]) - {"LC_CTYPE"}  # Python's own
@@ -116,37 +128,42 @@ async def test_a_server_behind_a_url_is_found_called_and_found_again(
     assert again.content == (JsonPart({"result": 6}),)
 
 
-@pytest.mark.parametrize("kind", ["stdio", "http"])
-async def test_a_cancelled_call_is_cancelled_at_the_server(
-    kind: str, start_tools: StartTools, caller: Caller, tmp_path: Path
+@with_friend
+async def test_a_cancelled_call_is_cancelled_at_the_process(friend: Caller, tmp_path: Path) -> None:
+    await _cancelled(friend, tmp_path / "note")
+
+
+async def test_a_cancelled_call_is_cancelled_behind_a_url(
+    start_tools: StartTools, caller: Caller, tmp_path: Path
 ) -> None:
-    port, note = free_port(), tmp_path / "note"
-    described: dict[str, Any] = (
-        stdio("friendly", "stdio")
-        if kind == "stdio"
-        else {"slug": "s", "transport": "http", "url": f"http://127.0.0.1:{port}/mcp"}
-    )
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
     async with http_server("http", port):
-        await start_tools(configured(tmp_path, described))
+        await start_tools(configured(tmp_path, {"slug": "s", "transport": "http", "url": url}))
         await until_offered(caller, "s__wait")
-        waiting = asyncio.Event()
-        told: list[str] = []
 
-        def on_progress(frame: CallProgress) -> None:
-            told.append(frame.text)
-            waiting.set()
+        await _cancelled(caller, tmp_path / "note")
 
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
-            call = group.create_task(
-                caller.call("s__wait", {"note": str(note)}, call_id="c", on_progress=on_progress)
-            )
-            await waiting.wait()
-            await caller.cancel("c")
 
-        assert call.result().is_error
-        assert told == ["waiting"]
-        assert await until_file(note) == "cancelled"
-        assert not (await caller.call("s__add", {"a": 1, "b": 1})).is_error
+async def _cancelled(caller: Caller, note: Path) -> None:
+    waiting = asyncio.Event()
+    told: list[str] = []
+
+    def on_progress(frame: CallProgress) -> None:
+        told.append(frame.text)
+        waiting.set()
+
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+        call = group.create_task(
+            caller.call("s__wait", {"note": str(note)}, call_id="c", on_progress=on_progress)
+        )
+        await waiting.wait()
+        await caller.cancel("c")
+
+    assert call.result().is_error
+    assert told == ["waiting"]
+    assert await until_file(note) == "cancelled"
+    assert not (await caller.call("s__add", {"a": 1, "b": 1})).is_error
 
 
 async def test_a_call_over_its_deadline_ends_and_is_cancelled(
@@ -173,7 +190,9 @@ async def test_a_changed_list_is_read_again(
         if kind == "stdio"
         else {"slug": "s", "transport": "http", "url": f"http://127.0.0.1:{port}/mcp"}
     )
-    async with http_server("http", port):
+    async with AsyncExitStack() as stack:
+        if kind == "http":
+            await stack.enter_async_context(http_server(kind, port))
         await start_tools(configured(tmp_path, described))
         await until_offered(caller, "s__grow")
 
