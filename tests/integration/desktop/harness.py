@@ -31,7 +31,7 @@ from steersman_runtime.service import Runtime, listening_socket
 from steersman_runtime.settings import Secret
 
 PATIENCE_S = 60.0
-MANY_VIEWERS = 200
+MANY_VIEWERS = 100
 """Of one desktop of the shared service."""
 ANN = Actor(UserId("ann"))
 BEN = Actor(UserId("ben"))
@@ -60,6 +60,8 @@ class _Server(uvicorn.Server):
 class ChatBook:
     """What the store knows of chats and their desktops; of those not in here: nothing special."""
 
+    owner: UserId | None = None
+    """Of all chats, if the store says whose they are."""
     desktops: dict[ChatId, desktop_chats.DesktopOf] = field(
         default_factory=dict[ChatId, desktop_chats.DesktopOf]
     )
@@ -81,7 +83,7 @@ class ChatBook:
     async def find(self, request: desktop_chats.FindDesktop) -> desktop_chats.DesktopOf:
         chat_id = request.chat_id
         server = self.servers.get(chat_id, desktop_chats.ServerSecret(""))
-        default = desktop_chats.DesktopOf(chat_id, server=server.address)
+        default = desktop_chats.DesktopOf(chat_id, server=server.address, owner=self.owner)
         return self.desktops.get(chat_id, default)
 
     async def server(self, request: desktop_chats.ReadServer) -> desktop_chats.ServerSecret:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from integration.desktop.harness import (
     ANN,
+    BEN,
     LOOK,
     PATIENCE_S,
     Caller,
@@ -74,7 +75,8 @@ async def test_a_desktop_starts_once_and_leaves_nothing(
 
         assert first == second == again
         assert (first.state, first.width, first.height, first.generation) == ("ready", 1280, 800, 1)
-        assert len(processes_of(run_dir)) == 2  # Xvnc and its window manager
+        # Xvnc and its window manager, and for a moment what these start.
+        await until(lambda: len(processes_of(run_dir)) == 2)
         # What is seen first is whole, and stays: the taskbar is there and nothing pops up on it.
         seen = (await caller.act(LOOK)).picture
         assert seen is not None
@@ -91,11 +93,14 @@ async def test_a_desktop_starts_once_and_leaves_nothing(
 
 @needs_xvnc
 async def test_nobody_else_on_the_host_can_open_it(
-    caller: Caller, shared_dir: Path, as_root: None
+    desktop: RunningDesktop, caller: Caller, as_root: None
 ) -> None:
     await caller.start()
+    machine = desktop.service.sessions[caller.chat_id].machine
+    assert isinstance(machine, LocalMachine)
 
-    xvnc = next(pid for pid in processes_of(shared_dir) if "Xvnc" in _command(pid))
+    xvnc = machine.processes[0].pid
+    assert "Xvnc" in _command(xvnc)
     folder, unix = _modes(xvnc)
 
     assert folder == (unix[0], 0o700)
@@ -139,26 +144,27 @@ def replaced() -> float:
 
 @needs_xvnc
 async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
-    desktop: RunningDesktop, caller: Caller, shared_dir: Path
+    desktop: RunningDesktop, caller: Caller
 ) -> None:
     await caller.start()
     await caller.act(LOOK)
     before = replaced()
     # A window manager that dies is replaced, and nobody notices.
-    (manager,) = (pid for pid in processes_of(shared_dir) if "icewm" in _command(pid))
-    os.kill(manager, 9)
-    session = desktop.service.sessions[caller.chat_id]
-    machine = session.machine
+    machine = desktop.service.sessions[caller.chat_id].machine
     assert isinstance(machine, LocalMachine)
+    # Not looked for by its name, which what it starts has for a moment, too.
+    manager = machine.processes[-1].pid
+    assert "icewm" in _command(manager)
+    os.kill(manager, 9)
     await until(lambda: machine.processes[-1].pid != manager and machine.processes[-1].running)
     assert not (await caller.act(actions.PressKeys("a"))).is_error
     assert (await caller.get()).generation == 1
     holding = asyncio.create_task(caller.act(actions.HoldKeys("shift", 60.0)))
     await acting(desktop, caller)
 
-    for pid in processes_of(shared_dir):
-        if "Xvnc" in _command(pid):
-            os.kill(pid, 9)
+    xvnc = machine.processes[0].pid
+    assert "Xvnc" in _command(xvnc)
+    os.kill(xvnc, 9)
 
     ended = await holding
     async with asyncio.timeout(PATIENCE_S):  # the end of an action may be told before the new start
@@ -177,15 +183,66 @@ async def test_a_dead_screen_is_replaced_and_the_next_action_says_so(
 
 
 @needs_xvnc
+async def test_what_cannot_be_done_is_said_before_anything_is_pressed(
+    desktop: RunningDesktop, caller: Caller
+) -> None:
+    await caller.start((640, 480))
+    await caller.act(actions.MouseMove((5, 6)))
+    outside = "x is 640, and the screen has x from 0 to 639"
+    refused: dict[str, actions.Action] = {
+        "the left button is not down": actions.MouseUp(),
+        "text: there is no key 'retrun'; did you mean 'return'?": actions.PressKeys("a retrun"),
+        "text: 'a' in 'a+b' is no modifier; before the last + there may be ctrl, shift, alt, "
+        "super": actions.HoldKeys("a+b", 0.0),
+        "text: character 1 is U+0007, which cannot be typed": actions.TypeText("a\x07"),
+        f"coordinate: {outside}": actions.Drag(((0, 0), (640, 0))),
+        f"start_coordinate: {outside}": actions.Drag(((640, 0), (0, 0))),
+    }
+
+    said = [await caller.act(action) for action in refused.values()]
+    down = await caller.act(actions.MouseDown())
+    again = await caller.act(actions.MouseDown())
+    moved = await caller.act(actions.MouseMove((7, 8)))
+    up = await caller.act(actions.MouseUp())
+    where = await caller.act(actions.CursorPosition())
+
+    assert [(reply.is_error, reply.text, reply.picture) for reply in said] == [
+        (True, text, None) for text in refused
+    ]
+    assert (again.is_error, again.text) == (True, "the left button is down already")
+    assert [reply.text for reply in (down, moved, up, where)] == [
+        "The left button is down.",
+        "Moved the pointer to 7,8.",
+        "The left button is up.",
+        "X=7,Y=8",
+    ]
+
+
+@needs_xvnc
 async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
-    async with alone(own_nats.url(), run_dir, own_uid_base, max_desktops=1) as (_, rpc):
+    limits = {"max_desktops": 2, "max_desktops_per_user": 1}
+    async with alone(own_nats.url(), run_dir, own_uid_base, **limits) as (service, rpc):
         with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
             await Caller(rpc).start((5000, 800))
+        # Also of several that come at the same moment.
+        answers = await asyncio.gather(
+            *(Caller(rpc).start((640, 480)) for _ in range(3)), return_exceptions=True
+        )
+        too_many = [each for each in answers if isinstance(each, TooManyRequests)]
+        # It is the chat's owner for whom a desktop counts, also when a model starts it.
+        service.chats.owner = ANN.user_id
+        for start in (Caller(rpc).start(actor=BEN), Caller(rpc).act(LOOK)):
+            with pytest.raises(TooManyRequests, match="the owner of this chat has 1 desktops here"):
+                await start
+        service.chats.owner = BEN.user_id
         await Caller(rpc).start((640, 480))
-        with pytest.raises(TooManyRequests) as refused:
+        with pytest.raises(TooManyRequests, match="this host has its 2 desktops") as refused:
             await Caller(rpc).start()
+        assert len(service.service.sessions) == 2
 
-    assert refused.value.details == {"limit": 1}
+    assert len(too_many) == 2
+    assert {error.details["limit"] for error in too_many} == {1}
+    assert refused.value.details == {"limit": 2}
 
 
 @needs_xvnc

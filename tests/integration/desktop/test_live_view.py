@@ -230,7 +230,7 @@ async def test_of_two_that_bring_a_ticket_at_once_one_gets_in(
     await until(lambda: len(session.views) == 0)
 
 
-async def test_hundreds_watch_over_two_gateways(site: Site, desktop: RunningDesktop) -> None:
+async def test_a_hundred_watch_over_two_gateways(site: Site, desktop: RunningDesktop) -> None:
     session = desktop.service.sessions[site.chat_id]
     corner = (16, 16)
 

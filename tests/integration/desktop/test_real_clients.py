@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from socket import create_server
-from typing import Any, Final
+from typing import Any
 
+import httpx2
 import pytest
 import websockets
 from integration.desktop.harness import (
@@ -30,9 +32,6 @@ from steersman_contracts import desktop as actions
 from steersman_runtime.rpc import RpcClient
 
 pytestmark = [needs_xvnc, pytest.mark.timeout(240)]
-NOVNC: Final = "@novnc/novnc@1.7.0"
-BLUE: Final = (0x0A, 0x64, 0xC8)
-"""Of the page that `browsing` shows."""
 
 
 # -- vncdotool ------------------------------------------------------------------------------------
@@ -96,10 +95,12 @@ async def test_a_gateway_that_is_killed_leaves_no_button_down(
         await site.ann.put(site.path, json={"width": 640, "height": 480})
         await site.ann.post(f"{site.path}/control", json={})
         ticket = (await site.view()).partition("?")[2]
-        url = f"{address}{site.path}?{ticket}"
+        url = f"ws://{address}{site.path}?{ticket}"
         session = desktop.service.sessions[site.caller.chat_id]
         protocols = [websockets.Subprotocol("binary")]
-        async with connect(url, subprotocols=protocols, proxy=None) as socket:
+        async with connect(
+            url, subprotocols=protocols, proxy=None, open_timeout=PATIENCE_S
+        ) as socket:
             await enter(socket)
             await socket.send(b"\x05\x01\x00\x21\x00\x22")  # the left button is down at 33, 34
             await until(lambda: session.pressed_by_people)
@@ -139,7 +140,7 @@ async def enter(socket: Any) -> None:
 async def gateway_process(
     nats: NatsServer,
 ) -> AsyncGenerator[tuple[asyncio.subprocess.Process, str]]:
-    """`python -m steersman_gateway`, and its address for WebSockets."""
+    """`python -m steersman_gateway`, and its address, where it answers."""
     with create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         started = await asyncio.create_subprocess_exec(
@@ -152,8 +153,20 @@ async def gateway_process(
             pass_fds=[listener.fileno()],
         )
     try:
-        yield started, f"ws://127.0.0.1:{port}"
+        await answers(f"http://127.0.0.1:{port}/readyz")
+        yield started, f"127.0.0.1:{port}"
     finally:
         if started.returncode is None:
             started.kill()
         await started.wait()
+
+
+async def answers(url: str) -> None:
+    """Wait until this is good. A busy machine takes longer to start it than tickets are."""
+    async with (
+        httpx2.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        # It announces that to nobody.
+        while (await client.get(url)).status_code != HTTPStatus.OK:  # noqa: ASYNC110  # see above
+            await asyncio.sleep(0.05)

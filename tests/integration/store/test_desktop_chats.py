@@ -51,13 +51,15 @@ async def test_an_agent_that_shares_uses_the_desktop_above_and_a_detached_one_ge
     async def found(chat_id: ChatId) -> rpc.DesktopOf:
         return await store.rpc.call(rpc.FIND_DESKTOP, rpc.FindDesktop(chat_id))
 
-    assert await found(parent) == rpc.DesktopOf(parent)
-    assert await found(own) == rpc.DesktopOf(own, agent_kind="computer_use")
-    assert await found(shares) == rpc.DesktopOf(parent, (parent,), "computer_use")
+    person = store.actor.user_id
+    assert await found(parent) == rpc.DesktopOf(parent, owner=person)
+    assert await found(own) == rpc.DesktopOf(own, agent_kind="computer_use", owner=person)
+    assert await found(shares) == rpc.DesktopOf(parent, (parent,), "computer_use", owner=person)
     await store.finish(await store.fence(parent), assistant("done"))
     await store.log.until(parent, ChatStatusChanged, outcome="completed")
     await store.delete(parent)
-    assert await found(shares) == rpc.DesktopOf(shares, agent_kind="computer_use")
+    assert await found(shares) == rpc.DesktopOf(shares, agent_kind="computer_use", owner=person)
+    assert await found(parent) == rpc.DesktopOf(parent)  # is no more
 
 
 async def test_a_password_goes_in_and_comes_out_for_the_desktop_service_alone(
@@ -89,7 +91,7 @@ async def test_a_password_goes_in_and_comes_out_for_the_desktop_service_alone(
     assert b"s3cret" not in stored
     assert [row[0] for row in told] == ['{"address":"vnc.test:5901"}'] * 2
     asked = await store.rpc.call(rpc.FIND_DESKTOP, rpc.FindDesktop(chat))
-    assert asked == rpc.DesktopOf(chat, server="vnc.test:5901")
+    assert asked == rpc.DesktopOf(chat, server="vnc.test:5901", owner=store.actor.user_id)
 
     stranger = await new_actor(database_url, "bob")
     with pytest.raises(NotFound):

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from steersman_contracts.chats import AgentKind
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Method
 
 MAX_CHATS: Final = 1000
@@ -46,6 +46,8 @@ class DesktopOf(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the chat that asks; None: it is nobody's agent."""
     server: str = ""
     """The VNC server that the owner has named for it; empty: one of our own desktops."""
+    owner: UserId | None = None
+    """Whose chat that is, and so for whom the desktop counts; None: the store does not say."""
 
 
 class ReadServer(msgspec.Struct, frozen=True):

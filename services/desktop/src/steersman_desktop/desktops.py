@@ -182,17 +182,23 @@ class Desktops:
     async def _claim(self, chat_id: ChatId, size: Size | None, person: UserId | None) -> Session:
         if self._stopping:
             raise Unavailable("the desktop service stops", service="desktop")
-        self._check_limits(person)
+        owner = (await self.whose.desktop(chat_id)).owner or person
+        self._check_limits(owner)
         entry = await self._hosts.find(chat_id)
         if not await self._hosts.claim(chat_id, entry):
             raise Unavailable("another host starts the desktop at the same moment")
+        try:
+            self._check_limits(owner)  # again: others may have come meanwhile
+        except TooManyRequests:
+            await self._hosts.leave(chat_id)
+            raise
         session = self._sessions[chat_id] = Session(
             chat_id,
             size or size_of(self._settings.geometry),
             self._settings,
             open_machine=lambda size: self._open_machine(chat_id, size),
             on_control=self._on_control,
-            owner=person,
+            owner=owner,
         )
         SESSIONS.set(len(self._sessions))
         if self._settings.record:
@@ -205,17 +211,18 @@ class Desktops:
         except SteersmanError as error:  # who uses the desktop hears of that
             log.warning("desktop.not_recorded", chat_id=session.chat_id, error_code=error.code)
 
-    def _check_limits(self, person: UserId | None) -> None:
+    def _check_limits(self, owner: UserId | None) -> None:
         taken = len(self._sessions)
         most = 1 if self._settings.vnc_address else self._settings.max_desktops
         if taken >= most:
             raise TooManyRequests(f"this host has its {most} desktops; stop one first", limit=most)
-        if person is None:
+        if owner is None:
             return
-        own = sum(session.owner == person for session in self._sessions.values())
+        own = sum(session.owner == owner for session in self._sessions.values())
         if own >= self._settings.max_desktops_per_user:
             raise TooManyRequests(
-                f"you have {own} desktops, which is the limit; stop one first",
+                f"the owner of this chat has {own} desktops here, which is the limit; stop one "
+                "first",
                 limit=self._settings.max_desktops_per_user,
             )
 

@@ -147,9 +147,8 @@ class Hands:
 
     async def combination(self, keys: Combination, hold_s: float = 0.0) -> None:
         """Press keys together, hold them, let them go."""
-        foreign = {keysym for keysym in keys.keysyms if _is_foreign(keysym)}
-        if foreign and self._x is not None:
-            await self._map([_character(keysym) for keysym in foreign])
+        if self._x is not None and (new := [k for k in keys.keysyms if not self._x.has(k)]):
+            await self._map(new)
         async with self.holding(keys.keysyms):
             await asyncio.sleep(hold_s)
         await self._pause()
@@ -166,7 +165,7 @@ class Hands:
             for piece in batches(text, len(SLOTS)):
                 needed = list(dict.fromkeys(c for c in piece if not on_keyboard(c)))
                 if needed:
-                    await self._map(needed)
+                    await self._map(map(character_keysym, needed))
                     mapped = True
                 await self._strike(piece)
                 if mapped:
@@ -177,9 +176,8 @@ class Hands:
                 with suppress(RfbError, OSError):
                     await asyncio.shield(self._x.map_slots({}))
 
-    async def _map(self, characters: list[str]) -> None:
+    async def _map(self, keysyms: Iterable[int]) -> None:
         assert self._x is not None
-        keysyms = map(character_keysym, characters)
         await self._x.map_slots(dict(zip(SLOTS, keysyms, strict=False)))
         # A busy program has heard of the new map long before it has read it.
         await self._answered()
@@ -237,11 +235,3 @@ class Hands:
 
     async def _pause(self) -> None:
         await asyncio.sleep(PAUSE_S)
-
-
-def _is_foreign(keysym: int) -> bool:
-    return (bool(keysym & 0x1000000) and keysym < 0x2000000) or 0xA0 <= keysym <= 0xFF
-
-
-def _character(keysym: int) -> str:
-    return chr(keysym & 0xFFFFFF)

@@ -156,13 +156,13 @@ _NAMED: Final = {
     "xf86audioraisevolume": 0x1008FF13,
     "xf86audiolowervolume": 0x1008FF11,
 }
-_NAMES: Final = (
+NAMES: Final = (
     _NAMED
     | {f"f{number}": 0xFFBD + number for number in range(1, 25)}
     | {f"kp_{number}": 0xFFB0 + number for number in range(10)}
 )
 
-_BY_KEYSYM: Final = {keysym: name for name, keysym in reversed(_NAMES.items())}
+_BY_KEYSYM: Final = {keysym: name for name, keysym in reversed(NAMES.items())}
 
 # What Shift makes of the keys of a US keyboard, which is the one that the desktop has.
 _PLAIN: Final = "`1234567890-=[]\\;',./"
@@ -241,10 +241,10 @@ def keysym(name: str, text: str = "", *, combined: bool = False) -> int:
             raise InvalidRequest(f"text: {name!r} is no key", field="text", value=text or name)
         return character_keysym(name.lower() if combined and name.isascii() else name)
     low = name.lower()
-    found = MODIFIERS.get(low) or _NAMES.get(low)
+    found = MODIFIERS.get(low) or NAMES.get(low)
     if found is not None:
         return found
-    near = difflib.get_close_matches(low, [*MODIFIERS, *_NAMES], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(low, [*MODIFIERS, *NAMES], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidRequest(
         f"text: there is no key {name!r:.60}{hint}", field="text", value=text or name

@@ -23,6 +23,7 @@ ShowLogoutMenu=0
 ShowSettingsMenu=0
 ShowHelp=0
 ClientWindowMouseActions=0
+Win95Keys=0
 DoubleBuffer=1
 """
 

@@ -363,8 +363,17 @@ async def _reason(reader: asyncio.StreamReader) -> str:
     return (await reader.readexactly(min(length, 1000))).decode(errors="replace")
 
 
-async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+_BUFFER: Final = 1 << 20
+
+
+async def dial(
+    address: str, buffer: int = _BUFFER
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to `unix:/path` or `host:port`.
+
+    Args:
+        address: Of the server.
+        buffer: Bytes; twice as many are read ahead.
 
     Raises:
         RfbError: Nobody answers.
@@ -373,9 +382,9 @@ async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
         async with asyncio.timeout(10):
             if address.startswith("unix:"):
                 ours = await _unix(address[5:])
-                return await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
+                return await asyncio.open_unix_connection(sock=ours, limit=buffer)
             host, _, port = address.rpartition(":")
-            return await asyncio.open_connection(host.strip("[]"), int(port), limit=_BUFFER)
+            return await asyncio.open_connection(host.strip("[]"), int(port), limit=buffer)
     except (OSError, TimeoutError, ValueError) as error:
         raise RfbError(f"no VNC server answers at {address!r}") from error
 
@@ -400,4 +409,3 @@ async def _unix(path: str) -> socket.socket:
 
 
 _FULL_S: Final = 0.005
-_BUFFER: Final = 1 << 20

@@ -58,6 +58,7 @@ class Session:
     ) -> None:
         self.chat_id = chat_id
         self.owner = owner
+        """For whom it counts."""
         self._settings = settings
         self._on_control = on_control
         self._used_at = asyncio.get_running_loop().time()

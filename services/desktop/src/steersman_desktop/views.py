@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 CHUNK: Final = 64 << 10
+"""Bytes that are carried at a time; a few of these are all that lies here for a slow viewer."""
 _AT_ONCE: Final = 120
 """Bytes of a viewer in one go: no more new keys at once than there are slots for them."""
 ENTER_S: Final = 20.0
@@ -96,7 +97,7 @@ class View:
     async def run(self, machine: Machine, socket: Socket) -> Closed:
         """Carry bytes until either side ends, or somebody ends it; say why."""
         try:
-            reader, self._writer = await dial(machine.address)
+            reader, self._writer = await dial(machine.address, CHUNK)
         except RfbError:
             return Closed(4404, "the desktop does not answer")
         try:

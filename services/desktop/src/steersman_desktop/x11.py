@@ -20,6 +20,10 @@ SLOTS: Final = range(231, 255)
 
 _FIRST_CODE: Final = 8
 _LAST_CODE: Final = 255
+_OUT_OF_REACH: Final = frozenset({0xFF15, 0xFF6B})
+"""`Sys_Req` and `Break`: what the server cannot press, because only Alt and Control lead there."""
+_STOOD_IN: Final = frozenset({0xFF58, 0xFF80, 0xFF89, 0xFFAC})
+"""`Begin`, `KP_Space`, `KP_Tab`, `KP_Separator`: the server presses a key that does the same."""
 _NO_KEY: Final = 0xFFFFFF
 """X's `VoidSymbol`: a code that is taken, and types nothing."""
 _READ_S: Final = 0.05
@@ -118,8 +122,12 @@ class XClient:
             code, has = _FIRST_CODE + number, symbols[number * each : (number + 1) * each]
             if code not in SLOTS and not any(has):
                 self._send(100, 1, struct.pack("<BBxxI", code, 1, _NO_KEY))
-        self._standard = frozenset(symbols)
+        self._standard = (frozenset(symbols) | _STOOD_IN) - _OUT_OF_REACH
         await self.map_slots({})
+
+    def has(self, keysym: int) -> bool:
+        """Whether there is a key for it on the keyboard, without a slot."""
+        return keysym in self._standard
 
     async def lend(self, keysyms: Iterable[int]) -> None:
         """Give these keys slots, if they have none, before they are pressed.

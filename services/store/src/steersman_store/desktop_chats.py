@@ -7,7 +7,7 @@ import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
 from steersman_contracts.errors import InvalidRequest
-from steersman_contracts.ids import ChatId
+from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import desktop_chats as rpc
 from steersman_contracts.rpc import desktop_servers as people
@@ -43,6 +43,7 @@ class DesktopChats:
             tuple(map(ChatId, row["above"])),
             row["kind"],
             row["server"] or "",
+            None if row["person"] is None else UserId(row["person"]),
         )
 
 
