@@ -43,7 +43,7 @@ END $$;
 """
 
 
-_GONE: Final = ("budgets_of", "count_lost_attempt", "finish_call", "open_cascades", "turn_spent")
+_GONE: Final = ("budgets_of", "finish_call", "open_cascades", "turn_spent")
 """Functions that files defined once: whoever takes one away, or renames it, adds it here."""
 
 
