@@ -135,7 +135,7 @@ def _line(entry: Entry) -> JsonObject:
         "signal": process.exit_signal,
         "left_running": exited and entry.runs,
         "wall_time_s": round(process.wall_time_s, 3),
-        "started_at": entry.started_at.isoformat(timespec="seconds"),
+        "started_at": entry.started_at.isoformat(timespec="milliseconds"),
         "output_bytes": process.output.total,
     }
 
