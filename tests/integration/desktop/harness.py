@@ -158,7 +158,7 @@ class RunningDesktop:
 
 @asynccontextmanager
 async def running_desktop(
-    nats_url: str, known: ChatBook | None = None, **changes: Any
+    nats_url: str, *, known: ChatBook | None = None, **changes: Any
 ) -> AsyncGenerator[RunningDesktop]:
     """The service in the test's own process, with its HTTP server, and what it asks of a store.
 
@@ -283,13 +283,14 @@ async def alone(
     nats_url: str,
     run_dir: Path,
     uid_base: int,
+    *,
     known: ChatBook | None = None,
     **settings: Any,
 ) -> AsyncGenerator[tuple[RunningDesktop, RpcClient]]:
     """A service of a test's own, and a way to call it."""
     async with (
         running_desktop(
-            nats_url, known, run_dir=str(run_dir), uid_base=uid_base, **settings
+            nats_url, known=known, run_dir=str(run_dir), uid_base=uid_base, **settings
         ) as service,
         calling(nats_url) as client,
     ):

@@ -136,7 +136,6 @@ async def watching(machine: Machine, *viewers: Viewer) -> AsyncGenerator[None]:
         Settings(nats_url=Secret("nats://none")),
         open_machine=no_start,
         on_control=no_change,
-        owner=None,
     )
     tasks: list[asyncio.Task[Any]] = []
     for viewer in viewers:

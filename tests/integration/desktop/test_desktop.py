@@ -8,6 +8,7 @@ import os
 import stat
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.desktop.harness import (
@@ -223,7 +224,7 @@ async def test_what_cannot_be_done_is_said_before_anything_is_pressed(
 
 @needs_xvnc
 async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
-    limits = {"max_desktops": 2, "max_desktops_per_user": 1}
+    limits: dict[str, Any] = {"max_desktops": 2, "max_desktops_per_user": 1}
     async with alone(own_nats.url(), run_dir, own_uid_base, **limits) as (service, rpc):
         with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
             await Caller(rpc).start((5000, 800))
@@ -272,11 +273,12 @@ async def test_two_hosts_share_the_chats(
 async def test_a_limit_of_a_person_holds_over_all_hosts(
     own_nats: NatsServer, run_dir: Path, own_uid_base: int
 ) -> None:
-    url, limits = own_nats.url(), {"max_desktops_per_user": 1}
+    url = own_nats.url()
+    limits: dict[str, Any] = {"max_desktops_per_user": 1}
     chats = [ChatId(str(uuid.uuid4())) for _ in range(2)]
     async with (
         alone(url, run_dir, own_uid_base, **limits) as (one, rpc),
-        alone(url, run_dir, own_uid_base, one.chats, **limits) as (other, _),
+        alone(url, run_dir, own_uid_base, known=one.chats, **limits) as (other, _),
     ):
         # Each host has none yet, and hears of the start at the same moment.
         answers = await asyncio.gather(
