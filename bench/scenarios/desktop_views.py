@@ -212,7 +212,6 @@ async def _take_over(places: Places) -> list[float]:
         settings,
         open_machine=open_machine,
         on_control=_tell_nobody,
-        owner=None,
     )
     takes: list[float] = []
     try:

@@ -36,6 +36,12 @@ S = TypeVar("S", bound=ServiceSettings)
 BACKLOG = 1024
 WEBSOCKET_MESSAGE = 1 << 20
 """Bytes of one message from a client."""
+PING_S = 20.0
+"""After which the other end of a WebSocket is asked whether it is still there."""
+PONG_S = 60.0
+"""For which its answer is waited for. A pong comes after everything that was sent before the ping:
+with megabytes of a large screen on their way it is late on a slow line, and nobody is gone. Who
+takes nothing at all is found out by writing, and sooner; this finds who has left without a word."""
 
 
 class Runtime:
@@ -215,6 +221,8 @@ async def _serve(
         ws="websockets-sansio" if websockets else "none",
         ws_per_message_deflate=False,
         ws_max_size=WEBSOCKET_MESSAGE,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
         backlog=BACKLOG,
     )
     # It would show where in the code an error arose whose message says it all.

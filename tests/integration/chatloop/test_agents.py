@@ -321,7 +321,7 @@ async def test_an_agent_on_a_desktop_may_share_it_and_shows_at_its_end_what_it_s
     assert told.value["agents"][0]["report"] == "I saw it"
     assert isinstance(seen, FilePart)
     assert seen.data == screen.data
-    assert found == DesktopOf(chat.id, (chat.id,), "computer_use", owner=store.actor.user_id)
+    assert found == DesktopOf(chat.id, (chat.id,), "computer_use")
     prompt = next(r.view.system for r in fakes.requests if r.model == "child")
     assert "Begin with a screenshot" in prompt
 

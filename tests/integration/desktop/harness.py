@@ -8,7 +8,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from litestar import Litestar
 
 from steersman_contracts import desktop as actions
 from steersman_contracts.chats import AgentKind
+from steersman_contracts.errors import TooManyRequests
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.rpc import Actor, Nothing, agent_recordings, desktop_chats
 from steersman_contracts.rpc import desktop as rpc
@@ -60,8 +61,12 @@ class _Server(uvicorn.Server):
 class ChatBook:
     """What the store knows of chats and their desktops; of those not in here: nothing special."""
 
-    owner: UserId | None = None
-    """Of all chats, if the store says whose they are."""
+    owner: UserId = ANN.user_id
+    """Of all chats, until it is another one."""
+    claims: dict[ChatId, tuple[UserId, str]] = field(
+        default_factory=dict[ChatId, tuple[UserId, str]]
+    )
+    """For whom the desktop of a chat counts, and which host has it."""
     desktops: dict[ChatId, desktop_chats.DesktopOf] = field(
         default_factory=dict[ChatId, desktop_chats.DesktopOf]
     )
@@ -69,6 +74,7 @@ class ChatBook:
         default_factory=dict[ChatId, desktop_chats.ServerSecret]
     )
 
+    renewed: set[tuple[str, ChatId]] = field(default_factory=set[tuple[str, ChatId]])
     recorded: list[agent_recordings.AgentRecorded] = field(
         default_factory=list[agent_recordings.AgentRecorded]
     )
@@ -83,11 +89,31 @@ class ChatBook:
     async def find(self, request: desktop_chats.FindDesktop) -> desktop_chats.DesktopOf:
         chat_id = request.chat_id
         server = self.servers.get(chat_id, desktop_chats.ServerSecret(""))
-        default = desktop_chats.DesktopOf(chat_id, server=server.address, owner=self.owner)
+        default = desktop_chats.DesktopOf(chat_id, server=server.address)
         return self.desktops.get(chat_id, default)
 
     async def server(self, request: desktop_chats.ReadServer) -> desktop_chats.ServerSecret:
         return self.servers.get(request.chat_id, desktop_chats.ServerSecret(""))
+
+    async def claim(self, request: desktop_chats.ClaimDesktop) -> Nothing:
+        others = sum(
+            owner == self.owner and chat_id != request.chat_id
+            for chat_id, (owner, _) in self.claims.items()
+        )
+        if others >= request.most:
+            raise TooManyRequests(f"the owner of this chat has {others}", limit=request.most)
+        self.claims[request.chat_id] = self.owner, request.host
+        return Nothing()
+
+    async def release(self, request: desktop_chats.ReleaseDesktop) -> Nothing:
+        _, host = self.claims.get(request.chat_id, ("", ""))
+        if host == request.host:
+            del self.claims[request.chat_id]
+        return Nothing()
+
+    async def renew(self, request: desktop_chats.RenewDesktops) -> Nothing:
+        self.renewed.update((request.host, chat_id) for chat_id in request.chat_ids)
+        return Nothing()
 
     async def record(self, request: agent_recordings.AgentRecorded) -> Nothing:
         self.recorded.append(request)
@@ -107,6 +133,9 @@ async def store_of(nats_url: str, chats: ChatBook) -> AsyncGenerator[None]:
         server = RpcServer(client, "store", version="0.0.0")
         server.add(desktop_chats.FIND_DESKTOP, chats.find)
         server.add(desktop_chats.READ_SERVER, chats.server)
+        server.add(desktop_chats.CLAIM_DESKTOP, chats.claim)
+        server.add(desktop_chats.RENEW_DESKTOPS, chats.renew)
+        server.add(desktop_chats.RELEASE_DESKTOP, chats.release)
         server.add(agent_recordings.RECORDED, chats.record)
         server.add(agent_recordings.FIND_DONE, chats.find_done)
         await server.start()
@@ -128,9 +157,14 @@ class RunningDesktop:
 
 
 @asynccontextmanager
-async def running_desktop(nats_url: str, **changes: Any) -> AsyncGenerator[RunningDesktop]:
-    """The service in the test's own process, with its HTTP server, and what it asks of a store."""
-    chats = ChatBook()
+async def running_desktop(
+    nats_url: str, *, known: ChatBook | None = None, **changes: Any
+) -> AsyncGenerator[RunningDesktop]:
+    """The service in the test's own process, with its HTTP server, and what it asks of a store.
+
+    With what is `known` somebody else answers from that.
+    """
+    chats = known or ChatBook()
     settings = Settings(nats_url=Secret(nats_url), **changes)
     runtime = Runtime("desktop", settings)
     sock = listening_socket("127.0.0.1:0")
@@ -147,15 +181,16 @@ async def running_desktop(nats_url: str, **changes: Any) -> AsyncGenerator[Runni
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    try:
-        async with store_of(nats_url, chats):
+    # The store outlives it: what ends is told there.
+    async with store_of(nats_url, chats) if known is None else nullcontext():
+        try:
             async with asyncio.timeout(PATIENCE_S):
                 await server.up.wait()
             yield RunningDesktop(app, runtime, chats)
-    finally:
-        runtime.begin_stop()
-        server.should_exit = True
-        await serving
+        finally:
+            runtime.begin_stop()
+            server.should_exit = True
+            await serving
 
 
 class Caller:
@@ -245,11 +280,18 @@ async def acting(desktop: RunningDesktop, caller: Caller) -> None:
 
 @asynccontextmanager
 async def alone(
-    nats_url: str, run_dir: Path, uid_base: int, **settings: Any
+    nats_url: str,
+    run_dir: Path,
+    uid_base: int,
+    *,
+    known: ChatBook | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[tuple[RunningDesktop, RpcClient]]:
     """A service of a test's own, and a way to call it."""
     async with (
-        running_desktop(nats_url, run_dir=str(run_dir), uid_base=uid_base, **settings) as service,
+        running_desktop(
+            nats_url, known=known, run_dir=str(run_dir), uid_base=uid_base, **settings
+        ) as service,
         calling(nats_url) as client,
     ):
         yield service, client

@@ -136,7 +136,6 @@ async def watching(machine: Machine, *viewers: Viewer) -> AsyncGenerator[None]:
         Settings(nats_url=Secret("nats://none")),
         open_machine=no_start,
         on_control=no_change,
-        owner=None,
     )
     tasks: list[asyncio.Task[Any]] = []
     for viewer in viewers:
@@ -235,7 +234,7 @@ async def test_the_gateway_reads_no_more_for_a_viewer_than_that_takes() -> None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TCP)
             end = WebSocket[Any, Any, Any]({"type": "websocket"}, nothing, send)  # pyright: ignore[reportArgumentType]  # all that is looked at
             end.connection_state = "receive"  # it is accepted
-            carrying = live_view._down(upstream, end)  # pyright: ignore[reportPrivateUsage]  # see above
+            carrying = live_view._down(upstream, end, PATIENCE_S)  # pyright: ignore[reportPrivateUsage]  # see above
             tasks.append(asyncio.create_task(carrying))
         async with asyncio.timeout(PATIENCE_S):
             await taken.wait()
@@ -247,6 +246,27 @@ async def test_the_gateway_reads_no_more_for_a_viewer_than_that_takes() -> None:
 
     assert 0 < accepted[0] <= BOUND + 4 * TCP
     assert (got, accepted[1]) == (TOTAL, TOTAL)
+
+
+async def test_a_viewer_that_takes_nothing_is_shown_out() -> None:
+    async def show(connection: ServerConnection) -> None:
+        await connection.send(PIECE)
+        await connection.wait_closed()
+
+    async def stuck(message: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with serve(show, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        grant = ViewGrant(ANN, "view", f"127.0.0.1:{port}", "key")
+        upstream = await live_view._dial(grant)  # pyright: ignore[reportPrivateUsage]  # as above
+        end = WebSocket[Any, Any, Any]({"type": "websocket"}, nothing, stuck)  # pyright: ignore[reportArgumentType]  # all that is looked at
+        end.connection_state = "receive"  # it is accepted
+        async with asyncio.timeout(PATIENCE_S):
+            ended = await live_view._down(upstream, end, 0.01)  # pyright: ignore[reportPrivateUsage]  # as above
+        await upstream.close()
+
+    assert ended == live_view.Ended(1013, live_view.TAKES_NOTHING)
 
 
 async def nothing() -> Any:

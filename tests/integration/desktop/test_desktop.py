@@ -6,7 +6,9 @@ import asyncio
 import io
 import os
 import stat
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.desktop.harness import (
@@ -30,9 +32,11 @@ from prometheus_client import REGISTRY
 from steersman.embedded.nats import NatsServer
 from steersman_contracts import desktop as actions
 from steersman_contracts.errors import DesktopUnavailable, InvalidRequest, TooManyRequests
+from steersman_contracts.ids import ChatId
 from steersman_desktop.app import create_app
 from steersman_desktop.machine import LocalMachine
 from steersman_desktop.programs import missing_programs
+from steersman_desktop.session import Session
 from steersman_desktop.settings import Settings
 from steersman_runtime.service import Runtime
 from steersman_runtime.settings import Secret
@@ -220,7 +224,7 @@ async def test_what_cannot_be_done_is_said_before_anything_is_pressed(
 
 @needs_xvnc
 async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_base: int) -> None:
-    limits = {"max_desktops": 2, "max_desktops_per_user": 1}
+    limits: dict[str, Any] = {"max_desktops": 2, "max_desktops_per_user": 1}
     async with alone(own_nats.url(), run_dir, own_uid_base, **limits) as (service, rpc):
         with pytest.raises(InvalidRequest, match="width is 5000; it must be an even number from"):
             await Caller(rpc).start((5000, 800))
@@ -230,9 +234,8 @@ async def test_limits_are_named(own_nats: NatsServer, run_dir: Path, own_uid_bas
         )
         too_many = [each for each in answers if isinstance(each, TooManyRequests)]
         # It is the chat's owner for whom a desktop counts, also when a model starts it.
-        service.chats.owner = ANN.user_id
         for start in (Caller(rpc).start(actor=BEN), Caller(rpc).act(LOOK)):
-            with pytest.raises(TooManyRequests, match="the owner of this chat has 1 desktops here"):
+            with pytest.raises(TooManyRequests, match="the owner of this chat has 1"):
                 await start
         service.chats.owner = BEN.user_id
         await Caller(rpc).start((640, 480))
@@ -264,6 +267,43 @@ async def test_two_hosts_share_the_chats(
         spread = len(other.service.sessions) + len(one.service.sessions)
 
     assert spread == 3
+
+
+@needs_xvnc
+async def test_a_limit_of_a_person_holds_over_all_hosts(
+    own_nats: NatsServer, run_dir: Path, own_uid_base: int
+) -> None:
+    url = own_nats.url()
+    limits: dict[str, Any] = {"max_desktops_per_user": 1}
+    chats = [ChatId(str(uuid.uuid4())) for _ in range(2)]
+    async with (
+        alone(url, run_dir, own_uid_base, **limits) as (one, rpc),
+        alone(url, run_dir, own_uid_base, known=one.chats, **limits) as (other, _),
+    ):
+        # Each host has none yet, and hears of the start at the same moment.
+        answers = await asyncio.gather(
+            one.service.open(chats[0], (640, 480)),
+            other.service.open(chats[1], (640, 480)),
+            return_exceptions=True,
+        )
+        (session,) = (each for each in answers if isinstance(each, Session))
+        refused = next(each for each in answers if isinstance(each, TooManyRequests))
+        started, free = Caller(rpc, session.chat_id), Caller(rpc, *{*chats} - {session.chat_id})
+        ((owner, host),) = one.chats.claims.values()
+        with pytest.raises(TooManyRequests):
+            await free.act(LOOK)  # whichever host takes it; a model starts it
+        held = dict(one.chats.claims)
+        await until(lambda: (host, session.chat_id) in one.chats.renewed)
+        await started.stop()
+        after = dict(one.chats.claims)
+        await free.start((640, 480))  # nothing of the one that was refused is left behind
+        (running,) = one.chats.claims
+        both = {*one.service.sessions, *other.service.sessions}
+
+    assert (refused.details, owner) == ({"limit": 1}, ANN.user_id)
+    assert (held, after) == ({session.chat_id: (owner, host)}, {})
+    assert both == {free.chat_id} == {running}
+    assert one.chats.claims == {}  # a service that stops gives back what it has
 
 
 @needs_xvnc

@@ -15,7 +15,7 @@ from integration.desktop.harness import ANN
 from PIL import Image
 
 from steersman_contracts.errors import Unavailable
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import desktop_recordings as rpc
 from steersman_desktop.archive import Archive
 from steersman_desktop.recordings import Recordings
@@ -25,8 +25,8 @@ CHAT = ChatId("01a00000-0000-7000-8000-000000000000")
 SHOWN = ("#ff0000", "#00ff00", "#0000ff")
 
 
-async def no_desktop(chat_id: ChatId, person: UserId) -> Session:
-    raise AssertionError(f"nothing is recorded here: {chat_id} {person}")
+async def no_desktop(chat_id: ChatId) -> Session:
+    raise AssertionError(f"nothing is recorded here: {chat_id}")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.desktop.harness import (
@@ -112,7 +113,7 @@ async def test_a_wrong_password_of_the_deployment_is_said_and_mended_by_the_righ
     url, chat_id = own_nats.url(), ChatId(str(uuid.uuid4()))
 
     async def looks(address: str, password: str) -> tuple[ActionReply, Desktop]:
-        configured = {"vnc_address": address, "vnc_password": Secret(password)}
+        configured: dict[str, Any] = {"vnc_address": address, "vnc_password": Secret(password)}
         async with alone(url, run_dir, own_uid_base, **configured) as (_, client):
             caller = Caller(client, chat_id)
             return await caller.act(LOOK), await caller.get()

@@ -1,4 +1,4 @@
-"""What the desktop service asks about chats: whether they exist, and what desktop is theirs."""
+"""What the desktop service asks about chats: do they exist, what desktop is theirs, may it run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import msgspec
 
 from steersman_contracts.chats import AgentKind
-from steersman_contracts.ids import ChatId, UserId
-from steersman_contracts.rpc import Method
+from steersman_contracts.ids import ChatId
+from steersman_contracts.rpc import Method, Nothing
 
 MAX_CHATS: Final = 1000
 """In one request."""
@@ -46,8 +46,6 @@ class DesktopOf(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the chat that asks; None: it is nobody's agent."""
     server: str = ""
     """The VNC server that the owner has named for it; empty: one of our own desktops."""
-    owner: UserId | None = None
-    """Whose chat that is, and so for whom the desktop counts; None: the store does not say."""
 
 
 class ReadServer(msgspec.Struct, frozen=True):
@@ -66,3 +64,43 @@ class ServerSecret(msgspec.Struct, frozen=True, omit_defaults=True):
 
 FIND_DESKTOP: Final = Method("store", "desktop_chats.find", FindDesktop, DesktopOf, safe=True)
 READ_SERVER: Final = Method("store", "desktop_chats.server", ReadServer, ServerSecret, safe=True)
+
+KeepS = Annotated[float, msgspec.Meta(ge=5, le=3600)]
+
+
+class ClaimDesktop(msgspec.Struct, frozen=True):
+    """Count a desktop for the owner of its chat, over all hosts; again is as once.
+
+    Raises `TooManyRequests` where the owner has as many as they may.
+    """
+
+    chat_id: ChatId
+    """Whose desktop it is."""
+    host: str
+    """The instance of the service that has the chat; it takes the place of any before."""
+    most: Annotated[int, msgspec.Meta(ge=1)]
+    """Desktops of one person."""
+    keep_s: KeepS
+    """Seconds for which it counts, unless it is renewed: the host may die."""
+
+
+class RenewDesktops(msgspec.Struct, frozen=True):
+    """These desktops of a host still run. Those that it has given up are left alone."""
+
+    host: str
+    chat_ids: Annotated[tuple[ChatId, ...], msgspec.Meta(max_length=MAX_CHATS)]
+    keep_s: KeepS
+
+
+class ReleaseDesktop(msgspec.Struct, frozen=True):
+    """The desktop of a chat has ended; that of another host goes on counting."""
+
+    chat_id: ChatId
+    host: str
+
+
+CLAIM_DESKTOP: Final = Method("store", "desktop_chats.claim", ClaimDesktop, Nothing, safe=True)
+RENEW_DESKTOPS: Final = Method("store", "desktop_chats.renew", RenewDesktops, Nothing, safe=True)
+RELEASE_DESKTOP: Final = Method(
+    "store", "desktop_chats.release", ReleaseDesktop, Nothing, safe=True
+)

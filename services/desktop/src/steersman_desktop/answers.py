@@ -76,7 +76,7 @@ class Answers:
 
     async def _start(self, request: rpc.StartDesktop) -> rpc.Desktop:
         size = _wanted_size(request, size_of(self._settings.geometry))
-        session = await self._desktops.open(request.chat_id, size, request.actor.user_id)
+        session = await self._desktops.open(request.chat_id, size)
         await session.ready()
         return session.describe()
 
@@ -91,9 +91,8 @@ class Answers:
         return await self._desktops.known(request.chat_id).picture()
 
     async def _perform(self, request: rpc.PerformAction) -> rpc.ActionReply:
-        person = None if request.actor is None else request.actor.user_id
-        session = await self._desktops.open(request.chat_id, None, person)
-        if person is None and self._settings.record_agents:
+        session = await self._desktops.open(request.chat_id)
+        if request.actor is None and self._settings.record_agents:
             await self._desktops.films.before(session, request.agent or request.chat_id)
         with ACTION.labels(str(request.action.__struct_config__.tag)).time():
             return await session.perform(request)
@@ -139,8 +138,7 @@ class Answers:
         )
 
     async def _write_file(self, request: files.WriteFile) -> FileEntry:
-        person = None if request.actor is None else request.actor.user_id
-        session = await self._desktops.open(request.chat_id, None, person)
+        session = await self._desktops.open(request.chat_id)
         await session.ready()
         return await asyncio.to_thread(
             exchange.write,
@@ -153,7 +151,7 @@ class Answers:
         )
 
     async def _ticket(self, request: rpc.MakeTicket) -> rpc.DesktopTicket:
-        session = await self._desktops.open(request.chat_id, None, request.actor.user_id)
+        session = await self._desktops.open(request.chat_id)
         await session.ready()
         return self._desktops.admission.ticket(request)
 

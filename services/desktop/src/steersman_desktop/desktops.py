@@ -10,10 +10,11 @@ import structlog
 from prometheus_client import Gauge, Histogram
 
 from steersman_contracts.errors import NotFound, SteersmanError, TooManyRequests, Unavailable
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.ids import ChatId
 from steersman_desktop.admission import Admission, Admitted
 from steersman_desktop.agent_films import CHECK_S, AgentFilms
 from steersman_desktop.archive import Archive
+from steersman_desktop.claims import RENEW_CLAIMS_S, Claims
 from steersman_desktop.deleted import find_deleted
 from steersman_desktop.foreign import ServerLeases
 from steersman_desktop.hosts import RENEW_S, Hosts
@@ -74,10 +75,11 @@ class Desktops:
         self._stopping = False
         self.admission = Admission(settings.ticket_s, address)
         self.whose = Whose(client)
+        self._claims = Claims(client, hosts.host, settings.max_desktops_per_user)
         self.recordings = Recordings(
             Archive(settings.recordings_dir),
             self._sessions,
-            lambda chat_id, person: self.open(chat_id, None, person),
+            self.open,
         )
         self.films = AgentFilms(client, self.whose, self.recordings.archive, self._tasks)
 
@@ -105,6 +107,7 @@ class Desktops:
         # On the side: a store that is away must not hold up control and renewal.
         asking = _Asking(self._tasks, self._settings.deleted_check_s, self._forget_deleted)
         filming = _Asking(self._tasks, CHECK_S, self._end_films)
+        claiming = _Asking(self._tasks, RENEW_CLAIMS_S, lambda: self._claims.renew(self._sessions))
         while True:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
@@ -121,6 +124,8 @@ class Desktops:
                 await self.recordings.sweep(self._settings.keep_recordings_s)
             asking.check(now)
             filming.check(now)
+            if self._sessions:
+                claiming.check(now)
 
     async def _end_films(self) -> None:
         try:
@@ -166,7 +171,7 @@ class Desktops:
 
     # -- sessions --------------------------------------------------------------------------------
 
-    async def open(self, chat_id: ChatId, size: Size | None, person: UserId | None) -> Session:
+    async def open(self, chat_id: ChatId, size: Size | None = None) -> Session:
         """The session of a chat; concurrent callers share one."""
         while (session := self._sessions.get(chat_id)) is not None:
             if session.state not in {"stopping", "gone"}:
@@ -174,22 +179,23 @@ class Desktops:
             await session.ended.wait()
         opening = self._opening.get(chat_id)
         if opening is None:
-            opening = self._tasks.start(self._claim(chat_id, size, person))
+            opening = self._tasks.start(self._claim(chat_id, size))
             self._opening[chat_id] = opening
             opening.add_done_callback(lambda _: self._opening.pop(chat_id, None))
         return await asyncio.shield(opening)
 
-    async def _claim(self, chat_id: ChatId, size: Size | None, person: UserId | None) -> Session:
+    async def _claim(self, chat_id: ChatId, size: Size | None) -> Session:
         if self._stopping:
             raise Unavailable("the desktop service stops", service="desktop")
-        owner = (await self.whose.desktop(chat_id)).owner or person
-        self._check_limits(owner)
+        self._check_room()
         entry = await self._hosts.find(chat_id)
         if not await self._hosts.claim(chat_id, entry):
             raise Unavailable("another host starts the desktop at the same moment")
         try:
-            self._check_limits(owner)  # again: others may have come meanwhile
-        except TooManyRequests:
+            await self._claims.take(chat_id)
+            self._check_room()  # again: others may have come meanwhile
+        except BaseException:
+            await self._claims.leave(chat_id)  # also where nobody knows whether it was taken
             await self._hosts.leave(chat_id)
             raise
         session = self._sessions[chat_id] = Session(
@@ -198,7 +204,6 @@ class Desktops:
             self._settings,
             open_machine=lambda size: self._open_machine(chat_id, size),
             on_control=self._on_control,
-            owner=owner,
         )
         SESSIONS.set(len(self._sessions))
         if self._settings.record:
@@ -211,20 +216,11 @@ class Desktops:
         except SteersmanError as error:  # who uses the desktop hears of that
             log.warning("desktop.not_recorded", chat_id=session.chat_id, error_code=error.code)
 
-    def _check_limits(self, owner: UserId | None) -> None:
+    def _check_room(self) -> None:
         taken = len(self._sessions)
         most = 1 if self._settings.vnc_address else self._settings.max_desktops
         if taken >= most:
             raise TooManyRequests(f"this host has its {most} desktops; stop one first", limit=most)
-        if owner is None:
-            return
-        own = sum(session.owner == owner for session in self._sessions.values())
-        if own >= self._settings.max_desktops_per_user:
-            raise TooManyRequests(
-                f"the owner of this chat has {own} desktops here, which is the limit; stop one "
-                "first",
-                limit=self._settings.max_desktops_per_user,
-            )
 
     async def _open_machine(self, chat_id: ChatId, size: Size) -> Machine:
         settings = self._settings
@@ -259,6 +255,7 @@ class Desktops:
             return
         try:
             await session.stop(reason)
+            await self._claims.leave(session.chat_id)
             await self._servers.leave(session.chat_id)
             await self._hosts.leave(session.chat_id)
         except SteersmanError as error:

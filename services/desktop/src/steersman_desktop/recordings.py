@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from steersman_contracts.errors import Conflict, NotFound
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import desktop_recordings as rpc
 from steersman_contracts.rpc.desktop import Picture
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger()
 
 SWEEP_S: Final = 600.0
 
-Open = Callable[[ChatId, UserId], Awaitable[Session]]
+Open = Callable[[ChatId], Awaitable[Session]]
 
 
 class Recordings:
@@ -53,7 +53,7 @@ class Recordings:
             log.info("recordings.forgotten", chat_id=chat_id, count=removed)
 
     async def start(self, request: rpc.StartRecording) -> rpc.Recording:
-        session = await self._open(request.chat_id, request.actor.user_id)
+        session = await self._open(request.chat_id)
         return await session.record(self.archive)
 
     async def stop(self, request: rpc.OneRecording) -> rpc.Recording:

@@ -54,11 +54,8 @@ class Session:
         *,
         open_machine: Open,
         on_control: OnControl,
-        owner: UserId | None,
     ) -> None:
         self.chat_id = chat_id
-        self.owner = owner
-        """For whom it counts."""
         self._settings = settings
         self._on_control = on_control
         self._used_at = asyncio.get_running_loop().time()

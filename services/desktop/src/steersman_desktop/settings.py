@@ -22,7 +22,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     max_desktops: Count = 8
     """Desktops on this host; each needs about 55 MB, with a browser 330."""
     max_desktops_per_user: Count = 4
-    """Of one person on this host: of all their chats, whoever or whatever started them."""
+    """Of one person on all hosts: of all their chats, whoever or whatever started them."""
     max_viewers: Count = 8
     """Of one desktop."""
     idle_stop_s: Seconds = 900.0

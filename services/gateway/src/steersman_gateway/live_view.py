@@ -35,6 +35,7 @@ from steersman_gateway.backend import Backend
 from steersman_gateway.ids import ChatIdText, known_chat_id
 from steersman_gateway.problems import MEDIA_TYPE, to_problem
 from steersman_gateway.settings import Settings
+from steersman_runtime.service import PING_S, PONG_S
 
 log = structlog.stdlib.get_logger()
 
@@ -43,6 +44,8 @@ TICKET_PROTOCOL: Final = "ticket."
 """A subprotocol may carry the ticket, for clients that keep secrets out of addresses."""
 RIGHT_LOST: Final = 4403
 _TRY_AGAIN: Final = 1013
+TAKES_NOTHING: Final = "the viewer takes nothing"
+_GOODBYE_S: Final = 2.0
 _QUEUE: Final = 4
 """Messages of at most 64 KiB that are read ahead of the browser."""
 _OURS: Final = range(4000, 5000)
@@ -77,8 +80,10 @@ async def live_view(socket: WebSocket[Any, Any, Any], chat_id: ChatIdText) -> No
         await upstream.close()
     log.info("view.closed", chat_id=chat, code=ended.code)
     if socket.connection_state != "disconnect":
-        with suppress(WebSocketDisconnect):
-            await socket.close(ended.code, ended.reason)
+        # Who takes nothing does not take this either; the kernel then ends the connection.
+        with suppress(WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await socket.close(ended.code, ended.reason)
 
 
 def _check_origin(socket: WebSocket[Any, Any, Any], settings: Settings) -> None:
@@ -111,6 +116,9 @@ async def _dial(grant: ViewGrant) -> ClientConnection:
             compression=None,
             max_queue=_QUEUE,
             max_size=1 << 20,
+            # While its viewer is slow a gateway reads slowly, pongs as well.
+            ping_interval=PING_S,
+            ping_timeout=PONG_S,
             proxy=None,
             open_timeout=10,
             close_timeout=2,
@@ -129,7 +137,7 @@ async def _carry(
 ) -> Ended:
     """Both directions until one of them ends, or the right to watch does."""
     ways: tuple[Awaitable[Ended], ...] = (
-        _down(upstream, socket),
+        _down(upstream, socket, settings.write_timeout_s),
         _up(socket, upstream),
         _rights(backend, chat, grant, settings.recheck_interval_s),
         _service_stops(socket),
@@ -144,10 +152,17 @@ async def _carry(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _down(upstream: ClientConnection, socket: WebSocket[Any, Any, Any]) -> Ended:
+async def _down(
+    upstream: ClientConnection, socket: WebSocket[Any, Any, Any], write_timeout_s: float
+) -> Ended:
     try:
         while True:
-            await socket.send_bytes(await upstream.recv(decode=False))
+            data = await upstream.recv(decode=False)
+            # At most 64 KiB: a line on which that takes longer shows no desktop.
+            async with asyncio.timeout(write_timeout_s):
+                await socket.send_bytes(data)
+    except TimeoutError:
+        return Ended(_TRY_AGAIN, TAKES_NOTHING)
     except websockets.ConnectionClosed:
         code = upstream.close_code or _TRY_AGAIN
         # What other hosts close with (1006, 1012) must not, or says nothing to a browser.

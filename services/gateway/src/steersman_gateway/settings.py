@@ -24,7 +24,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     ping_interval_s: Seconds = 15.0
     """A silent stream gets a comment this often, so that proxies keep it open."""
     write_timeout_s: Seconds = 15.0
-    """A stream whose client takes nothing for so long is dropped."""
+    """A client that takes nothing for so long is shown out: of events, or of a desktop."""
     recheck_interval_s: Seconds = 60.0
     """How often an open stream is checked for rights that were withdrawn."""
     silence_s: Seconds = 10.0

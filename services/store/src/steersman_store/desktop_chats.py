@@ -1,4 +1,4 @@
-"""Tells the desktop service which chats are no more, and what desktop is whose."""
+"""Tells the desktop service which chats are no more, what desktop is whose, and what may run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncpg
 import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
-from steersman_contracts.errors import InvalidRequest
-from steersman_contracts.ids import ChatId, UserId
+from steersman_contracts.errors import InvalidRequest, TooManyRequests
+from steersman_contracts.ids import ChatId
 from steersman_contracts.rpc import Actor, Nothing
 from steersman_contracts.rpc import desktop_chats as rpc
 from steersman_contracts.rpc import desktop_servers as people
@@ -26,6 +26,9 @@ class DesktopChats:
         """Answer these methods of the group `desktop_chats`."""
         server.add(rpc.FIND_DELETED, self.find_deleted)
         server.add(rpc.FIND_DESKTOP, self.find)
+        server.add(rpc.CLAIM_DESKTOP, self.claim)
+        server.add(rpc.RENEW_DESKTOPS, self.renew)
+        server.add(rpc.RELEASE_DESKTOP, self.release)
 
     async def find_deleted(self, request: rpc.FindDeleted) -> rpc.Deleted:
         rows = await self._database.rows(
@@ -43,8 +46,41 @@ class DesktopChats:
             tuple(map(ChatId, row["above"])),
             row["kind"],
             row["server"] or "",
-            None if row["person"] is None else UserId(row["person"]),
         )
+
+    async def claim(self, request: rpc.ClaimDesktop) -> Nothing:
+        row = await self._database.row(
+            "SELECT * FROM claim_desktop($1, $2, $3, $4)",
+            request.chat_id,
+            request.host,
+            request.most,
+            request.keep_s,
+        )
+        assert row is not None  # a function call always has a row
+        if not row["claimed"]:
+            raise TooManyRequests(
+                f"the owner of this chat has {row['others']} desktops, which is the limit; stop "
+                "one first",
+                limit=request.most,
+            )
+        return Nothing()
+
+    async def renew(self, request: rpc.RenewDesktops) -> Nothing:
+        await self._database.row(
+            "SELECT renew_desktops($1, $2, $3)",
+            request.host,
+            list(request.chat_ids),
+            request.keep_s,
+        )
+        return Nothing()
+
+    async def release(self, request: rpc.ReleaseDesktop) -> Nothing:
+        await self._database.row(
+            "DELETE FROM desktop_claims WHERE chat_id = $1 AND host = $2",
+            request.chat_id,
+            request.host,
+        )
+        return Nothing()
 
 
 class DesktopServers:

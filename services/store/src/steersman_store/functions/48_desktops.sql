@@ -1,8 +1,7 @@
 -- Which desktop a chat uses: its own, or that of a chat above it as far as each on the way shares.
 -- A detached agent that outlives its parent has none above it, and so its own.
 CREATE OR REPLACE FUNCTION desktop_of(
-    p_chat uuid, OUT owner text, OUT above text[], OUT kind text, OUT server text,
-    OUT person text
+    p_chat uuid, OUT owner text, OUT above text[], OUT kind text, OUT server text
 ) LANGUAGE sql STABLE AS $$
     WITH RECURSIVE up AS (
         SELECT c.id, c.parent_id, c.shares_desktop, 0 AS height FROM chats c WHERE c.id = p_chat
@@ -14,6 +13,5 @@ CREATE OR REPLACE FUNCTION desktop_of(
     SELECT coalesce((SELECT id FROM top), p_chat)::text,
         coalesce((SELECT array_agg(up.id::text ORDER BY up.height) FROM up WHERE up.height > 0), '{}'),
         (SELECT c.agent_kind FROM chats c WHERE c.id = p_chat),
-        (SELECT s.address FROM desktop_servers s JOIN top ON s.chat_id = top.id),
-        (SELECT c.owner_id::text FROM chats c JOIN top ON c.id = top.id)
+        (SELECT s.address FROM desktop_servers s JOIN top ON s.chat_id = top.id)
 $$;
