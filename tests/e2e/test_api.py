@@ -68,9 +68,9 @@ async def until_rest(
 def _rests(frame: bytes) -> bool:
     """Whether a frame says that the turn is over: a quick one may be before anybody looks."""
     _, name, body = parse(frame)
-    if name == "stream.sync":
-        body = (body.get("snapshot") or {}).get("chat", {})
-    return name in {"stream.sync", "chat.status"} and body.get("status") == "waiting"
+    if name == "stream.sync" and body.get("snapshot"):
+        return body["snapshot"]["chat"]["status"] == "waiting"
+    return name == "chat.status" and body["status"] == "waiting"
 
 
 async def test_the_demo_writes_a_file_and_reads_it_back(http: httpx2.AsyncClient) -> None:
