@@ -14,6 +14,7 @@ from steersman_chatloop.warming import keep_warm
 from steersman_contracts.errors import InvalidRequest
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import models as models_rpc
+from steersman_contracts.subjects import PROVIDERS_CHANGED
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.tasks import running
 
@@ -87,3 +88,24 @@ async def test_a_replica_that_has_just_started_is_told_as_well(
     async with warming(client, store, after_s=NEVER_S) as imports:
         await models.add("google", "m")
         await imports.until("google")
+
+
+async def test_it_ends_also_when_it_hears_of_a_change_at_that_moment(
+    store: StoreDriver, models: ModelSetup, client: NatsClient
+) -> None:
+    looked = asyncio.Event()
+
+    async def warm(_: str) -> None:
+        looked.set()
+
+    work = keep_warm(client, store.rpc, warm, after_s=0, look_again_s=NEVER_S)
+    task = asyncio.get_running_loop().create_task(work)
+    async with asyncio.timeout(60):
+        await looked.wait()
+    # Of two that listen, the one that came first hears first: of the same message, at once.
+    sid = client.listen(PROVIDERS_CHANGED, lambda _, __, ___, ____: task.cancel() and None)
+    await models.add("google", "m")
+    await asyncio.wait({task}, timeout=30)
+    client.unlisten(sid)
+
+    assert task.cancelled()

@@ -48,7 +48,8 @@ async def keep_warm(
     try:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await changed.wait()
             changed.clear()
             wait_s = look_again_s
             try:
