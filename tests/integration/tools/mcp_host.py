@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +85,19 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def http_server(kind: str, port: int) -> AsyncGenerator[None]:
-    """The friendly server on a loopback port, as a process; `both` is `http` and `sse`."""
+async def listening(port: int, *command: str, path: Path | None = None) -> AsyncGenerator[None]:
+    """A server as a process, once it takes connections on a loopback port.
+
+    Args:
+        port: It listens there.
+        command: Starts it.
+        path: Where it finds modules of its own.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(SERVERS / "friendly.py"),
-        kind,
-        str(port),
+        *command,
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ if path is None else {**os.environ, "PYTHONPATH": str(path)},
     )
     try:
         async with asyncio.timeout(WAIT_S):
@@ -109,3 +114,8 @@ async def http_server(kind: str, port: int) -> AsyncGenerator[None]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def http_server(kind: str, port: int) -> AbstractAsyncContextManager[None]:
+    """The friendly server; `both` is `http` and `sse`."""
+    return listening(port, sys.executable, str(SERVERS / "friendly.py"), kind, str(port))
