@@ -146,7 +146,7 @@ async def test_the_examples_over_pipes(
 
 
 NOBODY_TO_ASK = {
-    "capabilities": "Client did not declare",
+    "capabilities": "it has asked for more 10 times",
     "elicitation": "Elicitation not supported",
     "list_roots": "List roots not supported",
     "multi_round": "Elicitation not supported",

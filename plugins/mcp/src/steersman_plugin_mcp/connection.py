@@ -12,7 +12,10 @@ import httpx2
 import mcp_types as types
 import structlog
 from mcp import Client, MCPError
-from mcp.client._transport import TransportStreams  # the public names are not exported
+
+# The public names are not exported.
+from mcp.client._input_required import InputRequiredRoundsExceededError
+from mcp.client._transport import TransportStreams
 from mcp.client.session import IncomingMessage
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from pydantic import ValidationError
@@ -320,6 +323,8 @@ class Connection:
                 text = str(error) or type(error).__name__
             case ValidationError():
                 text = "its answer is no MCP message"
+            case InputRequiredRoundsExceededError():
+                text = f"it has asked for more {error.max_rounds} times, in place of an answer"
             case _:
                 text = f"{type(error).__name__}"
         return line(self._hidden(text), _MAX_REASON)
