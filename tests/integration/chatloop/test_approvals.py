@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -99,3 +100,38 @@ async def test_what_was_allowed_for_the_chat_is_not_asked_again(
     await store.log.until(chat.id, events.ChatStatusChanged, outcome="completed")
     seen = [e for e in store.log.of(chat.id) if isinstance(e, events.ActionRequired)]
     assert len(seen) == 1
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_with_nobody_there_a_call_is_refused_in_the_end_and_never_run(
+    store: StoreDriver,
+    fakes: FakeProviders,
+    models: ModelSetup,
+    tool_host: ToolHost,
+    database_url: str,
+) -> None:
+    """No gateway runs here: no viewer has ever been attached."""
+    chat = await asked(store, fakes, models, tool_host, database_url)
+    assert chat.action is not None
+    left_s = (chat.action.expires_at - datetime.now(UTC)).total_seconds()
+    assert 86_000 < left_s <= 86_400  # a day: who walks away may come back
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "UPDATE chats SET action_expires_at = now() - interval '1 s' WHERE id = $1", chat.id
+    )
+    await connection.close()
+
+    rested = await store.at_rest(chat.id)
+
+    assert rested.last_outcome == "action_expired"
+    messages = await store.messages(chat.id)
+    parts = [p for m in messages for p in m.parts if isinstance(p, ToolResultPart)]
+    assert results(parts) == [("look", "look done"), ("drop", "nobody answered this call in time")]
+    assert [part.is_error for part in parts] == [False, True]
+    called = [tool_host.called.get_nowait() for _ in range(tool_host.called.qsize())]
+    assert [call.tool for call in called] == ["look"]
+    # The model sees the refusal with whatever a person says next.
+    fakes.script("m", Script([Turn([Text("as you like")])], repeat=True))
+    await store.send(chat.id, "never mind")
+    assert (await store.at_rest(chat.id)).last_outcome == "completed"
+    assert words_of((await store.messages(chat.id))[-1]) == "as you like"

@@ -175,11 +175,8 @@ async def test_an_approval_can_reach_further_than_one_call(
     assert (await store.acquire(other.id)).chat.grants == elsewhere
 
 
-async def test_every_decision_is_in_the_book(store: StoreDriver, database_url: str) -> None:
-    chat_id = await waiting(store, RUN, DROP, asked=(RUN, DROP))
-    await store.resolve(chat_id, "run")
-    await store.resolve(chat_id, "drop", approved=False)
-
+async def book(database_url: str, chat_id: ChatId) -> list[tuple[str | None, str]]:
+    """Who has decided what about the calls of a chat."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
@@ -187,8 +184,16 @@ async def test_every_decision_is_in_the_book(store: StoreDriver, database_url: s
         )
     finally:
         await connection.close()
+    return [(row["actor_id"], row["action"]) for row in rows]
+
+
+async def test_every_decision_is_in_the_book(store: StoreDriver, database_url: str) -> None:
+    chat_id = await waiting(store, RUN, DROP, asked=(RUN, DROP))
+    await store.resolve(chat_id, "run")
+    await store.resolve(chat_id, "drop", approved=False)
+
     actor = store.actor.user_id
-    assert [tuple(row) for row in rows] == [
+    assert await book(database_url, chat_id) == [
         (actor, "approval.approved"),
         (actor, "approval.denied"),
     ]
@@ -240,3 +245,4 @@ async def test_what_nobody_decides_in_time_is_refused_and_what_was_done_stays(
     with pytest.raises(TransitionRefused):  # too late
         await store.resolve(chat_id, "run")
     assert await sound(database_url, chat_id)
+    assert await book(database_url, chat_id) == [(None, "approval.expired")]

@@ -764,6 +764,8 @@ class Machine(RuleBasedStateMachine):
     @act(when=lambda self: self.model.status is Status.REQUIRES_ACTION)
     def action_expires(self) -> None:
         self.world.do(self._expire_action())
+        undecided = [one for one in self.model.action if one.asked and one.open]
+        self.model.book += ["approval.expired" for _ in undecided]
         self.model.end_action(EXPIRED)
         self.settle()
 

@@ -82,7 +82,7 @@ def end_lines(view: View, marks: Marks) -> list[Line]:
         case "interrupted":
             return [Line("interrupted", "yellow", marks.stopped)]
         case "action_expired":
-            return [Line("stopped: the client-side tool did not answer", "yellow", marks.stopped)]
+            return [Line("stopped: nobody answered a call in time", "yellow", marks.stopped)]
         case "loop":
             return [Line("stopped: the model went in circles", "yellow", marks.stopped)]
         case "step_limit":

@@ -191,11 +191,10 @@ class Claim:
         approvals: tuple[PendingApproval, ...] = (),
         waits: tuple[rpc.AgentWait, ...] = (),
         *,
-        expires_s: float | None = None,
+        expires_s: float,
     ) -> None:
         """Pause the chat until client, person or agents have answered; nobody owns it meanwhile."""
         done = tuple(results.values())
-        expires_s = expires_s or self._around.settings.action_timeout_s
         await self._commit(
             rpc.ENTER_REQUIRES_ACTION,
             tool_message(calls, results, INTERRUPTED),  # stored only if an interrupt came first

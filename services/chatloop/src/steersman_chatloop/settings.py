@@ -30,6 +30,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Seconds without anything from a provider that has begun to answer."""
     action_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 300.0
     """Seconds that a client has to answer calls of its own tools."""
+    approval_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] = 86_400.0
+    """Seconds that a person has to allow a call; then it is refused, and the turn ends."""
     question_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] = 7 * 86_400.0
     """Seconds that a person has to answer a question of a model, or to raise a limit."""
     loop_notice_after: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 3

@@ -25,6 +25,7 @@ from steersman_chatloop.offers import (
     harmless,
 )
 from steersman_chatloop.policy import SortedCalls, sort_out
+from steersman_chatloop.settings import Settings
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
@@ -217,3 +218,10 @@ class StepCalls:
                 subjects.chat_events(chat_id), msgspec.json.encode(event), headers=headers
             )
             done.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+def patience_s(calls: StepCalls, settings: Settings) -> float:
+    """Seconds until what the calls still wait for is given up: as long as the slowest may take."""
+    if calls.waits_for_person:
+        return settings.question_timeout_s
+    return settings.approval_timeout_s if calls.asked else settings.action_timeout_s

@@ -64,7 +64,7 @@ from steersman_chatloop.requests import Requests
 from steersman_chatloop.restating import plan_in, restate
 from steersman_chatloop.retries import MOST_S, delay_s
 from steersman_chatloop.steering import LostError, Steering
-from steersman_chatloop.step_calls import StepCalls
+from steersman_chatloop.step_calls import StepCalls, patience_s
 from steersman_chatloop.summarising import COMPACTIONS, Begin, Summariser
 from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts.chats import (
@@ -536,11 +536,9 @@ class ChatRun:
         self._running, self._runs_after = running, self.chat.history_version
         if await self._interruptible(running.run()):
             if running.waits:
-                patience_s = (
-                    self._around.settings.question_timeout_s if running.waits_for_person else None
-                )
                 await self._claim.require_action(
-                    calls, running.results, running.asked, running.awaits, expires_s=patience_s
+                    *(calls, running.results, running.asked, running.awaits),
+                    expires_s=patience_s(running, self._around.settings),
                 )
                 return
             results = tool_message(calls, running.results, INTERRUPTED)

@@ -366,11 +366,20 @@ CREATE OR REPLACE FUNCTION expire_action(OUT chat_id uuid, OUT runnable boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     c chats;
+    n integer;
 BEGIN
     SELECT * INTO c FROM chats
         WHERE status = 'requires_action' AND action_expires_at < clock_timestamp()
         ORDER BY action_expires_at LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF c.id IS NOT NULL THEN
+        -- Nobody has decided: that is a refusal, and in the book like every other.
+        FOR n IN SELECT i FROM generate_subscripts(c.action_asks, 1) AS i
+            WHERE c.action_asks[i] IS NOT NULL AND c.action_decisions[i] IS NULL
+        LOOP
+            PERFORM record_audit(NULL, c.id, 'approval.expired', json_build_object(
+                'call_id', c.action_calls[n], 'tool', c.action_tools[n],
+                'asked', c.action_asks[n]));
+        END LOOP;
         c := end_action(c, 'cancel_requires_action', 'action_expired',
             'nobody answered this call in time');
         chat_id := c.id;
