@@ -47,6 +47,11 @@ class Replica:
         )
         self.pid = self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, however that came."""
+        return self._process.poll() is not None
+
     async def kill(self) -> None:
         """End it as a power cut would."""
         self._process.send_signal(signal.SIGKILL)

@@ -19,7 +19,7 @@ from steersman_contracts.cgroups import (
     own_group,
     problem_of,
 )
-from steersman_contracts.sandbox import Unconfined
+from steersman_contracts.sandbox import Limits, Unconfined
 from steersman_plugin_exec.launch import prepare
 from steersman_plugin_exec.output import Capture
 from steersman_plugin_exec.process import Process
@@ -34,12 +34,17 @@ DELEGATED = "31 24 0:30 /user.slice /sys/fs/cgroup rw,relatime - cgroup2 cgroup2
 class Grouping(Unconfined):
     """No sandbox, and control groups."""
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups, limits: Limits | None = None) -> None:
         self._groups = groups
+        self._limits = limits or Limits()
 
     @property
     def groups(self) -> Groups:
         return self._groups
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
 
 @pytest.fixture
@@ -82,6 +87,52 @@ async def test_a_command_ends_with_its_group_wherever_its_processes_have_gone(
     groups.open(memory_bytes=1, processes=1).close()  # whatever was left is removed with the next
 
     assert groups_in(root) == []
+
+
+@pytest.fixture
+def limiting(root: Path) -> Path:
+    """A directory for groups to which the kernel passes both controllers on."""
+    if (problem := problem_of(root)) is not None:
+        pytest.skip(f"no limits can be set here: {problem}")
+    (root / "cgroup.subtree_control").write_text("+memory +pids")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("limits", "command", "said"),
+    [
+        # Each of them keeps to the limit; together they do not.
+        (
+            Limits(memory_bytes=256 << 20),
+            "for n in {1..6}; do head -c 60000000 /dev/zero | tail | wc -c & done; wait; echo $n",
+            "",
+        ),
+        (
+            Limits(processes=20),
+            "for n in {1..60}; do sleep 30 & done 2>&1 | head -c 1000",
+            "Resource temporarily unavailable",
+        ),
+    ],
+    ids=["memory", "processes"],
+)
+async def test_a_limit_holds_for_all_that_a_command_starts(
+    limiting: Path, workspace: Path, limits: Limits, command: str, said: str
+) -> None:
+    sandbox = Grouping(Groups(limiting), limits)
+    launch = await asyncio.to_thread(prepare, command, workspace, ".", sandbox)
+    capture = Capture()
+    process = Process.start(launch, capture)
+    async with asyncio.timeout(60):
+        await process.exited.wait()
+        await process.drain()
+    text = capture.output().text
+    await process.kill()
+    await process.close()
+
+    if said:
+        assert said in text
+    else:
+        assert (process.exit_signal, text) == ("SIGKILL", "")
 
 
 @pytest.mark.parametrize(
