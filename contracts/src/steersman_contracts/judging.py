@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from steersman_contracts.parts import JsonObject
-from steersman_contracts.policies import STRICTNESS, Decision, LevelRules, Rule
+from steersman_contracts.policies import STRICTNESS, Decision, LevelRules, Rule, RuleFacts
 
 Program: TypeAlias = Callable[[Mapping[str, Any]], object]
 Compile: TypeAlias = Callable[[str], Program]
@@ -24,8 +24,7 @@ class Circumstances(NamedTuple):
 
     chat_id: str
     steps: int = 0
-    cost_micros: int | None = None
-    workspace: str = ""
+    facts: RuleFacts = RuleFacts()
 
 
 class Verdict(NamedTuple):
@@ -93,9 +92,9 @@ def fits(
                     "chat": {
                         "id": circumstances.chat_id,
                         "steps": circumstances.steps,
-                        "cost_micros": circumstances.cost_micros or 0,
+                        "cost_micros": circumstances.facts.cost_micros,
                     },
-                    "workspace": circumstances.workspace,
+                    "workspace": msgspec.structs.asdict(circumstances.facts.workspace),
                 }
             )
         )

@@ -32,7 +32,8 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: dict[str, Glob] = {}
     """Argument name → a shell pattern of its value; what is no string is compared as JSON."""
     when: Annotated[str, msgspec.Meta(max_length=2000)] = ""
-    """A CEL expression over `tool`, `args`, `chat` (`id`, `steps`, `cost_micros`), `workspace`."""
+    """A CEL expression over `tool`, `args`, `chat` (`id`, `steps`, `cost_micros`) and `workspace`
+    (`id`, `name`, `template`, `driver`; each empty without one)."""
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
     """Shown to whoever is asked, and to the model when a call is refused."""
 
@@ -45,6 +46,23 @@ class LevelRules(msgspec.Struct, frozen=True):
 
     level: Level
     rules: tuple[Rule, ...]
+
+
+class WorkspaceFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A workspace, as far as rules look at it; all of it is empty without one."""
+
+    id: str = ""
+    name: str = ""
+    template: str = ""
+    driver: str = ""
+
+
+class RuleFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What rules may look at of a chat that only the store knows."""
+
+    cost_micros: int = 0
+    """What the whole tree of the chat has cost so far, from its outermost chat on."""
+    workspace: WorkspaceFacts = WorkspaceFacts()
 
 
 class PendingApproval(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -49,7 +49,7 @@ from steersman_contracts.rpc.models import (
     Version as EntryVersion,
 )
 from steersman_contracts.rpc.plugins import SecretValue
-from steersman_contracts.rpc.policies import AuditEntry
+from steersman_contracts.rpc.policies import AuditEntry, Grant
 from steersman_contracts.rpc.tools import ToolSpec
 from steersman_contracts.rpc.users import Account, UserName
 from steersman_contracts.terms import TurnLimits
@@ -271,6 +271,13 @@ class DryRunBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[RuleInput, ...], msgspec.Meta(max_length=200)]
     """In place of those that the level has."""
     level: Level = "chat"
+
+
+class GrantList(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    grants: tuple[Grant, ...]
+    has_more: bool
 
 
 class AuditList(msgspec.Struct, frozen=True):

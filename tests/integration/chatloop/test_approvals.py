@@ -14,6 +14,8 @@ from support.chatloop import ModelSetup, ToolHost, said
 from steersman_contracts import events
 from steersman_contracts.chats import Chat
 from steersman_contracts.parts import TextPart, ToolResultPart
+from steersman_contracts.policies import Rule
+from steersman_contracts.rpc import policies
 from steersman_contracts.rpc.tools import CallResult, CallTool
 
 pytestmark = pytest.mark.one_stack
@@ -135,3 +137,30 @@ async def test_with_nobody_there_a_call_is_refused_in_the_end_and_never_run(
     await store.send(chat.id, "never mind")
     assert (await store.at_rest(chat.id)).last_outcome == "completed"
     assert words_of((await store.messages(chat.id))[-1]) == "as you like"
+
+
+@pytest.mark.usefixtures("chatloops")
+async def test_a_rule_sees_what_the_chat_has_cost(
+    store: StoreDriver, fakes: FakeProviders, models: ModelSetup, tool_host: ToolHost
+) -> None:
+    tool_host.tools["look"] = echo
+    turns = [Turn([ToolCall("look")]), Turn([Text("ok")])]
+    fakes.script("m", Script(turns, repeat=True))
+    priced = await models.add("chat", "m", prices={"input": 1_000_000, "output": 1_000_000})
+    chat = await store.create(None, model=priced)
+
+    async def decided(when: str) -> str:
+        """What a turn does with a call under a rule that refuses it."""
+        rules = (Rule("deny", when=when, reason="too dear"),)
+        await store.rpc.call(policies.PUT, policies.PutPolicy(store.actor, "chat", rules, chat.id))
+        await store.send(chat.id, "go")
+        await store.at_rest(chat.id)
+        messages = await store.messages(chat.id)
+        parts = [p for m in messages for p in m.parts if isinstance(p, ToolResultPart)]
+        return results(parts)[-1][1]
+
+    assert await decided("chat.cost_micros == 0") == "look done"  # the step that calls has a price
+    spent = (await store.chat(chat.id)).cost_micros
+    assert spent > 0
+    assert await decided(f"chat.cost_micros > {10 * spent}") == "look done"
+    assert await decided(f"chat.cost_micros > {spent}") == "this call is not allowed: too dear"

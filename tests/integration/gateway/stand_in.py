@@ -207,6 +207,8 @@ class StandInStore:
         answer(policies.GET, lambda q: policies.Policy(q.level, (), 0))
         answer(policies.PUT, lambda q: policies.Policy(q.level, q.rules, 1))
         answer(policies.DRY_RUN, lambda _: policies.DryRunReport((), 0))
+        answer(policies.LIST_GRANTS, lambda _: policies.GrantPage((), has_more=False))
+        answer(policies.REVOKE_GRANT, lambda _: Nothing())
         answer(policies.LIST_AUDIT, lambda _: policies.AuditPage((), has_more=False))
         answer(steering.ANSWER_QUESTION, lambda q: self._reply(q.actor, q.chat_id))
         answer(steering.DECIDE_PLAN, lambda q: self._reply(q.actor, q.chat_id))

@@ -198,6 +198,8 @@ ROUTES: dict[tuple[str, str], tuple[Any, bool]] = {
     ("put", "/api/v1/policies/system"): (RULES, False),
     ("get", "/api/v1/policies/user"): (None, False),
     ("put", "/api/v1/policies/user"): (RULES, False),
+    ("get", "/api/v1/grants"): (None, False),
+    ("delete", "/api/v1/grants"): (None, False),
     ("get", "/api/v1/audit"): (None, False),
     ("get", "/api/v1/usage"): (None, False),
     ("get", "/api/v1/prompt"): (None, False),
@@ -286,6 +288,7 @@ OTHERWISE = {
     ("post", CHAT + "/plan/reject"): 409,
     ("post", CHAT + "/compact/undo"): 409,  # there is no summary
     ("post", CHAT + "/approvals/{call_id}"): 404,  # nobody is asked about this one
+    ("delete", "/api/v1/grants"): 400,  # no tool is named
     ("post", CHAT + "/title/regenerate"): 409,  # the demo finds no titles
     ("post", "/api/v1/files"): 201,
 }

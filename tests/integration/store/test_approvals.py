@@ -13,7 +13,7 @@ from steersman_contracts.errors import Conflict, InvalidRequest, NotFound, Trans
 from steersman_contracts.ids import ChatId
 from steersman_contracts.parts import TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.policies import PendingApproval, Rule
-from steersman_contracts.rpc import policies
+from steersman_contracts.rpc import Actor, policies
 from steersman_contracts.rpc.worker import NewMessage
 
 pytestmark = pytest.mark.one_stack
@@ -173,6 +173,47 @@ async def test_an_approval_can_reach_further_than_one_call(
 
     assert (await store.acquire(chat_id)).chat.grants == ("execute",)
     assert (await store.acquire(other.id)).chat.grants == elsewhere
+
+
+@pytest.mark.own_stack  # its person has allowed nothing else
+async def test_what_was_allowed_for_good_is_listed_and_taken_back(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat_id = await waiting(store, RUN, DROP, asked=(RUN, DROP))
+    await store.resolve(chat_id, "run", scope="chat")
+    await store.resolve(chat_id, "drop", scope="always")
+    owner, mallory = store.actor, await new_actor(database_url, "mallory")
+
+    async def listed(actor: Actor) -> tuple[policies.Grant, ...]:
+        return (await store.rpc.call(policies.LIST_GRANTS, policies.ListGrants(actor))).grants
+
+    async def revoke(actor: Actor, where: ChatId | None) -> None:
+        request = policies.RevokeGrant(actor, "execute", where)
+        await store.rpc.call(policies.REVOKE_GRANT, request)
+
+    allowed = await listed(owner)
+    assert {(one.tool, one.chat_id) for one in allowed} == {("execute", chat_id), ("execute", None)}
+    assert await listed(mallory) == ()
+    for where in (chat_id, None):
+        with pytest.raises(NotFound):
+            await revoke(mallory, where)
+
+    assert (await store.acquire(chat_id)).chat.grants == ("execute",)
+    await revoke(owner, chat_id)
+    with pytest.raises(NotFound):
+        await revoke(owner, chat_id)
+    assert [one.chat_id for one in await listed(owner)] == [None]
+    await revoke(owner, None)
+
+    results = [ToolResultPart(one.call_id, one.tool, (TextPart("done"),)) for one in (RUN, DROP)]
+    step = NewMessage(Role.TOOL, tuple(results))
+    assert (await store.commit(await store.fence(chat_id), step)).chat.grants == ()
+    assert await listed(owner) == ()
+    assert await book(database_url, chat_id) == [
+        (owner.user_id, "approval.approved"),
+        (owner.user_id, "approval.approved"),
+        (owner.user_id, "grant.revoked"),  # the other one is of no chat
+    ]
 
 
 async def book(database_url: str, chat_id: ChatId) -> list[tuple[str | None, str]]:

@@ -85,6 +85,7 @@ ALLOWED: Final[dict[Method[Any, Any], str]] = {
     people.ARCHIVE: "brings it back; once more changes nothing",
     people.DELETE: "an archive can be cleared out",
     people.FORK: "makes another chat, and leaves this one as it is",
+    policies.REVOKE_GRANT: "allows less, and the chat stays as it is",
     people.MARK_READ: "goes with reading",
     people.PIN: "refused; but without a position it says what is so already",
     attempts.COUNT_ATTEMPT: "counts what was used",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncpg
 import msgspec
 import pytest
 from support.chat_driver import StoreDriver, new_actor
+from support.databases import expire_leases
 
 from steersman_contracts.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from steersman_contracts.policies import LevelRules, Rule
+from steersman_contracts.policies import LevelRules, Rule, RuleFacts, WorkspaceFacts
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc import policies as rpc
 
@@ -37,6 +39,45 @@ async def test_rules_of_all_levels_reach_the_worker(store: StoreDriver) -> None:
         repr(LevelRules("user", (DENY,))),
         repr(LevelRules("chat", (ASK, DENY))),
     }
+
+
+@pytest.mark.own_stack  # there are no rules at first
+async def test_what_conditions_look_at_reaches_the_worker_of_a_chat_and_of_its_agents(
+    store: StoreDriver, database_url: str
+) -> None:
+    chat, agent = await store.create("hello"), await store.create("look")
+    without_rules = (await store.acquire(chat.id, "before")).chat.facts
+    await store.rpc.call(rpc.PUT, rpc.PutPolicy(store.actor, "user", (ASK,)))
+    poor = (await store.acquire((await store.create("another")).id)).chat.facts
+    connection = await asyncpg.connect(database_url)
+    try:
+        workspace = await connection.fetchval(
+            "INSERT INTO workspaces (id, owner_id, name, template, driver, parameters, "
+            "environment, state, host) VALUES (gen_random_uuid(), $1, 'mine', 'python', 'local', "
+            "'{}', '{}', 'running', 'host-1') RETURNING id::text",
+            store.actor.user_id,
+        )
+        await connection.execute(
+            "UPDATE chats SET workspace_id = $2 WHERE id = $1", chat.id, workspace
+        )
+        await connection.execute(
+            "UPDATE chats SET parent_id = $2, root_id = $2 WHERE id = $1", agent.id, chat.id
+        )
+        for spender, cost in ((chat.id, 700), (agent.id, 50)):
+            await connection.execute(
+                "INSERT INTO usage_days (day, model, chat_id, user_id, root_id, steps, "
+                "unknown_steps, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, "
+                "cache_write_tokens, cost) "
+                "VALUES (current_date, 'm', $1, $2, $3, 1, 0, 0, 0, 0, 0, 0, $4)",
+                *(spender, store.actor.user_id, chat.id, cost),
+            )
+    finally:
+        await connection.close()
+    await expire_leases(database_url)
+    rich = [(await store.acquire(one.id, "after")).chat.facts for one in (chat, agent)]
+
+    assert without_rules == poor == RuleFacts()
+    assert rich == [RuleFacts(750, WorkspaceFacts(workspace, "mine", "python", "local"))] * 2
 
 
 @pytest.mark.own_stack

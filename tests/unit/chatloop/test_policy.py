@@ -14,9 +14,21 @@ from steersman_chatloop.policy import (
 )
 from steersman_contracts.judging import Circumstances, Verdict
 from steersman_contracts.parts import TextPart, ToolCallPart
-from steersman_contracts.policies import Decision, Level, LevelRules, PendingApproval, Rule
+from steersman_contracts.policies import (
+    Decision,
+    Level,
+    LevelRules,
+    PendingApproval,
+    Rule,
+    RuleFacts,
+    WorkspaceFacts,
+)
 
-HERE = Circumstances("chat-1", steps=3, cost_micros=500, workspace="w1")
+HERE = Circumstances(
+    "chat-1",
+    steps=3,
+    facts=RuleFacts(500, WorkspaceFacts("w1", "mine", template="python", driver="container")),
+)
 
 
 def verdict(*levels: LevelRules, needs_approval: bool = False, **arguments: Any) -> Verdict:
@@ -59,7 +71,9 @@ def test_the_strictest_level_decides() -> None:
         ('args.command.startsWith("rm")', {"command": "rm x"}, True),
         ('args.command.startsWith("rm")', {"command": "ls"}, False),
         ("args.files.size() > 2", {"files": ["a", "b", "c"]}, True),
-        ('tool == "execute" && workspace == "w1"', {}, True),
+        ('tool == "execute" && workspace.id == "w1"', {}, True),
+        ('workspace.driver == "container" && workspace.template in ["go", "python"]', {}, True),
+        ('workspace.name == ""', {}, False),
         ("chat.steps > 2 && chat.cost_micros > 100", {}, True),
         ("chat.steps > 5", {}, False),
     ],

@@ -104,6 +104,8 @@ CALLS: dict[str, Call] = {
     "updateProvider": lambda c: c.patch_provider("demo", PatchProviderBody()),
     "listServedModels": lambda c: c.list_served("demo"),
     "listAudit": lambda c: c.list_audit(before=9),
+    "listGrants": lambda c: c.list_grants(),
+    "revokeGrant": lambda c: c.revoke_grant("a/b c", CHAT),
     "getChatPolicy": lambda c: c.get_policy("chat", CHAT),
     "putChatPolicy": lambda c: c.put_policy("chat", [RuleInput("ask")], chat_id=CHAT),
     "dryRunPolicy": lambda c: c.dry_run_policy(CHAT, "chat", [RuleInput("ask")]),

@@ -6,7 +6,7 @@ from typing import Any
 
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import TextPart, ToolCallPart
-from steersman_contracts.policies import LevelRules, Rule
+from steersman_contracts.policies import LevelRules, Rule, WorkspaceFacts
 from steersman_contracts.rpc.policies import DryRunReport, JudgedCall, Outcome
 from steersman_store.dry_runs import MOST_CALLS, Said, dry_run, with_draft
 
@@ -72,10 +72,37 @@ def test_a_condition_sees_the_steps_of_the_turn() -> None:
     ]
 
 
-def test_a_draft_takes_the_place_of_its_level_alone() -> None:
-    chat = LevelRules("chat", (Rule("deny"),))
+def test_a_condition_sees_the_cost_so_far_and_the_workspace() -> None:
+    history = [
+        said(1, "user", TextPart("go")),
+        said(2, "assistant", call("a", "t"))._replace(cost_micros=600),
+        said(3, "assistant", call("b", "t"))._replace(cost_micros=500),
+    ]
+    spent = Rule("ask", when="chat.cost_micros > 1000")
+    there = Rule("deny", when='workspace.template == "python"')
 
-    assert with_draft((SYSTEM, chat), "chat", ()) == (SYSTEM, LevelRules("chat", ()))
+    def decided(*rules: Rule) -> list[str]:
+        report = dry_run(
+            history,
+            chat_id="c",
+            workspace=WorkspaceFacts("w1", template="python"),
+            present=(),
+            draft=(LevelRules("chat", rules),),
+            needing_approval=set(),
+            granted=set(),
+        )
+        return [f"{one.call_id} {one.after.decision}" for one in report.calls]
+
+    assert decided(spent) == ["a allow", "b ask"]
+    assert decided(there) == ["a deny", "b deny"]
+
+
+def test_a_draft_takes_the_place_of_its_level_alone() -> None:
+    above, chat = LevelRules("chat", (Rule("ask"),)), LevelRules("chat", (Rule("deny"),))
+
+    drafted = with_draft((above, SYSTEM, chat), "chat", (), own=chat.rules)
+    assert drafted == (above, SYSTEM, LevelRules("chat", ()))
+    assert with_draft((above, SYSTEM), "chat", ()) == (above, SYSTEM, LevelRules("chat", ()))
     assert with_draft((SYSTEM,), "system", ()) == (LevelRules("system", ()),)
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from steersman.client.exchange import Exchange
 from steersman_contracts.chats import Chat
 from steersman_contracts.ids import ChatId
 from steersman_contracts.policies import Level, Scope
-from steersman_contracts.rest import ApprovalBody, AuditList, DryRunBody, PolicyBody, RuleInput
+from steersman_contracts.rest import (
+    ApprovalBody,
+    AuditList,
+    DryRunBody,
+    GrantList,
+    PolicyBody,
+    RuleInput,
+)
 from steersman_contracts.rpc.policies import DryRunReport, Policy
 
 
@@ -55,6 +62,15 @@ class RuleCalls:
         path = f"/chats/{chat_id}/policy/dry-run"
         body = DryRunBody(tuple(rules), level)
         return await self._exchange.call("POST", path, DryRunReport, body, repeatable=True)
+
+    async def list_grants(self) -> GrantList:
+        """What you have allowed beyond single calls, newest first."""
+        return await self._exchange.get("/grants", GrantList)
+
+    async def revoke_grant(self, tool: str, chat_id: ChatId | None = None) -> None:
+        """Have a tool asked about again: in one chat, or wherever it was allowed always."""
+        query = {"tool": tool} | ({} if chat_id is None else {"chat_id": chat_id})
+        await self._exchange.delete(f"/grants?{urlencode(query)}")
 
     async def list_audit(self, *, before: int | None = None, limit: int = 50) -> AuditList:
         """Who decided what, newest first."""

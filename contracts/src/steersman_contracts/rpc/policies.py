@@ -9,7 +9,7 @@ import msgspec
 
 from steersman_contracts.ids import ChatId, MessageId, UserId
 from steersman_contracts.policies import Decision, Level, Rule, Rules
-from steersman_contracts.rpc import Actor, Method
+from steersman_contracts.rpc import Actor, Method, Nothing
 
 
 class GetPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +68,36 @@ class AuditPage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+class ListGrants(msgspec.Struct, frozen=True):
+    """What the actor has allowed beyond single calls."""
+
+    actor: Actor
+
+
+class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool that is not asked about any more; rules can still refuse it."""
+
+    tool: str
+    granted_at: datetime
+    chat_id: ChatId | None = None
+    """In this chat and its agents; None: in all chats of whoever allowed it."""
+
+
+class GrantPage(msgspec.Struct, frozen=True):
+    """Newest first, at most 1,000."""
+
+    grants: tuple[Grant, ...]
+    has_more: bool
+
+
+class RevokeGrant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Take a grant of the actor's back; it applies from a chat's next step on."""
+
+    actor: Actor
+    tool: str
+    chat_id: ChatId | None = None
+
+
 class DryRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a draft would have done to the calls that a chat has made. Changes nothing."""
 
@@ -102,7 +132,8 @@ class JudgedCall(msgspec.Struct, frozen=True):
 class DryRunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The newest calls of a chat, oldest first.
 
-    Conditions see what they saw at the call, but for its cost.
+    Conditions see what they saw at the call; but the cost is that of the steps of this chat alone,
+    and the workspace is the one that it has now.
     """
 
     calls: tuple[JudgedCall, ...]
@@ -117,4 +148,6 @@ class DryRunReport(msgspec.Struct, frozen=True, omit_defaults=True):
 GET: Final = Method("store", "policies.get", GetPolicy, Policy, safe=True)
 PUT: Final = Method("store", "policies.put", PutPolicy, Policy)
 DRY_RUN: Final = Method("store", "policies.dry_run", DryRun, DryRunReport, 30.0, safe=True)
+LIST_GRANTS: Final = Method("store", "policies.grants", ListGrants, GrantPage, safe=True)
+REVOKE_GRANT: Final = Method("store", "policies.revoke", RevokeGrant, Nothing)
 LIST_AUDIT: Final = Method("store", "policies.audit", ListAudit, AuditPage, safe=True)

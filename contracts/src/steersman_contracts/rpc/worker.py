@@ -24,7 +24,7 @@ from steersman_contracts.chats import (
 from steersman_contracts.ids import ChatId, ModelName, RunnerId, Slug, UserId
 from steersman_contracts.model_options import Effort, ModelSettings
 from steersman_contracts.parts import Parts, ToolCallPart, ToolResultPart
-from steersman_contracts.policies import LevelRules, PendingApproval
+from steersman_contracts.policies import LevelRules, PendingApproval, RuleFacts
 from steersman_contracts.rpc import Actor, Method, Nothing
 from steersman_contracts.rpc.models import ProviderType
 from steersman_contracts.rpc.tools import Era
@@ -100,6 +100,8 @@ class OwnedChat(msgspec.Struct, frozen=True, omit_defaults=True):
     policies: tuple[LevelRules, ...] = ()
     grants: tuple[str, ...] = ()
     """Tools that need not be asked about again."""
+    facts: RuleFacts = RuleFacts()
+    """What the rules look at; told where there are any, in the deployment."""
     terms: Terms = Terms()
     compaction_requested: bool = False
     """A person wants a summary before anything else happens."""

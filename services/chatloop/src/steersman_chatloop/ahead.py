@@ -20,8 +20,10 @@ from steersman_chatloop.partial import NewMessages
 from steersman_contracts.chats import Message, Status
 from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import FilePart, Parts, ToolResultPart, encode_parts
+from steersman_contracts.policies import RuleFacts
 from steersman_contracts.rpc.worker import OwnedChat
 
+_NO_FACTS: Final = RuleFacts()
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -104,6 +106,7 @@ def _lasting(chat: OwnedChat) -> OwnedChat:
         results=(),
         policies=(),
         grants=(),
+        facts=_NO_FACTS,
         calls_era=None,
     )
 

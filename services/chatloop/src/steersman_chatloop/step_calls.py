@@ -191,7 +191,7 @@ class StepCalls:
             needing_approval=needing,
             granted=frozenset(chat.grants),
             approved=frozenset(chat.approved),
-            circumstances=Circumstances(chat.chat_id, chat.steps),
+            circumstances=Circumstances(chat.chat_id, chat.steps, chat.facts),
         )
 
     def _publish_progress(self, call: ToolCallPart, frame: CallProgress) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from litestar import Controller, get, post, put
+from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody, QueryParameter
 
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.policies import Rule
-from steersman_contracts.rest import AuditList, DryRunBody, PolicyBody
+from steersman_contracts.rest import AuditList, DryRunBody, GrantList, PolicyBody
 from steersman_contracts.rpc import policies as rpc
 from steersman_contracts.rpc.tools import LIST_TOOLS, ListTools
 from steersman_gateway.auth import CurrentActor, requires_admin
 from steersman_gateway.backend import Services
-from steersman_gateway.ids import ChatInPath
+from steersman_gateway.ids import ChatInPath, known_chat_id
 
 Before = Annotated[
     int | None, QueryParameter(description="Only entries before this id.", ge=1, le=2**62)
+]
+Tool = Annotated[str, QueryParameter(description="Its name.", min_length=1, max_length=200)]
+OfChat = Annotated[
+    str | None,
+    QueryParameter(description="The chat that it was allowed for; without one: for all chats."),
 ]
 Limit = Annotated[int, QueryParameter(description="How many entries.", ge=1, le=200)]
 
@@ -110,6 +115,20 @@ class PolicyController(Controller):
         needing = tuple(tool.name for tool in catalog.tools if tool.needs_approval)
         request = rpc.DryRun(actor, chat, data.level, _rules(data), needing)
         return await backend.call(rpc.DRY_RUN, request)
+
+    @get("/grants", operation_id="listGrants", summary="What you have allowed for good")
+    async def grants(self, actor: CurrentActor, backend: Services) -> GrantList:
+        """Tools that you allowed for a chat or always, newest first, at most 1,000."""
+        page = await backend.call(rpc.LIST_GRANTS, rpc.ListGrants(actor))
+        return GrantList(page.grants, page.has_more)
+
+    @delete("/grants", operation_id="revokeGrant", summary="Take back what you have allowed")
+    async def revoke(
+        self, actor: CurrentActor, backend: Services, tool: Tool, chat_id: OfChat = None
+    ) -> None:
+        """The tool is asked about again, from the next step of each chat on."""
+        chat = None if chat_id is None else known_chat_id(chat_id)
+        await backend.call(rpc.REVOKE_GRANT, rpc.RevokeGrant(actor, tool, chat))
 
     @get("/audit", operation_id="listAudit", summary="Who decided what")
     async def audit(

@@ -12,7 +12,7 @@ import msgspec
 from steersman_contracts.ids import MessageId
 from steersman_contracts.judging import Circumstances, Program, Verdict, judge
 from steersman_contracts.parts import JsonObject, Part, ToolCallPart
-from steersman_contracts.policies import Level, LevelRules, Rule
+from steersman_contracts.policies import Level, LevelRules, Rule, RuleFacts, WorkspaceFacts
 from steersman_contracts.rpc.policies import DryRunReport, JudgedCall, Outcome
 
 MOST_MESSAGES: Final = 2_000
@@ -20,6 +20,7 @@ MOST_MESSAGES: Final = 2_000
 MOST_CALLS: Final = 200
 """The newest among them."""
 _SHOWN: Final = 500
+_NO_WORKSPACE: Final = WorkspaceFacts()
 _MOST_PROGRAMS: Final = 1_000
 
 
@@ -29,13 +30,29 @@ class Said(NamedTuple):
     id: MessageId
     role: str
     parts: Sequence[Part]
+    cost_micros: int = 0
 
 
 def with_draft(
-    levels: Sequence[LevelRules], level: Level, rules: Sequence[Rule]
+    levels: Sequence[LevelRules],
+    level: Level,
+    rules: Sequence[Rule],
+    *,
+    own: Sequence[Rule] | None = None,
 ) -> tuple[LevelRules, ...]:
-    """The rules of all levels, those of one exchanged for the draft."""
-    others = (one for one in levels if one.level != level)
+    """The rules of all levels, those of one exchanged for the draft.
+
+    Args:
+        levels: The rules as they are; those of the chats above an agent are of the level `chat`.
+        level: Which is exchanged.
+        rules: The draft.
+        own: The rules of the chat itself: of the level `chat` these alone make room.
+    """
+    others = list(levels)
+    if level != "chat":
+        others = [one for one in levels if one.level != level]
+    elif own is not None:
+        others.remove(LevelRules("chat", tuple(own)))
     return (*others, LevelRules(level, tuple(rules)))
 
 
@@ -43,6 +60,7 @@ def dry_run(
     messages: Sequence[Said],
     *,
     chat_id: str,
+    workspace: WorkspaceFacts = _NO_WORKSPACE,
     present: Sequence[LevelRules],
     draft: Sequence[LevelRules],
     needing_approval: Set[str],
@@ -53,12 +71,13 @@ def dry_run(
     Args:
         messages: The history, oldest first.
         chat_id: Whose.
+        workspace: The one that it has.
         present: The rules of all levels.
         draft: The same, with the draft in them.
         needing_approval: Tools that say so themselves.
         granted: Tools that a person has allowed beyond one call.
     """
-    found = list(_calls(messages, chat_id))
+    found = list(_calls(messages, chat_id, workspace))
     judged: list[JudgedCall] = []
     for message_id, call, circumstances in found[-MOST_CALLS:]:
         before, after = (
@@ -76,18 +95,19 @@ def dry_run(
 
 
 def _calls(
-    messages: Sequence[Said], chat_id: str
+    messages: Sequence[Said], chat_id: str, workspace: WorkspaceFacts
 ) -> list[tuple[MessageId, ToolCallPart, Circumstances]]:
     """The calls that rules speak of: not those of the provider, which are never asked about."""
     found: list[tuple[MessageId, ToolCallPart, Circumstances]] = []
-    steps = 0
+    steps = cost_micros = 0
     for message in messages:
         if message.role == "user":
             steps = 0
         if message.role != "assistant":
             continue
         steps += 1
-        here = Circumstances(chat_id, steps)
+        cost_micros += message.cost_micros
+        here = Circumstances(chat_id, steps, RuleFacts(cost_micros, workspace))
         found += [
             (message.id, part, here)
             for part in message.parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 import cel
@@ -12,11 +13,14 @@ import msgspec
 from steersman_contracts.errors import Forbidden, InvalidRequest
 from steersman_contracts.ids import ChatId, UserId
 from steersman_contracts.parts import Part
-from steersman_contracts.policies import LevelRules, Rule
+from steersman_contracts.policies import LevelRules, Rule, RuleFacts
+from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import policies as rpc
 from steersman_runtime.rpc import RpcServer
 from steersman_store.database import Database, json_text
 from steersman_store.dry_runs import MOST_MESSAGES, Said, dry_run, with_draft
+
+_MOST_GRANTS: Final = 1_000
 
 _decode_levels = msgspec.json.Decoder(tuple[LevelRules, ...]).decode
 _decode_parts = msgspec.json.Decoder(tuple[Part, ...]).decode
@@ -34,6 +38,8 @@ class Policies:
         server.add(rpc.GET, self.get)
         server.add(rpc.PUT, self.put)
         server.add(rpc.DRY_RUN, self.dry_run)
+        server.add(rpc.LIST_GRANTS, self.list_grants)
+        server.add(rpc.REVOKE_GRANT, self.revoke_grant)
         server.add(rpc.LIST_AUDIT, self.list_audit)
 
     async def get(self, request: rpc.GetPolicy) -> rpc.Policy:
@@ -69,15 +75,18 @@ class Policies:
     async def dry_run(self, request: rpc.DryRun) -> rpc.DryRunReport:
         check_rules(request.rules)
         row = await self._database.row(
-            "SELECT policies_of(c)::text AS levels, grants_of(c)::text AS grants "
+            "SELECT policies_of(c)::text AS levels, grants_of(c)::text AS grants, "
+            "rule_facts(c)::text AS facts, "
+            "(SELECT rules::text FROM policies WHERE level = 'chat' AND subject = c.id) AS own "
             "FROM read_chat($1, $2) c",
             request.chat_id,
             request.actor.user_id,
         )
         assert row is not None  # otherwise the chat is refused
         rows = await self._database.rows(
-            "SELECT id, role, content::text FROM messages WHERE chat_id = $1 "
-            "AND deleted_at IS NULL AND role IN ('user', 'assistant') AND visibility <> 'model' "
+            "SELECT id, role, content::text, coalesce(cost, 0) AS cost FROM messages "
+            "WHERE chat_id = $1 AND deleted_at IS NULL AND role IN ('user', 'assistant') "
+            "AND visibility <> 'model' "
             "ORDER BY id DESC LIMIT $2",
             request.chat_id,
             MOST_MESSAGES,
@@ -87,18 +96,46 @@ class Policies:
         def work() -> rpc.DryRunReport:
             return dry_run(
                 [
-                    Said(one["id"], one["role"], _decode_parts(one["content"]))
+                    Said(one["id"], one["role"], _decode_parts(one["content"]), one["cost"])
                     for one in reversed(rows)
                 ],
                 chat_id=request.chat_id,
+                workspace=msgspec.json.decode(row["facts"], type=RuleFacts).workspace,
                 present=present,
-                draft=with_draft(present, request.level, request.rules),
+                draft=with_draft(
+                    present,
+                    request.level,
+                    request.rules,
+                    own=None if row["own"] is None else _decode_rules(row["own"]),
+                ),
                 needing_approval=frozenset(request.needing_approval),
                 granted=frozenset(msgspec.json.decode(row["grants"], type=list[str])),
             )
 
         # Up to 200 calls by up to 600 rules: not while everybody else waits.
         return await asyncio.to_thread(work)
+
+    async def list_grants(self, request: rpc.ListGrants) -> rpc.GrantPage:
+        rows = await self._database.rows(
+            "SELECT tool, granted_at, chat_id::text FROM grants WHERE user_id = $1 "
+            "ORDER BY granted_at DESC, tool, chat_id LIMIT $2",
+            request.actor.user_id,
+            _MOST_GRANTS + 1,
+        )
+        grants = tuple(
+            rpc.Grant(row["tool"], row["granted_at"], row["chat_id"] and ChatId(row["chat_id"]))
+            for row in rows[:_MOST_GRANTS]
+        )
+        return rpc.GrantPage(grants, len(rows) > _MOST_GRANTS)
+
+    async def revoke_grant(self, request: rpc.RevokeGrant) -> Nothing:
+        await self._database.value(
+            "SELECT revoke_grant($1, $2, $3)",
+            request.actor.user_id,
+            request.chat_id,
+            request.tool,
+        )
+        return Nothing()
 
     async def list_audit(self, request: rpc.ListAudit) -> rpc.AuditPage:
         if request.chat_id is not None and request.actor.role != "admin":

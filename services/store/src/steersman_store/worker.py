@@ -15,7 +15,7 @@ from steersman_contracts.errors import InvalidRequest, NotFound, StaleFence
 from steersman_contracts.ids import ChatId, ModelName, UserId
 from steersman_contracts.model_options import Effort, ModelSettings
 from steersman_contracts.parts import ToolResultPart, encode_parts, strip_internal
-from steersman_contracts.policies import LevelRules
+from steersman_contracts.policies import LevelRules, RuleFacts
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import worker as rpc
 from steersman_contracts.rpc.steering import PAUSE_TURN, PROPOSE_PLAN, PauseTurn, ProposePlan
@@ -57,6 +57,7 @@ class _ChatRow(msgspec.Struct):
     results: tuple[ToolResultPart, ...]
     policies: tuple[LevelRules, ...]
     grants: tuple[str, ...]
+    facts: RuleFacts | None
     has_own_tools: bool
     no_workspace: bool
     parent_id: ChatId | None
@@ -349,6 +350,7 @@ class Worker:
             results=chat.results,
             policies=chat.policies,
             grants=chat.grants,
+            facts=chat.facts or RuleFacts(),
             effort=chat.effort,
             has_own_tools=chat.has_own_tools,
             no_workspace=chat.no_workspace,

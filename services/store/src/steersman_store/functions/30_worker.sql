@@ -71,6 +71,7 @@ BEGIN
                 FROM generate_subscripts(c.action_results, 1) AS i
                 WHERE c.action_results[i] IS NOT NULL) END,
         'policies', policies_of(c), 'grants', grants_of(c),
+        'facts', CASE WHEN EXISTS (SELECT 1 FROM policies) THEN rule_facts(c) END,
         'has_own_tools', CASE WHEN EXISTS (SELECT 1 FROM mcp_servers)
             THEN EXISTS (SELECT 1 FROM mcp_servers_of(c)) ELSE false END,
         'no_workspace', c.parent_id IS NULL AND c.workspace_id IS NULL,

@@ -113,6 +113,34 @@ BEGIN
         WHERE user_id = c.owner_id AND (chat_id IS NULL OR chat_id = ANY (above)));
 END $$;
 
+-- What rules look at: see `RuleFacts` in the contracts.
+CREATE OR REPLACE FUNCTION rule_facts(c chats)
+RETURNS json LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    root uuid := c.id;
+BEGIN
+    IF c.parent_id IS NOT NULL THEN
+        root := root_of(c.id);
+    END IF;
+    RETURN json_strip_nulls(json_build_object(
+        'cost_micros', (SELECT coalesce(sum(u.cost), 0) FROM usage_days u WHERE u.root_id = root),
+        'workspace', (SELECT json_build_object('id', w.id, 'name', w.name,
+                'template', w.template, 'driver', w.driver)
+            FROM chats r JOIN workspaces w ON w.id = r.workspace_id WHERE r.id = root)));
+END $$;
+
+-- Takes a grant back: what it allowed is asked about again, from the chat's next step on.
+CREATE OR REPLACE FUNCTION revoke_grant(p_actor uuid, p_chat uuid, p_tool text)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM grants
+        WHERE user_id = p_actor AND chat_id IS NOT DISTINCT FROM p_chat AND tool = p_tool;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'no such grant', jsonb_build_object('tool', p_tool));
+    END IF;
+    PERFORM record_audit(p_actor, p_chat, 'grant.revoked', json_build_object('tool', p_tool));
+END $$;
+
 -- A chat that is no longer below another, or a copy of one that is, may do nothing that it might not
 -- do there: it gets the nearest rules, unless it has its own.
 CREATE OR REPLACE FUNCTION keep_rules(p_source uuid, p_chat uuid)
