@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -39,6 +39,8 @@ from steersman_contracts.plugin_settings import BadPluginSettings
 from steersman_contracts.rpc import Actor
 from steersman_contracts.rpc.caller import Caller
 from steersman_contracts.tool_schema import unknown_fields
+
+T = TypeVar("T")
 
 _LEAST_DESCRIPTION = 20
 """Characters; less does not tell a model when to use a tool and what comes back."""
@@ -161,6 +163,7 @@ class RunningPlugin:
             LookupError: There is no such tool.
             msgspec.ValidationError: The arguments do not fit.
             TypeError: The result, or what a hook gave, is none.
+            TimeoutError: It took longer than the `timeout_s` of the tool.
         """
         around = context or self.context()
         hosted = await self._find(name, around.chat_id)
@@ -174,7 +177,7 @@ class RunningPlugin:
         answered = hosted.tool.handler(around, _decode(hosted, pending.arguments))
         if not inspect.isawaitable(answered):
             raise TypeError(f"the handler of {name!r} is not async: write `async def`")
-        result = await answered
+        result = await _in_time(answered, name, hosted.spec.timeout_s)
         _check_result(result, f"the tool {name!r}")
         return await self._after_call(pending, result) or result
 
@@ -274,6 +277,19 @@ def _dynamic(hook: str, answer: object) -> DynamicTools:
     if not isinstance(answer, DynamicTools):
         raise BadPlugin(f"{hook}() gave {kind_of(answer)} in place of DynamicTools")
     return answer
+
+
+async def _in_time(answer: Awaitable[T], name: str, timeout_s: float) -> T:
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            return await answer
+    finally:
+        if limit.expired():
+            raise TimeoutError(
+                f"the tool {name!r} ran longer than its timeout_s of {timeout_s:g} s: "
+                "a deployment stops it then"
+            )
 
 
 def _check_result(result: object, whose: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +175,32 @@ async def test_what_goes_wrong_in_a_call_says_whose_answer_it_was(
             await running.call("say")
 
     assert str(found.value) == told
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_tool_that_takes_too_long_is_stopped_as_a_deployment_would(
+    stubborn: bool, tmp_path: Path
+) -> None:
+    ended: list[str] = []
+
+    async def wait(context: ToolContext, args: Number) -> ToolResult:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append(context.chat_id)
+            if stubborn:
+                return ToolResult("what there was")
+            raise
+        return ToolResult("never")
+
+    slow = Tool("wait", "Waits for ever; never use it.", Number, wait, timeout_s=0.01)
+    async with running_plugin(plugin(slow), tmp_path) as running:
+        context = running.context()
+        with pytest.raises(TimeoutError) as late:
+            await running.call("wait", {"number": 1}, context)
+
+    assert "'wait' ran longer than its timeout_s of 0.01 s" in str(late.value)
+    assert ended == [context.chat_id]
 
 
 class Whole:
