@@ -1,22 +1,19 @@
-"""What rules say about a call: plain decisions, for whoever can evaluate a condition.
+"""What rules say about a call: plain decisions.
 
-Conditions are CEL; how one is compiled is given, so that only services that judge need the library.
+Conditions are CEL, and evaluated elsewhere: `values_of` and `conditions_of` say what is to be
+asked, `judge` takes the answers.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from steersman_contracts.parts import JsonObject
 from steersman_contracts.policies import STRICTNESS, Decision, LevelRules, Rule, RuleFacts
-
-Program: TypeAlias = Callable[[Mapping[str, Any]], object]
-Compile: TypeAlias = Callable[[str], Program]
-"""Compiles a condition; raises when it is none. Any error of a program means that it fails."""
 
 
 class Circumstances(NamedTuple):
@@ -34,13 +31,39 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+def values_of(tool: str, arguments: JsonObject, circumstances: Circumstances) -> dict[str, Any]:
+    """What conditions see of a call."""
+    return {
+        "tool": tool,
+        "args": arguments,
+        "chat": {
+            "id": circumstances.chat_id,
+            "steps": circumstances.steps,
+            "cost_micros": circumstances.facts.cost_micros,
+        },
+        "workspace": msgspec.structs.asdict(circumstances.facts.workspace),
+    }
+
+
+def conditions_of(
+    levels: Sequence[LevelRules], tool: str, arguments: JsonObject
+) -> tuple[str, ...]:
+    """The conditions on which a call depends, each once: those of rules whose patterns fit."""
+    found = (
+        rule.when
+        for level in levels
+        for rule in level.rules
+        if rule.when and _patterns_fit(rule, tool, arguments)
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def judge(
     levels: Sequence[LevelRules],
     tool: str,
     arguments: JsonObject,
     *,
-    compile_condition: Compile,
-    circumstances: Circumstances,
+    holding: Mapping[str, bool],
     needs_approval: bool = False,
 ) -> Verdict:
     """Decide about one call.
@@ -49,14 +72,13 @@ def judge(
         levels: The rules of the deployment, the user and the chat, in any order.
         tool: Its name.
         arguments: As the model gave them.
-        compile_condition: Compiles the conditions of rules.
-        circumstances: What else rules may look at.
+        holding: Condition → whether it holds; one that cannot be evaluated is missing.
         needs_approval: What the tool says itself, where no rule fits.
     """
     verdicts: list[Verdict] = []
     for level in levels:
         for rule in level.rules:
-            if fits(rule, tool, arguments, compile_condition, circumstances):
+            if fits(rule, tool, arguments, holding):
                 verdicts.append(Verdict(rule.decision, rule.reason))
                 break
     if not verdicts:
@@ -64,42 +86,22 @@ def judge(
     return max(verdicts, key=lambda verdict: STRICTNESS[verdict.decision])
 
 
-def fits(
-    rule: Rule,
-    tool: str,
-    arguments: JsonObject,
-    compile_condition: Compile,
-    circumstances: Circumstances,
-) -> bool:
+def fits(rule: Rule, tool: str, arguments: JsonObject, holding: Mapping[str, bool]) -> bool:
     """Whether a rule speaks of this call.
 
     A condition that cannot be evaluated (an argument that is not there, a wrong type) does not fit
     in a rule that allows, and fits in one that asks or refuses: an error never opens a door.
     """
-    if not fnmatch.fnmatchcase(tool, rule.tool):
+    if not _patterns_fit(rule, tool, arguments):
         return False
-    for name, pattern in rule.arguments.items():
-        if name not in arguments or not fnmatch.fnmatchcase(_text(arguments[name]), pattern):
-            return False
-    if not rule.when:
-        return True
-    try:
-        return bool(
-            compile_condition(rule.when)(
-                {
-                    "tool": tool,
-                    "args": arguments,
-                    "chat": {
-                        "id": circumstances.chat_id,
-                        "steps": circumstances.steps,
-                        "cost_micros": circumstances.facts.cost_micros,
-                    },
-                    "workspace": msgspec.structs.asdict(circumstances.facts.workspace),
-                }
-            )
-        )
-    except Exception:  # noqa: BLE001  # the library raises many kinds, and all mean the same here
-        return rule.decision != "allow"
+    return not rule.when or holding.get(rule.when, rule.decision != "allow")
+
+
+def _patterns_fit(rule: Rule, tool: str, arguments: JsonObject) -> bool:
+    return fnmatch.fnmatchcase(tool, rule.tool) and all(
+        name in arguments and fnmatch.fnmatchcase(_text(arguments[name]), pattern)
+        for name, pattern in rule.arguments.items()
+    )
 
 
 def _text(value: object) -> str:

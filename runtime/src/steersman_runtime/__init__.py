@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from types import ModuleType
 
 
 def _leave_out_what_no_service_uses() -> None:
     """Load libraries without what they take along: a third of the start of a service."""
-    # The command line of CEL, with a toolkit for terminals.
-    sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
     # nats-py takes aiohttp along wherever it is installed, for NATS over WebSocket. We speak TCP.
     _import_without("nats.aio.transport", "aiohttp")
     # structlog draws tracebacks with rich, ours are plain; and it brings what Twisted logs with.

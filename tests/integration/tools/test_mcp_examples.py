@@ -176,7 +176,9 @@ async def test_the_example_that_has_everything(
         results = await all_of(caller, [(name, given.get(name, {})) for name in names])
 
     assert not progress.is_error
-    assert told[:2] == ["Completed step 0 of 100", "Completed step 50 of 100"]
+    steps = [f"Completed step {step} of 100" for step in (0, 50, 100)]
+    assert told[0] == steps[0]
+    assert told == [step for step in steps if step in told]  # not faster than people read
     of = {name.removeprefix("all__").removeprefix("test_"): r for name, r in results.items()}
     schema = next(
         s for s in catalog.tools if s.name == "all__json_schema_2020_12_tool"

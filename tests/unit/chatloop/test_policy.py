@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from steersman_chatloop.policy import (
-    SortedCalls,
-    judge,
-    problem_of,
-    sort_out,
-)
-from steersman_contracts.judging import Circumstances, Verdict
+from steersman_chatloop.policy import SortedCalls, sort_out
+from steersman_contracts.judging import Circumstances, Verdict, conditions_of, judge, values_of
 from steersman_contracts.parts import TextPart, ToolCallPart
 from steersman_contracts.policies import (
     Decision,
@@ -23,7 +19,9 @@ from steersman_contracts.policies import (
     RuleFacts,
     WorkspaceFacts,
 )
+from steersman_runtime.conditions import Conditions, Question
 
+Judge = Callable[..., Awaitable[Verdict]]
 HERE = Circumstances(
     "chat-1",
     steps=3,
@@ -31,8 +29,24 @@ HERE = Circumstances(
 )
 
 
-def verdict(*levels: LevelRules, needs_approval: bool = False, **arguments: Any) -> Verdict:
-    return judge(levels, "execute", arguments, circumstances=HERE, needs_approval=needs_approval)
+@pytest.fixture
+async def conditions() -> AsyncGenerator[Conditions]:
+    found = Conditions()
+    yield found
+    await found.aclose()
+
+
+@pytest.fixture
+def verdict(conditions: Conditions) -> Judge:
+    async def judged(
+        *levels: LevelRules, needs_approval: bool = False, **arguments: Any
+    ) -> Verdict:
+        asked = conditions_of(levels, "execute", arguments)
+        question = Question(values_of("execute", arguments, HERE), asked)
+        (holding,) = await conditions.holding([question])
+        return judge(levels, "execute", arguments, holding=holding, needs_approval=needs_approval)
+
+    return judged
 
 
 def at(level: Level, *rules: Rule) -> LevelRules:
@@ -40,11 +54,13 @@ def at(level: Level, *rules: Rule) -> LevelRules:
 
 
 @pytest.mark.parametrize(("needs_approval", "decision"), [(False, "allow"), (True, "ask")])
-def test_without_a_rule_the_tool_decides(needs_approval: bool, decision: Decision) -> None:
-    assert verdict(needs_approval=needs_approval) == Verdict(decision)
+async def test_without_a_rule_the_tool_decides(
+    needs_approval: bool, decision: Decision, verdict: Judge
+) -> None:
+    assert await verdict(needs_approval=needs_approval) == Verdict(decision)
 
 
-def test_the_first_rule_that_fits_decides_for_its_level() -> None:
+async def test_the_first_rule_that_fits_decides_for_its_level(verdict: Judge) -> None:
     rules = at(
         "system",
         Rule("allow", tool="read_*"),
@@ -53,16 +69,17 @@ def test_the_first_rule_that_fits_decides_for_its_level() -> None:
         Rule("deny"),
     )
 
-    assert verdict(rules, command="rm -r x") == Verdict("ask", "it deletes")
-    assert verdict(rules, command="ls") == Verdict("allow")
+    assert await verdict(rules, command="rm -r x") == Verdict("ask", "it deletes")
+    assert await verdict(rules, command="ls") == Verdict("allow")
 
 
-def test_the_strictest_level_decides() -> None:
+async def test_the_strictest_level_decides(verdict: Judge) -> None:
     assert (
-        verdict(at("system", Rule("ask")), at("user", Rule("deny")), at("chat", Rule("allow")))[0]
-        == "deny"
-    )
-    assert verdict(at("system", Rule("ask")), at("chat", Rule("allow")))[0] == "ask"
+        await verdict(
+            at("system", Rule("ask")), at("user", Rule("deny")), at("chat", Rule("allow"))
+        )
+    )[0] == "deny"
+    assert (await verdict(at("system", Rule("ask")), at("chat", Rule("allow"))))[0] == "ask"
 
 
 @pytest.mark.parametrize(
@@ -78,10 +95,10 @@ def test_the_strictest_level_decides() -> None:
         ("chat.steps > 5", {}, False),
     ],
 )
-def test_a_condition_sees_the_call_and_where_it_is(
-    when: str, arguments: dict[str, Any], fits: bool
+async def test_a_condition_sees_the_call_and_where_it_is(
+    when: str, arguments: dict[str, Any], fits: bool, verdict: Judge
 ) -> None:
-    decision = verdict(at("system", Rule("deny", when=when)), **arguments).decision
+    decision = (await verdict(at("system", Rule("deny", when=when)), **arguments)).decision
     assert decision == ("deny" if fits else "allow")
 
 
@@ -93,22 +110,18 @@ def test_a_condition_sees_the_call_and_where_it_is(
         (Rule("ask", when="args.nothing.here > 1"), "ask"),
     ],
 )
-def test_a_condition_that_fails_never_allows(rule: Rule, decision: Decision) -> None:
-    assert verdict(at("system", rule), needs_approval=True).decision == decision
+async def test_a_condition_that_fails_never_allows(
+    rule: Rule, decision: Decision, verdict: Judge
+) -> None:
+    assert (await verdict(at("system", rule), needs_approval=True)).decision == decision
 
 
-def test_values_that_are_no_text_are_compared_as_json() -> None:
+async def test_values_that_are_no_text_are_compared_as_json(verdict: Judge) -> None:
     rules = at("system", Rule("deny", arguments={"force": "true"}))
 
-    assert verdict(rules, force=True).decision == "deny"
-    assert verdict(rules, force=False).decision == "allow"
-    assert verdict(rules).decision == "allow"
-
-
-def test_a_rule_with_a_broken_condition_is_told_apart() -> None:
-    assert problem_of(Rule("deny", when="args.x ==")) is not None
-    assert problem_of(Rule("deny", when="args.x == 1")) is None
-    assert problem_of(Rule("deny")) is None
+    assert (await verdict(rules, force=True)).decision == "deny"
+    assert (await verdict(rules, force=False)).decision == "allow"
+    assert (await verdict(rules)).decision == "allow"
 
 
 def test_calls_are_sorted_by_what_is_to_be_done_with_them() -> None:
@@ -127,7 +140,7 @@ def test_calls_are_sorted_by_what_is_to_be_done_with_them() -> None:
         needing_approval=frozenset(),
         granted=frozenset({"tool_0", "tool_2"}),
         approved=frozenset({"3"}),
-        circumstances=HERE,
+        holding={},
     )
 
     assert result.allowed == (calls[2], calls[3], calls[4])
@@ -148,7 +161,7 @@ def test_what_a_model_wants_confirmed_is_asked_whatever_rules_and_grants_say() -
             needing_approval=frozenset(),
             granted=frozenset({"computer"}),
             approved=approved,
-            circumstances=HERE,
+            holding={},
         )
 
     asked = PendingApproval("1", "computer", buy.arguments, "Buy it for 9 euros?")

@@ -8,7 +8,8 @@ from steersman_contracts.ids import MessageId
 from steersman_contracts.parts import TextPart, ToolCallPart
 from steersman_contracts.policies import LevelRules, Rule, WorkspaceFacts
 from steersman_contracts.rpc.policies import DryRunReport, JudgedCall, Outcome
-from steersman_store.dry_runs import MOST_CALLS, Said, dry_run, with_draft
+from steersman_runtime.conditions import Conditions
+from steersman_store.dry_runs import MOST_CALLS, Said, Trial, with_draft
 
 SYSTEM = LevelRules("system", (Rule("ask", tool="write_file"),))
 
@@ -35,10 +36,18 @@ HISTORY = [
 ]
 
 
-def run(
+async def dry_run(*arguments: Any, **others: Any) -> DryRunReport:
+    trial, conditions = Trial(*arguments, **others), Conditions()
+    try:
+        return trial.report(await conditions.holding(trial.questions))
+    finally:
+        await conditions.aclose()
+
+
+async def run(
     *rules: Rule, needing: frozenset[str] = frozenset(), granted: frozenset[str] = frozenset()
 ) -> DryRunReport:
-    return dry_run(
+    return await dry_run(
         HISTORY,
         chat_id="chat-1",
         present=(SYSTEM,),
@@ -48,8 +57,8 @@ def run(
     )
 
 
-def test_every_call_is_judged_by_the_rules_as_they_are_and_as_they_would_be() -> None:
-    report = run(Rule("deny", arguments={"command": "rm *"}, reason="it deletes"))
+async def test_every_call_is_judged_by_the_rules_as_they_are_and_as_they_would_be() -> None:
+    report = await run(Rule("deny", arguments={"command": "rm *"}, reason="it deletes"))
 
     allowed, asked = Outcome("allow"), Outcome("ask")
     denied = Outcome("deny", "it deletes")
@@ -64,15 +73,15 @@ def test_every_call_is_judged_by_the_rules_as_they_are_and_as_they_would_be() ->
     )
 
 
-def test_a_condition_sees_the_steps_of_the_turn() -> None:
-    report = run(Rule("ask", when='chat.steps > 1 && chat.id == "chat-1"'))
+async def test_a_condition_sees_the_steps_of_the_turn() -> None:
+    report = await run(Rule("ask", when='chat.steps > 1 && chat.id == "chat-1"'))
 
     assert [one.call_id for one in report.calls if one.after.decision != one.before.decision] == [
         "c"
     ]
 
 
-def test_a_condition_sees_the_cost_so_far_and_the_workspace() -> None:
+async def test_a_condition_sees_the_cost_so_far_and_the_workspace() -> None:
     history = [
         said(1, "user", TextPart("go")),
         said(2, "assistant", call("a", "t"))._replace(cost_micros=600),
@@ -81,8 +90,8 @@ def test_a_condition_sees_the_cost_so_far_and_the_workspace() -> None:
     spent = Rule("ask", when="chat.cost_micros > 1000")
     there = Rule("deny", when='workspace.template == "python"')
 
-    def decided(*rules: Rule) -> list[str]:
-        report = dry_run(
+    async def decided(*rules: Rule) -> list[str]:
+        report = await dry_run(
             history,
             chat_id="c",
             workspace=WorkspaceFacts("w1", template="python"),
@@ -93,8 +102,8 @@ def test_a_condition_sees_the_cost_so_far_and_the_workspace() -> None:
         )
         return [f"{one.call_id} {one.after.decision}" for one in report.calls]
 
-    assert decided(spent) == ["a allow", "b ask"]
-    assert decided(there) == ["a deny", "b deny"]
+    assert await decided(spent) == ["a allow", "b ask"]
+    assert await decided(there) == ["a deny", "b deny"]
 
 
 def test_a_draft_takes_the_place_of_its_level_alone() -> None:
@@ -106,8 +115,8 @@ def test_a_draft_takes_the_place_of_its_level_alone() -> None:
     assert with_draft((SYSTEM,), "system", ()) == (LevelRules("system", ()),)
 
 
-def test_what_tools_want_and_what_people_allowed_counts() -> None:
-    report = run(
+async def test_what_tools_want_and_what_people_allowed_counts() -> None:
+    report = await run(
         Rule("ask", tool="write_file"),
         needing=frozenset({"execute"}),
         granted=frozenset({"write_file"}),
@@ -118,13 +127,13 @@ def test_what_tools_want_and_what_people_allowed_counts() -> None:
     assert report.changed == 0
 
 
-def test_the_newest_calls_are_judged_and_long_arguments_cut() -> None:
+async def test_the_newest_calls_are_judged_and_long_arguments_cut() -> None:
     history = [
         said(number, "assistant", call(f"c{number}", "t", text="x" * 10_000))
         for number in range(MOST_CALLS + 5)
     ]
 
-    report = dry_run(
+    report = await dry_run(
         history, chat_id="c", present=(), draft=(), needing_approval=set(), granted=set()
     )
 

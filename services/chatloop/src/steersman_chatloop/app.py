@@ -23,6 +23,7 @@ from steersman_chatloop.workspace_context import WorkspaceContexts
 from steersman_contracts.ids import RunnerId
 from steersman_contracts.rpc.prompts import PREVIEW_PROMPT
 from steersman_contracts.rpc.providers import LIST_SERVED_MODELS
+from steersman_runtime.conditions import Conditions
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.rpc import RpcClient, RpcServer
 from steersman_runtime.service import Runtime, create_service
@@ -48,6 +49,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             stack.push_async_callback(toolbox.aclose)
             contexts = WorkspaceContexts(client)
             stack.push_async_callback(contexts.aclose)
+            conditions = Conditions()
+            stack.push_async_callback(conditions.aclose)
             around = Surroundings(
                 client=client,
                 rpc=rpc,
@@ -56,6 +59,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 toolbox=toolbox,
                 files=FileCache(rpc, max_bytes=settings.cached_file_bytes),
                 contexts=contexts,
+                conditions=conditions,
                 settings=settings,
                 runner_id=runner_id,
             )

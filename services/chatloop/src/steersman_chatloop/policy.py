@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple
-
-import cel
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from steersman_chatloop.decide import error_result
-from steersman_contracts import judging
 from steersman_contracts.computer_use import question_of
-from steersman_contracts.judging import Circumstances, Verdict
-from steersman_contracts.parts import JsonObject, ToolCallPart, ToolResultPart
-from steersman_contracts.policies import LevelRules, PendingApproval, Rule
-
-_MOST_PROGRAMS: Final = 1000
-
-
-def judge(
-    levels: Sequence[LevelRules],
-    tool: str,
-    arguments: JsonObject,
-    *,
-    circumstances: Circumstances,
-    needs_approval: bool = False,
-) -> Verdict:
-    """Decide about one call.
-
-    Args:
-        levels: The rules of the deployment, the user and the chat, in any order.
-        tool: Its name.
-        arguments: As the model gave them.
-        circumstances: What else rules may look at.
-        needs_approval: What the tool says itself, where no rule fits.
-    """
-    return judging.judge(
-        levels,
-        tool,
-        arguments,
-        compile_condition=_program,
-        circumstances=circumstances,
-        needs_approval=needs_approval,
-    )
+from steersman_contracts.judging import judge
+from steersman_contracts.parts import ToolCallPart, ToolResultPart
+from steersman_contracts.policies import LevelRules, PendingApproval
 
 
 class SortedCalls(NamedTuple):
@@ -60,7 +27,7 @@ def sort_out(
     needing_approval: frozenset[str],
     granted: frozenset[str],
     approved: frozenset[str],
-    circumstances: Circumstances,
+    holding: Mapping[str, Mapping[str, bool]],
 ) -> SortedCalls:
     """Decide about the calls of one step.
 
@@ -70,7 +37,7 @@ def sort_out(
         needing_approval: Tools that say so themselves.
         granted: Tools that a person has allowed beyond one call; does not help against a refusal.
         approved: Ids of calls that a person has allowed.
-        circumstances: What else rules may look at.
+        holding: Id of a call → what `judge` is told about the conditions of its rules.
     """
     allowed: list[ToolCallPart] = []
     asked: list[PendingApproval] = []
@@ -80,7 +47,7 @@ def sort_out(
             levels,
             call.tool,
             call.arguments,
-            circumstances=circumstances,
+            holding=holding.get(call.call_id, {}),
             needs_approval=call.tool in needing_approval,
         )
         question = question_of(call.tool, call.arguments)
@@ -101,20 +68,3 @@ def sort_out(
         else:
             asked.append(PendingApproval(call.call_id, call.tool, call.arguments, verdict.reason))
     return SortedCalls(tuple(allowed), tuple(asked), tuple(refused))
-
-
-def problem_of(rule: Rule) -> str | None:
-    """Why a rule cannot be used, if it cannot."""
-    if not rule.when:
-        return None
-    try:
-        _program(rule.when)
-    except Exception as error:  # noqa: BLE001  # the library raises many kinds
-        return f"`when` is not a CEL expression: {error}"
-    return None
-
-
-@lru_cache(maxsize=_MOST_PROGRAMS)
-def _program(expression: str) -> judging.Program:
-    program = cel.compile(expression)
-    return lambda values: program.execute(dict(values))

@@ -30,12 +30,13 @@ from steersman_chatloop.surroundings import Surroundings
 from steersman_contracts import subjects
 from steersman_contracts.errors import SteersmanError
 from steersman_contracts.events import EVENT_HEADER, ToolProgress
-from steersman_contracts.judging import Circumstances
+from steersman_contracts.judging import Circumstances, conditions_of, values_of
 from steersman_contracts.parts import ToolCallPart
 from steersman_contracts.policies import PendingApproval
 from steersman_contracts.questions import ASK
 from steersman_contracts.rpc.tools import CallProgress, ToolSpec
 from steersman_contracts.rpc.worker import AgentWait, OwnedChat
+from steersman_runtime.conditions import Question
 from steersman_runtime.nats_client import encode_headers
 
 log = structlog.stdlib.get_logger()
@@ -191,8 +192,24 @@ class StepCalls:
             needing_approval=needing,
             granted=frozenset(chat.grants),
             approved=frozenset(chat.approved),
-            circumstances=Circumstances(chat.chat_id, chat.steps, chat.facts),
+            holding=await self._holding(calls),
         )
+
+    async def _holding(self, calls: Sequence[ToolCallPart]) -> dict[str, dict[str, bool]]:
+        """Which conditions of the rules hold, call by call."""
+        chat = self._chat
+        if not chat.policies:
+            return {}
+        here = Circumstances(chat.chat_id, chat.steps, chat.facts)
+        questions = [
+            Question(
+                values_of(call.tool, call.arguments, here),
+                conditions_of(chat.policies, call.tool, call.arguments),
+            )
+            for call in calls
+        ]
+        holding = await self._around.conditions.holding(questions)
+        return {call.call_id: held for call, held in zip(calls, holding, strict=True)}
 
     def _publish_progress(self, call: ToolCallPart, frame: CallProgress) -> None:
         chat_id = self._chat.chat_id

@@ -13,6 +13,7 @@ from steersman_chatloop.toolbox import Toolbox
 from steersman_chatloop.workspace_context import WorkspaceContexts
 from steersman_contracts.ids import ChatId, RunnerId
 from steersman_contracts.rpc import worker as rpc
+from steersman_runtime.conditions import Conditions
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient
 from steersman_runtime.rpc import RpcClient
@@ -29,6 +30,7 @@ class Surroundings:
     toolbox: Toolbox
     files: FileCache
     contexts: WorkspaceContexts
+    conditions: Conditions
     settings: Settings
     runner_id: RunnerId
 

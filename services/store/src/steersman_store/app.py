@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from litestar import Litestar
 
 from steersman_contracts import subjects
+from steersman_runtime.conditions import Conditions
 from steersman_runtime.jetstream import Publisher
 from steersman_runtime.nats_client import NatsClient, close, connect
 from steersman_runtime.rpc import RpcServer
@@ -112,6 +113,8 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
                 await stack.enter_async_context(
                     running(watch.run, name="drops", on_failure=runtime.fail)
                 )
+            conditions = Conditions()
+            stack.push_async_callback(conditions.aclose)
             price_list = PriceList()
             stack.push_async_callback(price_list.aclose)
             models = Models(database, price_list, announcer.providers_changed)
@@ -129,7 +132,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Litestar:
             Files(database).serve(server)
             Imports(database, announcer).serve(server)
             Identities(database).serve(server)
-            Policies(database).serve(server)
+            Policies(database, conditions).serve(server)
             DesktopAudit(database).serve(server)
             DesktopChats(database).serve(server)
             AgentRecordings(database).serve(server)

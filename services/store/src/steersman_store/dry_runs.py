@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from functools import lru_cache
+from collections.abc import Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
-import cel
 import msgspec
 
 from steersman_contracts.ids import MessageId
-from steersman_contracts.judging import Circumstances, Program, Verdict, judge
+from steersman_contracts.judging import Circumstances, conditions_of, judge, values_of
 from steersman_contracts.parts import JsonObject, Part, ToolCallPart
 from steersman_contracts.policies import Level, LevelRules, Rule, RuleFacts, WorkspaceFacts
 from steersman_contracts.rpc.policies import DryRunReport, JudgedCall, Outcome
+from steersman_runtime.conditions import Question
 
 MOST_MESSAGES: Final = 2_000
 """The newest of a chat."""
@@ -21,7 +20,6 @@ MOST_CALLS: Final = 200
 """The newest among them."""
 _SHOWN: Final = 500
 _NO_WORKSPACE: Final = WorkspaceFacts()
-_MOST_PROGRAMS: Final = 1_000
 
 
 class Said(NamedTuple):
@@ -56,42 +54,77 @@ def with_draft(
     return (*others, LevelRules(level, tuple(rules)))
 
 
-def dry_run(
-    messages: Sequence[Said],
-    *,
-    chat_id: str,
-    workspace: WorkspaceFacts = _NO_WORKSPACE,
-    present: Sequence[LevelRules],
-    draft: Sequence[LevelRules],
-    needing_approval: Set[str],
-    granted: Set[str],
-) -> DryRunReport:
-    """Judge every call of a chat twice: by the rules as they are, and as they would be.
+class Trial:
+    """Every call of a chat, judged twice: by the rules as they are, and as they would be."""
 
-    Args:
-        messages: The history, oldest first.
-        chat_id: Whose.
-        workspace: The one that it has.
-        present: The rules of all levels.
-        draft: The same, with the draft in them.
-        needing_approval: Tools that say so themselves.
-        granted: Tools that a person has allowed beyond one call.
-    """
-    found = list(_calls(messages, chat_id, workspace))
-    judged: list[JudgedCall] = []
-    for message_id, call, circumstances in found[-MOST_CALLS:]:
-        before, after = (
-            _outcome(levels, call, circumstances, needing_approval, granted)
-            for levels in (present, draft)
+    def __init__(
+        self,
+        messages: Sequence[Said],
+        *,
+        chat_id: str,
+        workspace: WorkspaceFacts = _NO_WORKSPACE,
+        present: Sequence[LevelRules],
+        draft: Sequence[LevelRules],
+        needing_approval: Set[str],
+        granted: Set[str],
+    ) -> None:
+        """Look at the calls.
+
+        Args:
+            messages: The history, oldest first.
+            chat_id: Whose.
+            workspace: The one that it has.
+            present: The rules of all levels.
+            draft: The same, with the draft in them.
+            needing_approval: Tools that say so themselves.
+            granted: Tools that a person has allowed beyond one call.
+        """
+        found = _calls(messages, chat_id, workspace)
+        self._calls = found[-MOST_CALLS:]
+        self._truncated = len(found) > MOST_CALLS or len(messages) >= MOST_MESSAGES
+        self._present, self._draft = present, draft
+        self._needing, self._granted = needing_approval, granted
+        self.questions = [
+            Question(
+                values_of(call.tool, call.arguments, here),
+                conditions_of((*present, *draft), call.tool, call.arguments),
+            )
+            for _, call, here in self._calls
+        ]
+        """What `report` has to know, call by call."""
+
+    def report(self, holding: Sequence[Mapping[str, bool]]) -> DryRunReport:
+        """Judge.
+
+        Args:
+            holding: Which conditions hold, for each of `questions`.
+        """
+        judged: list[JudgedCall] = []
+        for (message_id, call, _), held in zip(self._calls, holding, strict=True):
+            before, after = (
+                self._outcome(levels, call, held) for levels in (self._present, self._draft)
+            )
+            shown = _shown(call.arguments)
+            judged.append(JudgedCall(message_id, call.call_id, call.tool, shown, before, after))
+        return DryRunReport(
+            calls=tuple(judged),
+            changed=sum(call.before.decision != call.after.decision for call in judged),
+            truncated=self._truncated,
         )
-        judged.append(
-            JudgedCall(message_id, call.call_id, call.tool, _shown(call.arguments), before, after)
+
+    def _outcome(
+        self, levels: Sequence[LevelRules], call: ToolCallPart, holding: Mapping[str, bool]
+    ) -> Outcome:
+        verdict = judge(
+            levels,
+            call.tool,
+            call.arguments,
+            holding=holding,
+            needs_approval=call.tool in self._needing,
         )
-    return DryRunReport(
-        calls=tuple(judged),
-        changed=sum(call.before.decision != call.after.decision for call in judged),
-        truncated=len(found) > MOST_CALLS or len(messages) >= MOST_MESSAGES,
-    )
+        if verdict.decision == "ask" and call.tool in self._granted:
+            return Outcome("allow", "a person has allowed this tool already")
+        return Outcome(verdict.decision, verdict.reason)
 
 
 def _calls(
@@ -116,32 +149,6 @@ def _calls(
     return found
 
 
-def _outcome(
-    levels: Sequence[LevelRules],
-    call: ToolCallPart,
-    circumstances: Circumstances,
-    needing_approval: Set[str],
-    granted: Set[str],
-) -> Outcome:
-    verdict: Verdict = judge(
-        levels,
-        call.tool,
-        call.arguments,
-        compile_condition=_program,
-        circumstances=circumstances,
-        needs_approval=call.tool in needing_approval,
-    )
-    if verdict.decision == "ask" and call.tool in granted:
-        return Outcome("allow", "a person has allowed this tool already")
-    return Outcome(verdict.decision, verdict.reason)
-
-
 def _shown(arguments: JsonObject) -> str:
     text = msgspec.json.encode(arguments).decode()
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-@lru_cache(maxsize=_MOST_PROGRAMS)
-def _program(expression: str) -> Program:
-    program = cel.compile(expression)
-    return lambda values: program.execute(dict(values))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
-import cel
 import msgspec
 
 from steersman_contracts.errors import Forbidden, InvalidRequest
@@ -16,11 +15,14 @@ from steersman_contracts.parts import Part
 from steersman_contracts.policies import LevelRules, Rule, RuleFacts
 from steersman_contracts.rpc import Nothing
 from steersman_contracts.rpc import policies as rpc
+from steersman_runtime.conditions import Conditions
 from steersman_runtime.rpc import RpcServer
 from steersman_store.database import Database, json_text
-from steersman_store.dry_runs import MOST_MESSAGES, Said, dry_run, with_draft
+from steersman_store.dry_runs import MOST_MESSAGES, Said, Trial, with_draft
 
 _MOST_GRANTS: Final = 1_000
+_DRY_RUN_S: Final = 20.0
+"""Less than anybody waits for the answer."""
 
 _decode_levels = msgspec.json.Decoder(tuple[LevelRules, ...]).decode
 _decode_parts = msgspec.json.Decoder(tuple[Part, ...]).decode
@@ -30,8 +32,9 @@ _decode_rules = msgspec.json.Decoder(tuple[Rule, ...]).decode
 class Policies:
     """The handlers of the group `policies`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, conditions: Conditions) -> None:
         self._database = database
+        self._conditions = conditions
 
     def serve(self, server: RpcServer) -> None:
         """Answer the methods of this group."""
@@ -61,7 +64,7 @@ class Policies:
     async def put(self, request: rpc.PutPolicy) -> rpc.Policy:
         if request.level == "system" and request.actor.role != "admin":
             raise Forbidden("the rules of the deployment are for admins")
-        check_rules(request.rules)
+        await self._check(request.rules)
         version: int = await self._database.value(
             "SELECT put_policy($1, $2, $3, $4, $5)",
             request.actor.user_id,
@@ -72,8 +75,21 @@ class Policies:
         )
         return rpc.Policy(request.level, request.rules, version)
 
+    async def _check(self, rules: Sequence[Rule]) -> None:
+        """Refuse a rule that could never be evaluated.
+
+        Raises:
+            InvalidRequest: A condition is not a CEL expression; the message says which and why.
+        """
+        written = [(number, rule.when) for number, rule in enumerate(rules) if rule.when]
+        problems = await self._conditions.problems([when for _, when in written])
+        for (number, _), problem in zip(written, problems, strict=True):
+            if problem is not None:
+                field = f"rules[{number}].when"
+                raise InvalidRequest(f"{field} is not a CEL expression: {problem}", field=field)
+
     async def dry_run(self, request: rpc.DryRun) -> rpc.DryRunReport:
-        check_rules(request.rules)
+        await self._check(request.rules)
         row = await self._database.row(
             "SELECT policies_of(c)::text AS levels, grants_of(c)::text AS grants, "
             "rule_facts(c)::text AS facts, "
@@ -92,9 +108,11 @@ class Policies:
             MOST_MESSAGES,
         )
         present = _decode_levels(row["levels"])
+        own = None if row["own"] is None else _decode_rules(row["own"])
+        draft = with_draft(present, request.level, request.rules, own=own)
 
-        def work() -> rpc.DryRunReport:
-            return dry_run(
+        def look() -> Trial:
+            return Trial(
                 [
                     Said(one["id"], one["role"], _decode_parts(one["content"]), one["cost"])
                     for one in reversed(rows)
@@ -102,18 +120,15 @@ class Policies:
                 chat_id=request.chat_id,
                 workspace=msgspec.json.decode(row["facts"], type=RuleFacts).workspace,
                 present=present,
-                draft=with_draft(
-                    present,
-                    request.level,
-                    request.rules,
-                    own=None if row["own"] is None else _decode_rules(row["own"]),
-                ),
+                draft=draft,
                 needing_approval=frozenset(request.needing_approval),
                 granted=frozenset(msgspec.json.decode(row["grants"], type=list[str])),
             )
 
         # Up to 200 calls by up to 600 rules: not while everybody else waits.
-        return await asyncio.to_thread(work)
+        trial = await asyncio.to_thread(look)
+        holding = await self._conditions.holding(trial.questions, within_s=_DRY_RUN_S)
+        return await asyncio.to_thread(trial.report, holding)
 
     async def list_grants(self, request: rpc.ListGrants) -> rpc.GrantPage:
         rows = await self._database.rows(
@@ -156,24 +171,6 @@ class Policies:
         )
         entries = tuple(_entry(row) for row in rows[: request.limit])
         return rpc.AuditPage(entries, len(rows) > request.limit)
-
-
-def check_rules(rules: Sequence[Rule]) -> None:
-    """Refuse a rule that could never be evaluated.
-
-    Raises:
-        InvalidRequest: A condition is not a CEL expression; the message says which and why.
-    """
-    for number, rule in enumerate(rules):
-        if not rule.when:
-            continue
-        try:
-            cel.compile(rule.when)
-        except Exception as error:  # the library raises many kinds
-            raise InvalidRequest(
-                f"rules[{number}].when is not a CEL expression: {error}",
-                field=f"rules[{number}].when",
-            ) from error
 
 
 def _subject(request: rpc.GetPolicy | rpc.PutPolicy) -> str | None:
