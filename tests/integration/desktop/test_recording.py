@@ -147,7 +147,9 @@ async def test_every_desktop_can_be_recorded_and_a_recording_ends_at_its_limit(
         await caller.act(LOOK)
         session = service.service.sessions[caller.chat_id]
         await until(lambda: session.recorded_frames > 0 and session.recording == "")
-        (recording,) = await Recorded(caller).list()
+        async with asyncio.timeout(PATIENCE_S):  # the desktop knows before the archive does
+            while (recording := (await Recorded(caller).list())[0]).state != "ended":  # noqa: ASYNC110
+                await asyncio.sleep(0.03)
 
     assert (recording.state, recording.reason) == ("ended", "too long")
     assert recording.frames > 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonObject, JsonPart, TextPart
+from steersman_plugin_files.changing import change, still_wanted
 from steersman_plugin_files.edit import HalfDone
 from steersman_plugin_files.patch import FilePatch, PatchRefused, parse, patched
 from steersman_plugin_files.text import NotText, Text, decode, shown_name
@@ -58,7 +59,7 @@ class Step:
 async def apply_patch(context: ToolContext, args: ApplyPatch) -> ToolResult:
     """Apply all of it, or nothing."""
     try:
-        return await asyncio.to_thread(_apply, context, args)
+        return await change(_apply, context, args)
     except Refused as refused:
         return ToolResult.error(f"{refused}; {NOTHING_DONE}")
     except HalfDone as half:
@@ -85,9 +86,11 @@ def _apply(context: ToolContext, args: ApplyPatch) -> ToolResult:
         facts: list[JsonObject] = []
         # Directories are made for new files alone, and when everything else is known to fit.
         for file in sorted(files, key=lambda file: file.kind == "add" or bool(file.move_to)):
-            more, fact = _prepared(workspace, file, stack)
+            still_wanted(context)
+            more, fact = _prepared(context, workspace, file, stack)
             steps += more
             facts.append(fact)
+        still_wanted(context)
         run_all(steps)
     lines = "\n".join(f"{fact['action']}: {shown_name(fact['path'])}" for fact in facts)
     return ToolResult(content=(JsonPart({"files": facts}), TextPart(lines)))
@@ -104,7 +107,7 @@ def _check_names(workspace: Workspace, files: Sequence[FilePatch]) -> None:
 
 
 def _prepared(
-    workspace: Workspace, file: FilePatch, stack: ExitStack
+    context: ToolContext, workspace: Workspace, file: FilePatch, stack: ExitStack
 ) -> tuple[list[Step], JsonObject]:
     place = stack.enter_context(workspace.place(file.path, create_parents=file.kind == "add"))
     match file.kind:
@@ -117,7 +120,7 @@ def _prepared(
         case "update":
             before, original = _original(workspace, place)
             try:
-                body = patched(original.body, file)
+                body = patched(original.body, file, partial(still_wanted, context))
             except PatchRefused as refused:
                 raise Refused(f"{place.shown!r}, {refused}") from refused
             data = _encoded(place, original.with_body(body))

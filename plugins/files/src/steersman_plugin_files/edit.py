@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import msgspec
 from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonObject, JsonPart, TextPart
+from steersman_plugin_files.changing import change, still_wanted
 from steersman_plugin_files.diff import hunks
 from steersman_plugin_files.edits import Draft, EditRefused, apply_edit
 from steersman_plugin_files.text import NotText, Page, Text, clip_line, decode, shown_name
@@ -68,7 +68,7 @@ class EditFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def edit_files(context: ToolContext, args: EditFiles) -> ToolResult:
     """Apply all edits, or none."""
     try:
-        return await asyncio.to_thread(_edit, context, args)
+        return await change(_edit, context, args)
     except Refused as refused:
         return ToolResult.error(f"{refused}; {NOTHING_DONE}")
     except HalfDone as half:
@@ -103,17 +103,20 @@ def _edit(context: ToolContext, args: EditFiles) -> ToolResult:
         edited: list[Edited] = []
         for request in args.files:
             place = stack.enter_context(workspace.place(request.path))
-            edited.append(_edited(workspace, place, request.edits))
+            edited.append(_edited(context, workspace, place, request.edits))
             _check_new(edited)
         changes = [
             stack.enter_context(staged(workspace, file.place, file.data(), file.before))
             for file in edited
         ]
+        still_wanted(context)
         publish_all(workspace, edited, changes)
         return _report(edited)
 
 
-def _edited(workspace: Workspace, place: Place, edits: Sequence[Edit]) -> Edited:
+def _edited(
+    context: ToolContext, workspace: Workspace, place: Place, edits: Sequence[Edit]
+) -> Edited:
     changeable(workspace, place)
     with workspace.reading(place) as (file, before):
         data = file.read(WRITE_MAX + 1)
@@ -130,6 +133,7 @@ def _edited(workspace: Workspace, place: Place, edits: Sequence[Edit]) -> Edited
         ) from problem
     draft, replacements = Draft.of(original.body), 0
     for number, edit in enumerate(edits, start=1):
+        still_wanted(context)
         try:
             draft, count = apply_edit(
                 draft,
@@ -167,9 +171,9 @@ def publish_all(workspace: Workspace, edited: Sequence[Edited], changes: Sequenc
             raise Refused(
                 f"{file.place.shown!r} was changed by something else meanwhile; read it again"
             )
-    for index, change in enumerate(changes):
+    for index, prepared in enumerate(changes):
         try:
-            change.publish()
+            prepared.publish()
         except Refused as refused:
             _put_back(workspace, edited[:index], refused)
             raise

@@ -12,6 +12,12 @@ from typing import Final
 
 from steersman_plugin_files.text import clip_line, lines_of
 
+REPLACED_MAX: Final = 100_000
+"""Matches of one edit."""
+COUNTED_MAX: Final = 1_000
+"""Matches that are counted where one is meant; each may take as long as the text is long."""
+COMPARED_MAX: Final = 1_000_000
+"""Lines that are compared to say what comes closest."""
 LOOK_ALIKE_LINES: Final = 2_000
 """Looking for similar lines takes time that grows with the file; larger files go without."""
 
@@ -69,12 +75,18 @@ def apply_edit(
         raise EditRefused("it is not valid Unicode; remove lone surrogates") from error
     if needle == new:
         raise EditRefused("search and replace are the same; leave the edit out")
-    found = view.find(needle, overlapping=not replace_all)
+    most = REPLACED_MAX if replace_all else COUNTED_MAX
+    found = view.find(needle, overlapping=not replace_all, most=most + 1)
     if not found:
         raise EditRefused(f"search was not found; {nearest(view.text, needle)}")
-    if len(found) > 1 and not replace_all:
+    if replace_all and len(found) > most:
         raise EditRefused(
-            f"search was found {len(found)} times, at {_lines(view, found)}; add lines around it "
+            f"search was found more than {most} times; use sed or a script with execute"
+        )
+    if len(found) > 1 and not replace_all:
+        times = f"more than {most}" if len(found) > most else str(len(found))
+        raise EditRefused(
+            f"search was found {times} times, at {_lines(view, found)}; add lines around it "
             "until it is unique, or set replace_all"
         )
     grown = len(found) * (new_size + new.count("\n") - needle_size)
@@ -99,10 +111,10 @@ class _View:
             self._crlf = [start - index for index, start in enumerate(starts)]
             self._newlines = [match.start() for match in re.finditer("\n", self.text)]
 
-    def find(self, needle: str, *, overlapping: bool) -> list[int]:
+    def find(self, needle: str, *, overlapping: bool, most: int) -> list[int]:
         found: list[int] = []
         at = self.text.find(needle)
-        while at >= 0:
+        while at >= 0 and len(found) < most:
             found.append(at)
             at = self.text.find(needle, at + (1 if overlapping else len(needle)))
         return found
@@ -154,6 +166,8 @@ def _replaced(draft: Draft, spans: Sequence[tuple[int, int, str]]) -> Draft:
 def _lines(view: _View, found: Sequence[int], most: int = 5) -> str:
     numbers = [str(view.text.count("\n", 0, at) + 1) for at in found[:most]]
     rest = f" and {len(found) - most} more" if len(found) > most else ""
+    if len(found) > COUNTED_MAX:
+        rest = " and on"
     return f"line {', '.join(numbers)}{rest}"
 
 
@@ -163,18 +177,22 @@ def nearest(text: str, search: str) -> str:
     stripped, sought = [line.strip() for line in lines], [line.strip() for line in wanted]
     if not any(sought):
         return "read the file again"
-    starts = [index for index, line in enumerate(stripped) if line == sought[0]]
-    for start in starts:
-        if stripped[start : start + len(sought)] == sought:
+    closest: tuple[int, int] | None = None
+    left = COMPARED_MAX
+    for start in (index for index, line in enumerate(stripped) if line == sought[0]):
+        same = _agreeing(stripped, sought, start, left)
+        if same == len(sought):
             return (
                 f"the same text with other white space begins at line {start + 1}, "
                 f"which is {clip_line(lines[start], 200)!r}"
             )
-    if starts:
-        start, same = max(
-            ((start, _agreeing(stripped, sought, start)) for start in starts),
-            key=lambda candidate: candidate[1],
-        )
+        left -= same
+        if left <= 0:
+            break
+        if closest is None or same > closest[1]:
+            closest = start, same
+    if closest is not None:
+        start, same = closest
         there = lines[start + same] if start + same < len(lines) else None
         found = "the end of the file" if there is None else repr(clip_line(there, 200))
         return (
@@ -192,10 +210,6 @@ def nearest(text: str, search: str) -> str:
     return "no line of the file is like its first line; read the file again"
 
 
-def _agreeing(lines: Sequence[str], wanted: Sequence[str], start: int) -> int:
-    count = 0
-    while (
-        count < len(wanted) and start + count < len(lines) and lines[start + count] == wanted[count]
-    ):
-        count += 1
-    return count
+def _agreeing(lines: Sequence[str], wanted: Sequence[str], start: int, most: int) -> int:
+    end = min(len(wanted), len(lines) - start, most)
+    return next((n for n in range(end) if lines[start + n] != wanted[n]), end)

@@ -7,11 +7,13 @@ diffs, whose line numbers say which of several places is meant.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, Literal
 
-from steersman_plugin_files.edits import nearest
+from steersman_plugin_files.edits import COUNTED_MAX, nearest
 from steersman_plugin_files.text import clip_line, lines_of
 
 BEGIN: Final = "*** Begin Patch"
@@ -194,8 +196,13 @@ def _checked(file: FilePatch) -> FilePatch:
     return file
 
 
-def patched(text: str, file: FilePatch) -> str:
+def patched(text: str, file: FilePatch, wanted: Callable[[], None] = lambda: None) -> str:
     """Apply the hunks of a file to its text, in order; line endings stay what they are.
+
+    Args:
+        text: Of the file.
+        file: What happens to it.
+        wanted: Asked before each hunk; it raises when nobody wants the result any more.
 
     Raises:
         PatchRefused: A hunk does not fit, or fits in several places.
@@ -207,9 +214,11 @@ def patched(text: str, file: FilePatch) -> str:
     final = ends[-1] != "" if ends else True
     out: list[str] = []
     at = 0
+    places = Places(bare)
     for number, hunk in enumerate(file.hunks, start=1):
+        wanted()
         where = f"hunk {number} of {len(file.hunks)}"
-        start = _place(bare, hunk, at, where)
+        start = _place(places, hunk, at, where)
         out += (
             body + (end or usual) for body, end in zip(bare[at:start], ends[at:start], strict=True)
         )
@@ -223,42 +232,99 @@ def patched(text: str, file: FilePatch) -> str:
 
 def _replacement(hunk: Hunk, ends: Sequence[str], usual: str) -> Iterator[str]:
     # Lines of context keep their own line end; what is new takes that of the place.
-    old = list(zip(hunk.old, ends, strict=True))
+    indexes: dict[str, list[int]] = {}
+    for index, body in enumerate(hunk.old):
+        indexes.setdefault(body, []).append(index)
     here = next((end for end in ends if end), usual)
+    kept = 0
     for line in hunk.new:
-        index = next((i for i, (body, _) in enumerate(old) if body == line), None)
-        if index is None:
+        same = indexes.get(line, ())
+        place = bisect_left(same, kept)
+        if place == len(same):
             yield line + here
         else:
-            yield line + (old[index][1] or usual)
-            del old[: index + 1]
+            yield line + (ends[same[place]] or usual)
+            kept = same[place] + 1
 
 
-def _place(lines: Sequence[str], hunk: Hunk, at: int, where: str) -> int:
+class Places:
+    """Where lines occur in a text, in time that hardly depends on what they are."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        self._text = "\n".join(("", *lines, ""))
+        self._begins = list(accumulate((len(line) + 1 for line in lines), initial=0))
+        self._backwards: str | None = None
+
+    def at(self, wanted: Sequence[str], line: int) -> bool:
+        """Whether they begin at this line."""
+        if not 0 <= line <= len(self.lines) - len(wanted):
+            return False
+        return self._text.startswith(_block(wanted), self._begins[line])
+
+    def after(self, wanted: Sequence[str], first: int, most: int) -> list[int]:
+        """The lines from `first` on where they begin, at most so many."""
+        block, found = _block(wanted), list[int]()
+        at = self._text.find(block, self._begins[first])
+        while at >= 0 and len(found) < most:
+            found.append(bisect_left(self._begins, at))
+            at = self._text.find(block, at + 1)
+        return found
+
+    def before(self, wanted: Sequence[str], first: int, line: int) -> int | None:
+        """The last line before `line`, and not before `first`, where they begin."""
+        # From behind, because finding is quick forwards alone.
+        if self._backwards is None:
+            self._backwards = self._text[::-1]
+        block = _block(wanted)
+        last = self._begins[min(line, len(self.lines))] - 1 + len(block)
+        at = self._backwards.find(block[::-1], max(0, len(self._text) - last))
+        begin = len(self._text) - at - len(block)
+        return (
+            bisect_left(self._begins, begin) if at >= 0 and begin >= self._begins[first] else None
+        )
+
+    def closest(self, wanted: Sequence[str], first: int, line: int) -> int | None:
+        """Where they begin closest to a line, and not before `first`."""
+        line = max(first, min(line, len(self.lines)))
+        if self.at(wanted, line):
+            return line
+        found = [*self.after(wanted, line, 1)]
+        if (before := self.before(wanted, first, line)) is not None:
+            found.append(before)
+        return min(found, key=lambda start: (abs(start - line), start), default=None)
+
+
+def _block(lines: Sequence[str]) -> str:
+    return "\n".join(("", *lines, ""))
+
+
+def _place(places: Places, hunk: Hunk, at: int, where: str) -> int:
+    lines = places.lines
     first = at if not hunk.anchor else _below(lines, hunk.anchor, at, where)
     size = len(hunk.old)
     if not size:
         if hunk.line is not None:
             return min(max(hunk.line, first), len(lines))
         return first if hunk.anchor and not hunk.at_end else len(lines)
-    found = [
-        start
-        for start in range(first, len(lines) - size + 1)
-        if lines[start] == hunk.old[0] and list(lines[start : start + size]) == hunk.old
-    ]
+    found: list[int]
     if hunk.at_end:
-        found = [start for start in found if start + size == len(lines)]
+        end = len(lines) - size
+        found = [end] if end >= first and places.at(hunk.old, end) else []
+    elif hunk.line is not None:
+        closest = places.closest(hunk.old, first, hunk.line)
+        found = [] if closest is None else [closest]
+    else:
+        found = places.after(hunk.old, first, 1 if hunk.anchor else COUNTED_MAX + 1)
     if not found:
         below = f" below line {first}" if first else ""
         hint = nearest("\n".join(lines[first:]), "\n".join(hunk.old))
         raise PatchRefused(f"{where}: its lines were not found{below}; {_moved(hint, first)}")
-    if hunk.line is not None:
-        meant = hunk.line
-        return min(found, key=lambda start: (abs(start - meant), start))
-    if len(found) > 1 and not hunk.anchor:
+    if len(found) > 1:
+        times = f"more than {COUNTED_MAX}" if len(found) > COUNTED_MAX else str(len(found))
         shown = ", ".join(str(start + 1) for start in found[:5])
         raise PatchRefused(
-            f"{where}: its lines were found {len(found)} times, at line {shown}; add lines around "
+            f"{where}: its lines were found {times} times, at line {shown}; add lines around "
             "them, or a line above them after '@@ '"
         )
     return found[0]

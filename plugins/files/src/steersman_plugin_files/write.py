@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import stat
@@ -15,6 +14,7 @@ import msgspec
 
 from steersman_contracts.confinement import Place, Refused, Workspace, open_workspace, refusal
 from steersman_contracts.hooks import ToolContext, ToolResult
+from steersman_plugin_files.changing import change, still_wanted
 from steersman_plugin_files.text import lines_of
 
 WRITE_MAX: Final = 5 * 1024 * 1024
@@ -41,7 +41,7 @@ class WriteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def write_file(context: ToolContext, args: WriteFile) -> ToolResult:
     """Make or replace the file."""
     try:
-        return await asyncio.to_thread(_write, context, args)
+        return await change(_write, context, args)
     except Refused as refused:
         return ToolResult.error(str(refused))
 
@@ -51,18 +51,26 @@ def _write(context: ToolContext, args: WriteFile) -> ToolResult:
     with (
         open_workspace(context.workspace) as workspace,
         workspace.changing(),
-        workspace.place(args.path, create_parents=True) as place,
-        staged(workspace, place, data, changeable(workspace, place)) as change,
+        _wanted_place(context, workspace, args.path) as place,
+        staged(workspace, place, data, changeable(workspace, place)) as prepared,
     ):
-        change.publish()
+        still_wanted(context)
+        prepared.publish()
         return ToolResult.json(
             {
                 "path": place.shown,
-                "created": change.before is None,
+                "created": prepared.before is None,
                 "size": len(data),
                 "total_lines": len(lines_of(args.content)),
             }
         )
+
+
+@contextmanager
+def _wanted_place(context: ToolContext, workspace: Workspace, path: str) -> Generator[Place]:
+    still_wanted(context)  # others may have changed the workspace for a while
+    with workspace.place(path, create_parents=True) as place:
+        yield place
 
 
 def _content(args: WriteFile) -> bytes:

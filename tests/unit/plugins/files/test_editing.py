@@ -456,3 +456,20 @@ def test_a_large_file_with_far_apart_edits_is_quick() -> None:
 
     assert patched(text, found) == draft.text
     assert len(found) == 2_001
+
+
+def test_a_text_that_repeats_itself_is_counted_and_compared_only_so_far() -> None:
+    """Each of these took minutes, with the lock of the interpreter held."""
+    for text, search, replace_all, said in (
+        ("a" * MAX, "a" * 4000, False, "search was found more than 1000 times, at line 1, 1, 1, 1"),
+        (
+            "x\n" * (MAX // 2),
+            "x\n" * 3999 + "y",
+            False,
+            "its first 3999 of 4000 lines are at line 1, but then comes 'x', not 'y'",
+        ),
+        ("a\r\n" * (MAX // 3), "a", True, "search was found more than 100000 times; use sed"),
+    ):
+        with pytest.raises(EditRefused) as refused:
+            apply(text, (search, "b", replace_all))
+        assert said in str(refused.value)

@@ -20,7 +20,7 @@ from steersman_contracts.parts import JsonPart
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_files.apply_patch import Step, run_all
 from steersman_plugin_files.edit import HalfDone
-from steersman_plugin_files.patch import parse, patched
+from steersman_plugin_files.patch import Places, parse, patched
 
 
 async def apply(workspace: Path, patch: str) -> ToolResult:
@@ -299,3 +299,43 @@ async def test_what_is_forbidden_is_an_error_result(workspace: Path) -> None:
 
     assert result.is_error
     assert "permission denied" in result.text
+
+
+@given(
+    st.lists(st.sampled_from("abb"), max_size=12),
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=3),
+    st.integers(0, 12),
+    st.integers(0, 14),
+)
+def test_lines_are_found_where_looking_at_each_place_finds_them(
+    lines: list[str], wanted: list[str], first: int, line: int
+) -> None:
+    first = min(first, len(lines))
+    starts = [
+        at
+        for at in range(first, len(lines) - len(wanted) + 1)
+        if lines[at : at + len(wanted)] == wanted
+    ]
+    places = Places(lines)
+
+    assert places.after(wanted, first, 100) == starts
+    closest = min(starts, key=lambda at: (abs(at - line), at), default=None)
+    assert places.closest(wanted, first, line) == closest
+
+
+def test_a_hunk_of_many_lines_finds_its_place_among_many_that_are_like_it() -> None:
+    """Each of these took minutes, with the lock of the interpreter held."""
+    many = 300_000
+    text = "x\n" * many + "y\n" + "x\n" * many
+    long = marked("*** Update File: a", "@@", *[" x"] * 20_000, "-y", "+z")
+    assert patched(text, parse(long)[0]) == text.replace("y", "z")
+
+    numbered = [f"@@ -{at},2 +{at},2 @@\n x\n-x\n+w" for at in range(1, 4000, 2)]
+    unified = "\n".join(["--- a/a", "+++ b/a", *numbered, ""])
+    assert patched(text, parse(unified)[0]) == "x\nw\n" * 2000 + text[8000:]
+
+    old, new = ([f"{sign}{n}" for n in range(40_000)] for sign in "ab")
+    block = marked(
+        "*** Update File: a", "@@", *(f"-{one}" for one in old), *(f"+{one}" for one in new)
+    )
+    assert patched("\n".join([*old, ""]), parse(block)[0]) == "\n".join([*new, ""])
