@@ -47,7 +47,8 @@ def browse(root: Path, path: str) -> Folder:
     with _said(), open_workspace(root) as workspace:
         names = workspace.split(path or ".")
         with workspace.folder(names) as folder, os.scandir(folder) as found:
-            entries = sorted((_shown(entry.name), entry) for entry in found)
+            # By the name itself: two that are no text may be shown alike.
+            entries = sorted(((_shown(one.name), one) for one in found), key=_order)
             shown = [_entry(name, entry) for name, entry in entries[:MAX_ENTRIES]]
         return Folder("/".join(names) or ".", tuple(shown), len(entries))
 
@@ -187,6 +188,11 @@ def _time(status: os.stat_result) -> datetime | None:
         return datetime.fromtimestamp(status.st_mtime, UTC)
     except (OverflowError, ValueError, OSError):  # any program can set any time
         return None
+
+
+def _order(named: tuple[str, os.DirEntry[str]]) -> tuple[str, bytes]:
+    shown, entry = named
+    return shown, os.fsencode(entry.name)
 
 
 def _shown(name: str) -> str:

@@ -324,7 +324,7 @@ def test_lines_are_found_where_looking_at_each_place_finds_them(
 
 
 def test_a_hunk_of_many_lines_finds_its_place_among_many_that_are_like_it() -> None:
-    """Each of these took minutes, with the lock of the interpreter held."""
+    """Each of these took half a minute and more, with the lock of the interpreter held."""
     many = 300_000
     text = "x\n" * many + "y\n" + "x\n" * many
     long = marked("*** Update File: a", "@@", *[" x"] * 20_000, "-y", "+z")
