@@ -147,10 +147,14 @@ class Hands:
 
     async def combination(self, keys: Combination, hold_s: float = 0.0) -> None:
         """Press keys together, hold them, let them go."""
-        if self._x is not None and (new := [k for k in keys.keysyms if not self._x.has(k)]):
+        new = [] if self._x is None else [k for k in keys.keysyms if not self._x.has(k)]
+        if new:
             await self._map(new)
         async with self.holding(keys.keysyms):
             await asyncio.sleep(hold_s)
+        if new:
+            # As in `write`: a program that is late would read this key by the map of the next one.
+            await self._answered()
         await self._pause()
 
     async def write(self, text: str) -> None:
