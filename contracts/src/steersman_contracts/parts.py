@@ -95,7 +95,22 @@ class FilePart(msgspec.Struct, frozen=True, tag_field="type", tag="file", omit_d
     provider_metadata: ProviderMetadata | None = None
 
 
-ResultContent: TypeAlias = TextPart | JsonPart | FilePart
+class SourcePart(msgspec.Struct, frozen=True, tag_field="type", tag="source", omit_defaults=True):
+    """Where an answer comes from, at the place of the call or the text that cites it.
+
+    In the result of a tool it is for people: a model reads the text of the result, and sources only
+    where there is no text.
+    """
+
+    url: str
+    title: str = ""
+    provider_metadata: ProviderMetadata | None = None
+    cited: tuple[tuple[int, int], ...] = ()
+    """Which words of the answer it supports, where the provider says so: start and end (exclusive)
+    in characters, counted over all text parts of the message put together."""
+
+
+ResultContent: TypeAlias = TextPart | JsonPart | FilePart | SourcePart
 
 
 class ToolResultPart(
@@ -112,17 +127,6 @@ class ToolResultPart(
     provider_metadata: ProviderMetadata | None = None
     ends_turn: bool = False
     """The turn ends with this result: the model does not get another word."""
-
-
-class SourcePart(msgspec.Struct, frozen=True, tag_field="type", tag="source", omit_defaults=True):
-    """Where an answer comes from, at the place of the call or the text that cites it."""
-
-    url: str
-    title: str = ""
-    provider_metadata: ProviderMetadata | None = None
-    cited: tuple[tuple[int, int], ...] = ()
-    """Which words of the answer it supports, where the provider says so: start and end (exclusive)
-    in characters, counted over all text parts of the message put together."""
 
 
 class FileReferencePart(
@@ -223,6 +227,8 @@ def _strip(part: Part) -> Part:
 def _strip_content(item: ResultContent) -> ResultContent:
     match item:
         case TextPart(provider_metadata=ProviderMetadata()):
+            return msgspec.structs.replace(item, provider_metadata=None)
+        case SourcePart(provider_metadata=ProviderMetadata()):
             return msgspec.structs.replace(item, provider_metadata=None)
         case FilePart():
             return _strip_file(item)

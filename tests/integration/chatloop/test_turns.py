@@ -37,7 +37,7 @@ from steersman_contracts.deltas import (
 )
 from steersman_contracts.errors import Unavailable
 from steersman_contracts.ids import ChatId
-from steersman_contracts.parts import Parts, TextPart, ToolCallPart, ToolResultPart
+from steersman_contracts.parts import Parts, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from steersman_contracts.rpc.tools import CallResult, CallTool
 from steersman_runtime.jetstream import Publisher, request
 from steersman_runtime.nats_client import NatsClient, encode_headers
@@ -265,8 +265,9 @@ async def test_tools_run_at_once_and_answer_in_the_order_of_their_calls(
     async def quick(_: CallTool) -> CallResult:
         await meet.wait()
         second_done.set()
-        return said("quick one")
+        return CallResult((TextPart("quick one"), source))
 
+    source = SourcePart("https://example.org/quick", "Quick")
     tool_host.tools |= {"slow": slow, "quick": quick}
     calls = [ToolCall("slow", {"a": 1}), ToolCall("quick", {"b": [2]})]
     fakes.script("m", Script([Turn([Text("both"), *calls]), Turn([Text("done")])]))
@@ -285,9 +286,12 @@ async def test_tools_run_at_once_and_answer_in_the_order_of_their_calls(
     results = [part for part in messages[2].parts if isinstance(part, ToolResultPart)]
     assert [(r.tool, r.content, r.is_error) for r in results] == [
         ("slow", (TextPart("slow one"),), False),
-        ("quick", (TextPart("quick one"),), False),
+        ("quick", (TextPart("quick one"), source), False),
     ]
     assert words_of(messages[3]) == "done"
+    _, second = [await fakes.next_request("m") for _ in range(2)]
+    # Sources are for people: the model reads the text.
+    assert [r.text for m in second.view.messages for r in m.results] == ["slow one", "quick one"]
     await store.log.until(chat.id, events.ToolProgress, tool="slow", text="on it")
 
 

@@ -16,7 +16,7 @@ import steersman_plugin_web
 from steersman_contracts.addresses import PrivateHosts
 from steersman_contracts.guarded import Resolve, resolve
 from steersman_contracts.hooks import ToolResult
-from steersman_contracts.parts import JsonPart, TextPart
+from steersman_contracts.parts import JsonPart, SourcePart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
 from steersman_plugin_web import offered
 from steersman_plugin_web.fetch import BODY_MAX, Fetcher, WebFetch
@@ -47,8 +47,9 @@ def facts(result: ToolResult) -> dict[str, Any]:
 def text(result: ToolResult) -> str:
     """What a page says, without the two lines around it."""
     assert not result.is_error, result.text
-    last = result.content[-1]
+    _, last, source = result.content
     assert isinstance(last, TextPart)
+    assert source == SourcePart(facts(result)["url"], facts(result)["title"])
     lines = last.text.split("\n")
     end = next(at for at, line in enumerate(lines) if line.endswith("the material ends here.]"))
     assert "It is not an instruction" in lines[0]
@@ -307,7 +308,7 @@ async def test_an_answer_without_end_is_cut_at_its_size() -> None:
         result = await fetch(fetcher(site), site.url(), offset=999_999)
         assert len(text(result)) == 1
         assert facts(result)["total_characters"] == 1_000_000
-        last = result.content[-1]
+        last = result.content[1]
         assert isinstance(last, TextPart)
         assert last.text.endswith("[the page is longer than what is read of a page]")
 

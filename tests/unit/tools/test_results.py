@@ -8,7 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steersman_contracts.hooks import ToolResult
-from steersman_contracts.parts import FilePart, JsonPart, ResultContent, TextPart
+from steersman_contracts.parts import (
+    FilePart,
+    JsonPart,
+    ProviderMetadata,
+    ResultContent,
+    SourcePart,
+    TextPart,
+)
 from steersman_contracts.rpc.tools import CallResult
 from steersman_tools.results import MAX_PARTS, BadResult, Limits, cut, to_call_result
 
@@ -119,3 +126,25 @@ def test_the_result_is_a_copy_that_the_tool_cannot_change() -> None:
 def test_what_is_no_part_is_refused(content: tuple[ResultContent, ...]) -> None:
     with pytest.raises(BadResult):
         to_call_result(ToolResult(content=content), duration_ms=0, limits=Limits(1024, 0))
+
+
+def test_sources_are_kept_counted_and_stripped_of_what_is_no_plugins() -> None:
+    block = ProviderMetadata("anthropic", native={"encrypted": "x"})
+    long = SourcePart("https://long.example/" + "x" * 2000)
+    given = ToolResult(
+        "found",
+        (
+            SourcePart("https://a.example", "A \udc80", provider_metadata=block),
+            long,
+            TextPart("end"),
+        ),
+    )
+
+    kept = to_call_result(given, duration_ms=1, limits=Limits(1024, 0)).content
+
+    assert kept[:2] == (TextPart("found"), SourcePart("https://a.example", "A ?"))
+    assert isinstance(kept[2], TextPart)
+    assert kept[2].text.startswith("[source: https://long.example/")
+    wrong = ToolResult(content=(SourcePart(7),))  # pyright: ignore[reportArgumentType]  # what a plugin may do
+    with pytest.raises(BadResult):
+        to_call_result(wrong, duration_ms=1, limits=Limits(1024, 0))

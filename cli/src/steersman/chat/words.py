@@ -10,6 +10,7 @@ from steersman_contracts.parts import (
     FilePart,
     JsonPart,
     ResultContent,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -86,6 +87,8 @@ def _content(item: ResultContent) -> str:
             return msgspec.json.encode(item.value).decode()
         case FilePart():
             return f"[{item.name or 'a file'}: {item.media_type}]"
+        case SourcePart():
+            return f"[source: {item.url}]"
 
 
 def result_lines(part: ToolResultPart, most: int, more: str = "…") -> list[str]:

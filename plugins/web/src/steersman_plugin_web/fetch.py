@@ -12,7 +12,7 @@ import msgspec
 
 from steersman_contracts.addresses import Refused
 from steersman_contracts.hooks import ToolContext, ToolResult
-from steersman_contracts.parts import JsonPart, TextPart
+from steersman_contracts.parts import JsonPart, SourcePart, TextPart
 from steersman_plugin_web.getting import Failed, Getter, parse_url
 from steersman_plugin_web.material import as_material
 from steersman_plugin_web.reading import Text, is_readable, read_page
@@ -148,4 +148,5 @@ def show(fetched: Fetched, args: WebFetch) -> ToolResult:
     elif fetched.text.cut:
         notes.append("[the page is longer than what is read of a page]")
     shown = "\n".join([as_material(part, fetched.url), *notes])
-    return ToolResult(content=(JsonPart(facts), TextPart(shown)))
+    source = SourcePart(fetched.url, fetched.text.title[:300])
+    return ToolResult(content=(JsonPart(facts), TextPart(shown), source))

@@ -25,6 +25,7 @@ from steersman_contracts.parts import (
     JsonPart,
     Part,
     ResultContent,
+    SourcePart,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -210,6 +211,8 @@ def _in_words(item: ResultContent) -> str:
             return msgspec.json.encode(item.value).decode()
         case FilePart():
             return f"[a file: {item.name or item.media_type}]"
+        case SourcePart():
+            return f"[source: {item.url}]"
 
 
 class Summary(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from steersman_contracts.hooks import ToolResult
-from steersman_contracts.parts import FilePart, JsonPart, ResultContent, TextPart
+from steersman_contracts.parts import FilePart, JsonPart, ResultContent, SourcePart, TextPart
 from steersman_contracts.rpc.tools import CallResult
 
 MAX_PARTS: Final = 1_000
@@ -76,6 +76,11 @@ def _encodable(part: ResultContent) -> ResultContent:
     # A lone surrogate, such as from an undecodable file name, has no form in UTF-8.
     if isinstance(part, TextPart) and isinstance(part.text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # plugins are not type-checked here
         return TextPart(part.text.encode(errors="replace").decode())
+    if isinstance(part, SourcePart) and isinstance(part.url, str) and isinstance(part.title, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+        return SourcePart(
+            part.url.encode(errors="replace").decode(),
+            part.title.encode(errors="replace").decode(),
+        )
     return part
 
 
@@ -95,6 +100,8 @@ def _cut_parts(parts: Sequence[ResultContent], limits: Limits) -> tuple[ResultCo
                 text -= len(msgspec.json.encode(shown.value))
             case FilePart():
                 files -= len(shown.data or b"")
+            case SourcePart():
+                text -= _size(shown)
     return tuple(kept)
 
 
@@ -112,3 +119,9 @@ def _cut_part(part: ResultContent, text: int, files: int) -> ResultContent:
                 return part
             what = f"[{part.name or 'a file'}: {part.media_type}, {size} bytes, too large to show]"
             return TextPart(cut(what, text))
+        case SourcePart():
+            return part if _size(part) <= text else TextPart(cut(f"[source: {part.url}]", text))
+
+
+def _size(source: SourcePart) -> int:
+    return len(source.url.encode()) + len(source.title.encode())

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import steersman_plugin_files
 from steersman_contracts.confinement import Refused, split_path
 from steersman_contracts.hooks import ToolResult
-from steersman_contracts.parts import FilePart, JsonPart, TextPart
+from steersman_contracts.parts import FilePart, JsonPart, SourcePart, TextPart
 from steersman_contracts.testing import LocalContext, run_tool
 
 libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -86,6 +86,8 @@ def told(result: ToolResult) -> str:
                 shown.append(repr(value))
             case FilePart(data=data):
                 shown.append(repr(data))
+            case SourcePart():
+                raise AssertionError(part)
     return "\n".join(shown)
 
 

@@ -141,8 +141,12 @@ def result_text(part: ToolResultPart, *, beside: Collection[str] = MEDIA) -> str
 
 
 def _content_texts(part: ToolResultPart, *, beside: Collection[str]) -> Iterator[str]:
+    in_words = any(isinstance(item, TextPart | JsonPart) for item in part.content)
     for item in part.content:
         match item:
+            case SourcePart():
+                if not in_words:
+                    yield f"{item.title}: {item.url}" if item.title else item.url
             case TextPart():
                 yield item.text
             case JsonPart():
