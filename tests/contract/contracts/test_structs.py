@@ -102,7 +102,7 @@ def test_every_struct_is_frozen_and_says_what_it_is() -> None:
                 "skill",
             },
         ),
-        (parts.ResultContent, {"text", "json", "file"}),
+        (parts.ResultContent, {"text", "json", "file", "source"}),
         (deltas.Delta, {"text", "reasoning", "tool-call", "tool-arguments", "part"}),
         (rest.InputPart, {"text", "file", "file-reference"}),
     ],

@@ -117,7 +117,7 @@ def test_a_media_type_is_read_or_it_is_not(media_type: str, readable: bool) -> N
 
 def test_a_piece_is_cut_between_characters_and_says_where_to_go_on() -> None:
     fetched = Fetched(BASE, "text/plain", Text("海" * 60_000))
-    facts, shown = show(fetched, WebFetch(BASE, offset=7, limit=60_000)).content
+    facts, shown, _ = show(fetched, WebFetch(BASE, offset=7, limit=60_000)).content
     assert isinstance(facts, JsonPart)
     assert isinstance(shown, TextPart)
     assert facts.value["next_offset"] == 7 + SHOWN_BYTES // 3
