@@ -14,7 +14,8 @@ import msgspec
 from steersman_contracts.confinement import Refused, open_workspace
 from steersman_contracts.hooks import ToolContext, ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
-from steersman_plugin_files.scan import glob_regex, walk
+from steersman_plugin_files.path_pattern import PathPattern
+from steersman_plugin_files.scan import walk
 from steersman_plugin_files.text import Page, shown_name
 
 ENTRIES_MAX: Final = 200_000
@@ -58,7 +59,7 @@ async def glob(context: ToolContext, args: Glob) -> ToolResult:
 
 def _glob(context: ToolContext, args: Glob) -> ToolResult:
     try:
-        wanted = re.compile(glob_regex(args.pattern))
+        wanted = PathPattern(args.pattern)
     except (ValueError, re.error) as error:
         raise Refused(f"the pattern cannot be used: {error}") from error
     found: list[tuple[int, str]] = []
@@ -70,7 +71,7 @@ def _glob(context: ToolContext, args: Glob) -> ToolResult:
         with workspace.folder(names) as folder:
             for entry in walk(folder, recursive=True):
                 seen += 1
-                if not stat.S_ISDIR(entry.status.st_mode) and wanted.match(entry.path):
+                if not stat.S_ISDIR(entry.status.st_mode) and wanted.fits(entry.path):
                     found.append((entry.status.st_mtime_ns, prefix + entry.path))
                 if seen >= ENTRIES_MAX or context.cancelled or time.monotonic() > deadline:
                     complete = False

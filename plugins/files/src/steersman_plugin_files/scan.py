@@ -1,9 +1,8 @@
-"""Walk a directory, and tell which paths a glob means."""
+"""Walk a directory."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from itertools import islice
@@ -14,12 +13,6 @@ DEPTH_MAX: Final = 64
 UNSEEN: Final = (".git",)
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_GLOB_TOKEN: Final = re.compile(
-    r"\*\*/|\*\*|\[(?P<negated>[!^]?)(?P<members>\]?[^]]*)\]|.", re.DOTALL
-)
-_GLOB: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:"}
-_GLOB_IN_BRACES: Final = {",": "|", "}": ")"}
 
 
 class Entry(NamedTuple):
@@ -58,29 +51,3 @@ def walk(folder: int, *, recursive: bool, prefix: str = "", depth: int = 0) -> I
             yield from walk(below, recursive=True, prefix=f"{prefix}{name}/", depth=depth + 1)
         finally:
             os.close(below)
-
-
-def glob_regex(glob: str) -> str:
-    """Translate a glob into a regular expression for whole paths.
-
-    Without a slash it is about the name, at any depth. `*` and `?` stay within a name, `**/` is
-    any number of directories, `{a,b}` is either, `[…]` is a set of characters.
-
-    Raises:
-        ValueError: A brace is not closed.
-    """
-    out: list[str] = [] if "/" in glob else ["(?:.*/)?"]
-    braces = 0
-    for token in _GLOB_TOKEN.finditer(glob.removeprefix("./").removeprefix("/")):
-        text, members = token[0], token["members"]
-        if members is not None:
-            escaped = members.replace("\\", r"\\").replace("[", r"\[")
-            out.append(f"[^/{escaped}]" if token["negated"] else f"(?!/)[{escaped}]")
-        elif braces and text in _GLOB_IN_BRACES:
-            out.append(_GLOB_IN_BRACES[text])
-        else:
-            out.append(_GLOB.get(text, re.escape(text)))
-        braces += (text == "{") - (text == "}" and braces > 0)
-    if braces:
-        raise ValueError(f"glob {glob!r} has a '{{' without '}}'")
-    return f"(?s:{''.join(out)})\\Z"

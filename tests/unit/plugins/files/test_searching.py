@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from steersman_contracts.hooks import ToolResult
 from steersman_contracts.parts import JsonPart, TextPart
 from steersman_contracts.sandbox import Limits, Owner, Sandbox, SandboxMissing
 from steersman_contracts.testing import LocalContext, run_tool
-from steersman_plugin_files.scan import glob_regex
+from steersman_plugin_files.path_pattern import PathPattern
 
 
 async def search(
@@ -305,4 +305,23 @@ def test_a_search_runs_under_uvloop(workspace: Path) -> None:
     ],
 )
 def test_a_glob_fits_the_paths_that_people_expect(glob: str, path: str, fits: bool) -> None:
-    assert (re.match(glob_regex(glob), path) is not None) == fits
+    assert PathPattern(glob).fits(path) == fits
+
+
+@pytest.mark.parametrize(
+    ("glob", "path"),
+    [
+        ("*a" * 40 + "b", "a" * 255),
+        ("**/" * 100 + "b", "a/" * 60),
+        ("{*a,*a*}" * 40 + "b", "a" * 255),
+        ("**a" * 40 + "b", "a/" * 60 + "a"),
+    ],
+)
+def test_a_glob_that_could_match_in_many_ways_is_quick(glob: str, path: str) -> None:
+    pattern = PathPattern(glob)
+
+    started = time.process_time()
+
+    assert not pattern.fits(path)
+    assert pattern.fits(path + "b")
+    assert time.process_time() - started < 5  # by trying all of them, longer than the world is old
