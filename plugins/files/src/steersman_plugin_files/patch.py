@@ -21,8 +21,18 @@ END: Final = "*** End Patch"
 _END_OF_FILE: Final = "*** End of File"
 _FILE: Final = re.compile(r"\*\*\* (Add|Update|Delete) File: (.+)")
 _MOVE: Final = "*** Move to: "
-_RANGE: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@ ?(.*)")
+_RANGE: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@ ?(.*)")
 _NO_NEWLINE: Final = "\\ No newline at end of file"
+_SIGNS: Final = ("+", "-", " ")
+_SIGNATURE: Final = "-- "
+"""What comes after the last hunk of a mail."""
+_OTHERS: Final = ("diff ", "Index: ", "```")
+"""What may come after a hunk that has fewer lines than it says."""
+_WITHOUT_HUNKS: Final = (
+    *("new file mode ", "deleted file mode ", "old mode ", "rename from ", "copy from "),
+    *("Binary files ", "GIT binary patch"),
+)
+"""What git says of a file beside hunks, or in place of them."""
 
 
 class PatchRefused(Exception):
@@ -41,6 +51,14 @@ class Hunk:
     new: list[str] = field(default_factory=list[str])
     at_end: bool = False
     """The place is the end of the file."""
+    old_size: int = 0
+    """Lines that it says it has."""
+    new_size: int = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it has fewer lines than it says."""
+        return len(self.old) < self.old_size or len(self.new) < self.new_size
 
 
 @dataclass(slots=True)
@@ -87,7 +105,8 @@ def parse(patch: str) -> list[FilePatch]:
 def _parse_marked(lines: Sequence[str]) -> Iterator[FilePatch]:
     current: FilePatch | None = None
     for number, line in enumerate(lines[1:], start=2):
-        if line.strip() == END:
+        if line.rstrip() == END:  # with a blank before it, it is a line of the file
+            _check_nothing_follows(lines, number)
             break
         found = _FILE.fullmatch(line.rstrip())
         if found is not None:
@@ -107,6 +126,13 @@ def _parse_marked(lines: Sequence[str]) -> Iterator[FilePatch]:
         yield _checked(current)
 
 
+def _check_nothing_follows(lines: Sequence[str], number: int) -> None:
+    if number < len(lines):
+        raise PatchRefused(
+            f"line {number + 1}: nothing follows {END!r}; put all files into one patch"
+        )
+
+
 def _take_marked(file: FilePatch, line: str, number: int) -> None:
     if line.startswith(_MOVE) and file.kind == "update" and not file.hunks:
         file.move_to = line.removeprefix(_MOVE).strip()
@@ -114,7 +140,7 @@ def _take_marked(file: FilePatch, line: str, number: int) -> None:
         file.hunks[-1].at_end = True
     elif line.startswith("@@") and file.kind == "update":
         numbers = _RANGE.fullmatch(line)
-        anchor = numbers[3] if numbers else line.removeprefix("@@").strip()
+        anchor = numbers[4] if numbers else line.removeprefix("@@").strip()
         file.hunks.append(
             Hunk(anchor=anchor.strip(), line=int(numbers[1]) - 1 if numbers else None)
         )
@@ -131,45 +157,89 @@ def _take_marked(file: FilePatch, line: str, number: int) -> None:
 
 def _take(hunk: Hunk, line: str, number: int) -> None:
     sign, text = line[:1], line[1:]
-    if sign not in ("+", "-", " ", ""):  # an empty line of context has often lost its blank
-        raise PatchRefused(
-            f"line {number}: a line of a hunk begins with ' ', '-' or '+', not {line!r:.200}"
-        )
+    if sign and sign not in _SIGNS:  # an empty line of context has often lost its blank
+        raise _not_of_a_hunk(line, number)
     if sign != "+":
         hunk.old.append(text)
     if sign != "-":
         hunk.new.append(text)
 
 
+def _not_of_a_hunk(line: str, number: int) -> PatchRefused:
+    return PatchRefused(
+        f"line {number}: a line of a hunk begins with ' ', '-' or '+', not {line!r:.200}"
+    )
+
+
 def _parse_unified(lines: Sequence[str]) -> Iterator[FilePatch]:
     current: FilePatch | None = None
-    old_left = 0
+    hunk: Hunk | None = None
+    skipped = ""
     for number, line in enumerate(lines, start=1):
-        hunk = current.hunks[-1] if current is not None and current.hunks else None
-        if line == _NO_NEWLINE:
-            if current is not None and lines[number - 2][:1] in ("+", " "):
-                current.final_newline = False
-        elif (
-            line.startswith("--- ")
-            and lines[number : number + 1]
-            and lines[number].startswith("+++ ")
-        ):
+        if line == _NO_NEWLINE and hunk is not None and current is not None:
+            # Said of the old side alone: the new one ends with a line end.
+            current.final_newline = lines[number - 2][:1] == "-"
+        elif _begins_file(lines[number - 1 : number + 2], hunk):
             if current is not None:
                 yield _checked(current)
-            current = _unified_file(line, lines[number])
+            current, hunk, skipped = _unified_file(line, lines[number]), None, ""
         elif line.startswith("+++ ") and current is not None and not current.hunks:
             continue
-        elif current is not None and (found := _RANGE.match(line)):
-            # An empty old side stands after its line, everything else at it.
-            old_left = int(found[2] or 1)
-            start = int(found[1]) - (1 if old_left else 0)
-            current.hunks.append(Hunk(line=max(0, start)))
-        elif hunk is not None and (
-            line[:1] in ("+", "-", " ") or (not line and old_left > len(hunk.old))
-        ):
-            _take(hunk, line, number)
+        elif line.startswith("@@") and current is not None:
+            hunk = _unified_hunk(line, number)
+            current.hunks.append(hunk)
+        elif line.startswith("diff --git "):
+            _check_skipped(skipped)
+            hunk, skipped = None, ""
+        elif hunk is None:
+            skipped = skipped or (line if line.startswith(_WITHOUT_HUNKS) else "")
+        else:
+            hunk = _take_unified(hunk, line, number)
+    _check_skipped(skipped)
     if current is not None:
         yield _checked(current)
+
+
+def _begins_file(lines: Sequence[str], hunk: Hunk | None) -> bool:
+    if len(lines) < 2 or not lines[0].startswith("--- ") or not lines[1].startswith("+++ "):
+        return False
+    # In a hunk they may be lines that begin with '-- ' and '++ ', or the hunk was counted wrongly.
+    return hunk is None or not hunk.unfinished or lines[-1].startswith("@@ -")
+
+
+def _take_unified(hunk: Hunk, line: str, number: int) -> Hunk | None:
+    """Take a line; None if the hunk has ended before it."""
+    if line == _SIGNATURE and not hunk.unfinished:
+        return None
+    if line[:1] in _SIGNS if line else len(hunk.old) < hunk.old_size:
+        _take(hunk, line, number)
+    elif line and hunk.unfinished and not line.startswith(_OTHERS):
+        raise _not_of_a_hunk(line, number)
+    elif line:
+        return None
+    return hunk
+
+
+def _unified_hunk(line: str, number: int) -> Hunk:
+    found = _RANGE.match(line)
+    if found is None:
+        raise PatchRefused(
+            f"line {number}: a hunk of a unified diff begins with '@@ -LINE,COUNT +LINE,COUNT @@', "
+            f"not {line!r:.200}"
+        )
+    old_size, new_size = int(found[2] or 1), int(found[3] or 1)
+    # An empty old side stands after its line, everything else at it.
+    start = int(found[1]) - (1 if old_size else 0)
+    return Hunk(line=max(0, start), old_size=old_size, new_size=new_size)
+
+
+def _check_skipped(line: str) -> None:
+    if line:
+        raise PatchRefused(
+            f"{line!r:.200} without hunks is not understood; use '*** Move to: PATH', "
+            "'*** Add File: PATH' or '*** Delete File: PATH' between '*** Begin Patch' and "
+            "'*** End Patch', or execute"
+        )
 
 
 def _unified_file(old: str, new: str) -> FilePatch:

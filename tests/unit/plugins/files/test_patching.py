@@ -47,6 +47,10 @@ def marked(*lines: str) -> str:
     return "\n".join(["*** Begin Patch", *lines, "*** End Patch", ""])
 
 
+def unified(*lines: str) -> str:
+    return "\n".join(["--- a/a", "+++ b/a", *lines, ""])
+
+
 async def test_one_patch_changes_makes_moves_and_deletes(workspace: Path) -> None:
     (workspace / "a.py").write_text("def f():\n    return 1\n\n\ndef g():\n    return 1\n")
     (workspace / "old.txt").write_text("one\ntwo\n")
@@ -143,6 +147,17 @@ diff --git a/gone b/gone
         (marked("*** Delete File: a", "*** Add File: ./a", "+x"), "occurs twice in the patch"),
         (marked("*** Update File: binary", "@@", "-x"), "'binary' is binary data"),
         ("--- /dev/null\n+++ /dev/null\n@@ -1 +1 @@\n", "name no file"),
+        (
+            marked("*** Update File: a", "@@", "-y", "+z") + marked("*** Delete File: b"),
+            "line 7: nothing follows '*** End Patch'",
+        ),
+        (unified("@@ -1,2 +1,3 @@", " x", "+new", "lost", " y"), "line 6: a line of a hunk begins"),
+        (unified("@@ -2 +2 @@", "-y", "+z", "@@", "-x"), "line 6: a hunk of a unified diff begins"),
+        *(
+            (f"diff --git a/b b/b\n{said}\n{rest}", f"{said!r} without hunks is not understood")
+            for said in ("rename from b", "new file mode 100644", "Binary files a/b and b/b differ")
+            for rest in (f"diff --git a/a b/a\n{unified('@@ -2 +2 @@', '-y', '+z')}", "")
+        ),
     ],
 )
 async def test_a_patch_that_does_not_fit_changes_nothing_and_says_why(
@@ -197,6 +212,28 @@ def test_a_hunk_finds_its_place(hunk: list[str], result: str) -> None:
     (file,) = parse(marked("*** Update File: x", *hunk))
 
     assert patched("a\nb\na\nb\n", file) == result
+
+
+@pytest.mark.parametrize(
+    ("hunk", "before", "after"),
+    [
+        (["@@ -1 +1 @@", "-a", "\\ No newline at end of file", "+a"], "a", "a\n"),
+        (["@@ -1 +1 @@", "-a", "+a", "\\ No newline at end of file"], "a\n", "a"),
+        (["@@ -1,2 +1,2 @@", " a", "--- b", "+++ c", "-- ", "2.47.0"], "a\n-- b\n", "a\n++ c\n"),
+        (["@@ -1,9 +1,9 @@", "-a", "+b", "```"], "a\n", "b\n"),
+        (["@@ -1 +1 @@", "-a", " b", "+c"], "a\nb\n", "b\nc\n"),
+    ],
+)
+def test_a_unified_diff_says_where_it_ends(hunk: list[str], before: str, after: str) -> None:
+    (file,) = parse(unified(*hunk))
+
+    assert patched(before, file) == after
+
+
+def test_a_line_of_a_file_does_not_end_a_patch() -> None:
+    (file,) = parse(marked("*** Update File: x", "@@", " *** End Patch", "-a", "+b"))
+
+    assert patched("*** End Patch\na\n", file) == "*** End Patch\nb\n"
 
 
 texts = st.lists(st.sampled_from(["a", "b", "", " c", "+d", "-e", "@@ f"]), max_size=12)
